@@ -1,0 +1,78 @@
+"""What every entry point shares: a quiet TensorFlow, sentences for mistakes, exit codes."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
+
+
+class WrongCommandError(Exception):
+    """The command cannot be carried out as given; the message is one sentence for its author."""
+
+
+@contextlib.contextmanager
+def wrong_command() -> Iterator[None]:
+    """Around what only checks the input: a `ValueError` or `OSError` is the user's to mend."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise WrongCommandError(str(error)) from error
+
+
+def exit_with(main: Callable[[Sequence[str]], int]) -> None:
+    """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2."""
+    try:
+        code = main(sys.argv[1:])
+    except WrongCommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = WRONG_COMMAND
+    except KeyboardInterrupt:
+        print("stopped before anything was changed", file=sys.stderr)
+        code = STOPPED
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`): nobody is there to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except Exception:
+        traceback.print_exc()
+        code = FAILED
+    sys.exit(code)
+
+
+def import_tensorflow(verbosity: int) -> None:
+    """Imports TensorFlow; at verbosity 0 without the dozen lines that it prints doing so.
+
+    Its C++ start-up writes to file descriptor 2 before any of its own switches takes effect, so
+    that descriptor is held aside meanwhile, and shown after all if the import fails.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if verbosity == 0:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    elif verbosity == 1:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    with contextlib.nullcontext() if verbosity > 1 else _stderr_held_aside():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    tf.get_logger().setLevel(("ERROR", "WARNING", "INFO")[min(verbosity, 2)])
+
+
+@contextlib.contextmanager
+def _stderr_held_aside() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

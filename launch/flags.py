@@ -1,0 +1,312 @@
+"""Every flag, its help, and the one place that turns flags into the settings of the packages."""
+
+import dataclasses
+import difflib
+import math
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+from absl import flags
+
+from input_pipeline.augment import parse_augment
+from input_pipeline.settings import DataSettings
+from trainer.durations import Duration, parse_duration
+from trainer.settings import (
+    DeviceSettings,
+    LearningRateSettings,
+    OptimizerSettings,
+    RunSettings,
+    Settings,
+)
+
+RECIPES = pathlib.Path(__file__).parent / "recipes"
+MODELS = ("mlp", "cnn", "resnet20")
+OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A parsed command line: what to train, on what data, and the flags it came from."""
+
+    settings: Settings
+    data: DataSettings
+    values: flags.FlagValues
+
+
+def define_training_flags() -> flags.FlagValues:
+    """The flags of a training run, grouped; the first line of a help text is what `--help` shows."""
+    values = flags.FlagValues()
+
+    def text(group: str, name: str, default: str, help_text: str) -> None:
+        flags.DEFINE_string(name, default, help_text, values, module_name=group)
+
+    def integer(group: str, name: str, default: int, low: int, help_text: str) -> None:
+        flags.DEFINE_integer(name, default, help_text, low, None, values, module_name=group)
+
+    def number(group: str, name: str, default: float, help_text: str) -> None:
+        flags.DEFINE_float(name, default, help_text, 0.0, None, values, module_name=group)
+
+    text("run", "run_dir", "", "The run's folder.\nDefault: runs/DATASET-MODEL.")
+    integer("run", "seed", 0, 0, "Seed of weights, order and augmentation.")
+    text("run", "train_for", "10ep", "How long to train.\nA duration: st, ep or ex.")
+    text("run", "eval_every", "1ep", "How often to evaluate.\nAlso at the end; 0: only then.")
+    text("run", "checkpoint_every", "5ep", "How often to save.\nAlso at the end; 0: only then.")
+    text("run", "log_every", "50st", "How often to log.\nLoss and accuracy are means since then.")
+    integer(
+        "run",
+        "steps_per_loop",
+        0,
+        0,
+        "Steps on the device without the host.\n0: as many as take about half a second.",
+    )
+    text(
+        "run",
+        "resume",
+        "auto",
+        "What to do with a used folder.\nauto: go on from its newest checkpoint; never: refuse it.",
+    )
+    text("devices", "device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
+    integer(
+        "devices",
+        "replicas",
+        0,
+        0,
+        "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
+    )
+    integer("devices", "global_batch", 64, 1, "Examples an update, over all replicas.")
+    integer(
+        "devices",
+        "accumulate",
+        1,
+        1,
+        "Micro-batches a replica sums an update.\nThe global batch stays what it is.",
+    )
+    text("data", "dataset", "digits", "digits or synthetic:224x224x3.")
+    text("data", "augment", "none", "Augmentation, such as shift(1)|flip.")
+    text("model", "model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
+    number("learning rate", "learning_rate", 0.1, "The rate at the reference batch.")
+    text(
+        "learning rate",
+        "lr_scaling",
+        "linear",
+        "linear, sqrt or none.\nHow the rate follows the global batch.",
+    )
+    integer(
+        "learning rate",
+        "lr_reference_batch",
+        256,
+        1,
+        "The batch that learning_rate is meant for.",
+    )
+    text("learning rate", "warmup", "5%", "Linear warmup to the full rate.\nA duration; 0: none.")
+    text("learning rate", "decay", "cosine", "cosine or constant.")
+    number(
+        "learning rate",
+        "end_learning_rate",
+        0.0,
+        "The rate a decay leads to.\nAt the reference batch, scaled like learning_rate.",
+    )
+    text("optimizer", "optimizer", "sgd", "sgd or adamw.")
+    number("optimizer", "momentum", 0.9, "Nesterov momentum of sgd.\n0: none.")
+    number(
+        "optimizer",
+        "weight_decay",
+        0.0,
+        "Decoupled weight decay.\nTimes the learning rate; biases and normalization are left out.",
+    )
+    number("optimizer", "clip_norm", 0.0, "Largest global gradient norm.\n0: no clipping.")
+    number("optimizer", "label_smoothing", 0.0, "Share of the label spread evenly.")
+    integer(
+        "terminal",
+        "verbosity",
+        0,
+        0,
+        "TensorFlow's own messages.\n0: none, 1: warnings and errors, 2: everything.",
+    )
+    return values
+
+
+def read_command(argv: Sequence[str]) -> Command:
+    """Parses the arguments (without the program's name), flagfiles first: the command line wins.
+
+    Raises:
+      ValueError: a flag, value, unit or name that does not exist or cannot be.
+    """
+    values = define_training_flags()
+    parse(values, argv)
+    return Command(_settings(values), _data_settings(values), values)
+
+
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Fills `values` and returns the positional arguments.
+
+    Raises:
+      ValueError: an unknown flag, a malformed value, a flagfile that is not there.
+    """
+    try:
+        return list(values(["lockstep", *_expand_flagfiles(values, argv)]))[1:]
+    except flags.Error as error:
+        raise ValueError(f"{_sentence(str(error))} Run with --help for the list.") from None
+
+
+def unexpected_arguments(arguments: Sequence[str]) -> None:
+    """Refuses positional arguments.
+
+    Raises:
+      ValueError: there are any.
+    """
+    if arguments:
+        raise ValueError(
+            f"unexpected argument {arguments[0]!r}; every setting is a flag, --name=value."
+        )
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split()).replace(" ?", "?")
+    return text if text.endswith((".", "?")) else text + "."
+
+
+def _expand_flagfiles(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    from_files, rest = [], []
+    pending = list(argv)
+    while pending:
+        argument = pending.pop(0)
+        name, equals, path = argument.partition("=")
+        if name in ("--flagfile", "-flagfile"):
+            if not equals:
+                path = pending.pop(0) if pending else ""
+            from_files += values.read_flags_from_files([f"--flagfile={find_flagfile(path)}"])
+        else:
+            rest.append(argument)
+    return from_files + rest
+
+
+def find_flagfile(path: str) -> str:
+    """A flagfile by its path, or a packaged recipe: `digits`, `launch/recipes/digits.flags`.
+
+    Raises:
+      ValueError: neither exists.
+    """
+    if pathlib.Path(path).is_file():
+        return path
+    packaged = RECIPES / (pathlib.Path(path).name.removesuffix(".flags") + ".flags")
+    named_as_recipe = pathlib.Path(path).parent.name in ("", "recipes")
+    if path and named_as_recipe and packaged.is_file():
+        return str(packaged)
+    names = sorted(file.stem for file in RECIPES.glob("*.flags"))
+    near = difflib.get_close_matches(packaged.stem, names, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ValueError(
+        f"the flagfile {path!r} does not exist{hint}; give a file's path or the name of a recipe: "
+        f"{', '.join(names)}."
+    )
+
+
+def one_of(flag: str, value: str, allowed: Iterable[str]) -> str:
+    """`value` if it is allowed.
+
+    Raises:
+      ValueError: it is not; the sentence names the nearest that is.
+    """
+    allowed = tuple(allowed)
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(value, allowed, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ValueError(f"--{flag}={value} is unknown{hint}; use one of {', '.join(allowed)}.")
+
+
+def _duration(values: flags.FlagValues, name: str) -> Duration:
+    try:
+        return parse_duration(values[name].value)
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error}") from None
+
+
+def _data_settings(values: flags.FlagValues) -> DataSettings:
+    try:
+        parse_augment(values.augment)
+    except ValueError as error:
+        raise ValueError(f"--augment: {error}") from None
+    return DataSettings(dataset=values.dataset, augment=values.augment)
+
+
+def _settings(values: flags.FlagValues) -> Settings:
+    for name in values:
+        value = values[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name}={value} is not a finite number; give one that is.")
+    for name in ("momentum", "label_smoothing"):
+        if values[name].value >= 1:
+            raise ValueError(f"--{name}={values[name].value} is too large; give less than 1.")
+    folder = f"{values.dataset}-{values.model}"
+    default_run_dir = "runs/" + re.sub(r"[^\w.-]+", "-", folder)
+    return Settings(
+        run=RunSettings(
+            run_dir=values.run_dir or default_run_dir,
+            seed=values.seed,
+            train_for=_duration(values, "train_for"),
+            eval_every=_duration(values, "eval_every"),
+            checkpoint_every=_duration(values, "checkpoint_every"),
+            log_every=_duration(values, "log_every"),
+            steps_per_loop=values.steps_per_loop,
+            resume=one_of("resume", values.resume, ("auto", "never")),
+        ),
+        devices=DeviceSettings(
+            device=one_of("device", values.device, ("auto", "gpu", "cpu")),
+            replicas=values.replicas or None,
+            global_batch=values.global_batch,
+            accumulate=values.accumulate,
+        ),
+        model=one_of("model", values.model, MODELS),
+        learning_rate=LearningRateSettings(
+            learning_rate=values.learning_rate,
+            scaling=one_of("lr_scaling", values.lr_scaling, ("linear", "sqrt", "none")),
+            reference_batch=values.lr_reference_batch,
+            warmup=_duration(values, "warmup"),
+            decay=one_of("decay", values.decay, ("cosine", "constant")),
+            end_learning_rate=values.end_learning_rate,
+        ),
+        optimizer=OptimizerSettings(
+            optimizer=one_of("optimizer", values.optimizer, OPTIMIZERS),
+            momentum=values.momentum,
+            weight_decay=values.weight_decay,
+            clip_norm=values.clip_norm,
+            label_smoothing=values.label_smoothing,
+        ),
+    )
+
+
+def groups(values: flags.FlagValues) -> dict[str, list[flags.Flag]]:
+    """The flags by group, in the order of their definition."""
+    return {group: list(members) for group, members in values.flags_by_module_dict().items()}
+
+
+def flagfile_text(command: Command) -> str:
+    """A complete flagfile that repeats the command: one flag a line, under its group's comment."""
+    lines = ["# Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."]
+    for group, members in groups(command.values).items():
+        lines += ["", f"# {group}"]
+        for flag in members:
+            value = command.settings.run.run_dir if flag.name == "run_dir" else flag.value
+            lines.append(f"--{flag.name}={value}")
+    return "\n".join(lines) + "\n"
+
+
+def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
+    """The list of flags by group: a line each, or with `full` everything there is to say."""
+    lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
+    lines += ["Recipes: " + ", ".join(sorted(file.stem for file in RECIPES.glob("*.flags"))), ""]
+    for group, members in groups(values).items():
+        lines.append(f"{group}:")
+        for flag in members:
+            first, *more = flag.help.split("\n")
+            lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")
+            if full:
+                lines += [f"  {'':30} {line}" for line in more]
+        lines.append("")
+    lines.append("Durations: 500st (steps), 5ep (epochs), 1.28Mex (examples), 10% (of the run).")
+    if not full:
+        lines.append("--helpfull says more about each flag.")
+    return "\n".join(lines)

@@ -1,0 +1,179 @@
+"""Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
+
+import glob
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from input_pipeline.layout import Layout
+from input_pipeline.sources import Source, open_source
+from launch import cli, flags, report
+from launch.stop import StopRequests
+from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
+from trainer.run_folder import Found, open_run_folder
+
+if TYPE_CHECKING:
+    from trainer.actions import History
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    if {"--help", "-h", "--helpfull"} & set(argv):
+        print(flags.help_text(flags.define_training_flags(), "launch.train", "--helpfull" in argv))
+        return cli.FINISHED
+    with StopRequests() as stop:
+        with cli.wrong_command():
+            command = flags.read_command(argv)
+            sources = {split: open_source(command.data, split) for split in ("train", "eval")}
+            facts = dataset_facts(sources)
+            devices = choose_devices(command.settings.devices, gpus_here(command))
+            plan = make_plan(command.settings, facts, devices)
+            run_dir = pathlib.Path(command.settings.run.run_dir)
+            found = open_run_folder(run_dir, command.settings.run.resume)
+            changes = changed_flags(command, found)
+        print(report.plan_text(plan), flush=True)
+        if found.step >= plan.steps:
+            print(f"\n{run_dir} is finished at step {found.step:,}; nothing to do.")
+            print(*changes, sep="\n")
+            return cli.FINISHED
+        print(*changes, sep="\n", flush=True)
+        cli.import_tensorflow(command.values.verbosity)
+        return carry_out(command, plan, devices, sources, found, stop)
+
+
+def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
+    """What the plan needs to know of the sources."""
+    train = sources["train"]
+    return DatasetFacts(
+        name=train.name.removesuffix("/train"),
+        train_examples=train.length,
+        eval_examples=sources["eval"].length,
+        num_classes=train.num_classes,
+        image_shape=train.image_shape,
+    )
+
+
+def gpus_here(command: flags.Command) -> int:
+    """How many GPUs TensorFlow finds. It loads for seconds, so it is not asked where none can be."""
+    device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
+    if command.settings.devices.device == "cpu" or not any(map(glob.glob, device_files)):
+        return 0
+    cli.import_tensorflow(command.values.verbosity)
+    from trainer.devices import count_gpus
+
+    return count_gpus()
+
+
+def changed_flags(command: flags.Command, found: Found) -> list[str]:
+    """Lines that tell what the checkpoint was made with and this command asks for instead.
+
+    Raises:
+      ValueError: the position in the data would mean something else.
+    """
+    if found.state is None:
+        return []
+    then, now = found.state["flags"], command.values.flag_values_dict()
+    changed = {name: now[name] for name in now if name in then and then[name] != now[name]}
+    for name in ("dataset", "global_batch", "seed"):
+        if name in changed:
+            raise ValueError(
+                f"the run in {command.settings.run.run_dir} was trained with "
+                f"--{name}={then[name]}, not {now[name]}; give that, or another --run_dir."
+            )
+    changed.pop("run_dir", None)
+    return [f"changed since step {found.step:,}: --{n}={then[n]} → {v}" for n, v in changed.items()]
+
+
+def carry_out(
+    command: flags.Command,
+    plan: Plan,
+    devices: Devices,
+    sources: dict[str, Source],
+    found: Found,
+    stop: StopRequests,
+) -> int:
+    """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
+    from input_pipeline import streams
+    from trainer import actions, loop
+    from trainer.checkpoints import Checkpoints
+    from trainer.metrics import MetricsWriter
+    from trainer.run import build_run
+
+    settings, run_dir = command.settings, pathlib.Path(command.settings.run.run_dir)
+    run = build_run(settings, plan, devices)
+    checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
+    history = actions.History()
+    if found.state is not None:
+        with cli.wrong_command():
+            history = actions.History(**checkpoints.restore(found.step)["history"])
+        print(f"going on from step {found.step:,} in {run_dir}")
+    (run_dir / "flags.txt").write_text(flags.flagfile_text(command), encoding="utf-8")
+    actions.write_json(run_dir / "plan.json", plan.to_json())
+
+    def training_data(pipeline: int, pipelines: int) -> "streams.tf.data.Dataset":
+        layout = Layout(
+            plan.global_batch, plan.accumulate, plan.replicas // pipelines, pipelines, pipeline
+        )
+        return streams.training_stream(
+            sources["train"],
+            layout=layout,
+            seed=settings.run.seed,
+            augment=command.data.augment,
+            first_step=found.step,
+        )
+
+    def evaluation_data(pipeline: int, pipelines: int) -> "streams.tf.data.Dataset":
+        layout = Layout(plan.eval_batch, 1, plan.replicas // pipelines, pipelines, pipeline)
+        return streams.evaluation_stream(sources["eval"], layout=layout)
+
+    metrics = MetricsWriter(run_dir, found.step)
+    progress = report.Progress(plan, found.step)
+    save = actions.Save(plan, history, metrics, checkpoints, command.values.flag_values_dict())
+    log = actions.Log(plan, history, metrics, progress.row)
+    evaluate = actions.Evaluate(
+        run, plan, history, metrics, run.stream(evaluation_data), run_dir / "best", progress.say
+    )
+    try:
+        step = loop.train(
+            run.train_loop,
+            iter(run.stream(training_data)),
+            first=found.step,
+            last=plan.steps,
+            boundaries=(plan.eval_every, plan.checkpoint_every),
+            steps_per_loop=settings.run.steps_per_loop,
+            actions=(actions.StopAtNonFinite(), log, progress, evaluate, save),
+            stop_requested=stop.requested,
+        )
+        if step < plan.steps and step > found.step:
+            save.save(step)
+    except actions.DivergedError as error:
+        progress.say(f"diverged: {error}")
+        return cli.DIVERGED
+    finally:
+        progress.close()
+        metrics.close()
+    if step < plan.steps:
+        print(f"stopped at step {step:,}, everything saved; the same command goes on from there")
+        return cli.STOPPED
+    actions.save_model(run, run_dir / "model.keras")
+    print(f"\n{summary(plan, history, run_dir)}")
+    return cli.FINISHED
+
+
+def summary(plan: Plan, history: "History", run_dir: pathlib.Path) -> str:
+    """The closing summary of a finished run."""
+    seconds = history.now()
+    return report.summary_text(
+        plan,
+        plan.steps,
+        seconds,
+        history.best,
+        history.best_step,
+        history.evaluation,
+        plan.steps * plan.global_batch / seconds,
+        str(run_dir),
+    )
+
+
+if __name__ == "__main__":
+    cli.exit_with(main)

@@ -1,0 +1,1 @@
+"""The training itself: plain arguments in, no flags, no globals."""

@@ -1,0 +1,177 @@
+"""What the host does between blocks of device steps: log, evaluate, save; plain callables."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.blocks import Block, due
+from trainer.checkpoints import Checkpoints
+from trainer.metrics import MetricsWriter
+from trainer.plan import Plan
+from trainer.run import Run
+
+
+class DivergedError(Exception):
+    """The training diverged; the message says what happened, where, and what to try."""
+
+
+@dataclasses.dataclass
+class History:
+    """What the host knows of the run so far and every checkpoint keeps beside the variables."""
+
+    seconds: float = 0.0  # of training, up to the process's start
+    best: float | None = None  # the best eval/accuracy
+    best_step: int = 0
+    evaluation: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest
+    # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
+    unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
+    unlogged_steps: int = 0
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def now(self) -> float:
+        """Seconds of training up to now, over all processes."""
+        return self.seconds + time.perf_counter() - self.started
+
+    def to_json(self) -> dict[str, Any]:
+        """The part that outlives the process."""
+        kept = dataclasses.asdict(self) | {"seconds": self.now()}
+        del kept["started"]
+        return kept
+
+
+class Log:
+    """Writes a row every `plan.log_every` steps, exact whatever the length of the blocks is.
+
+    Loss, accuracy and gradient norm are means over the steps since the row before; the learning
+    rate is the one applied in the row's own step.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        history: History,
+        metrics: MetricsWriter,
+        show: Callable[[int, Mapping[str, float]], None],
+    ) -> None:
+        self._plan, self._history, self._metrics, self._show = plan, history, metrics, show
+        self._seconds: list[float] = []
+
+    def __call__(self, block: Block) -> None:
+        """Adds the block's steps and writes the rows that are due."""
+        now, history = self._history.now(), self._history
+        for index in range(block.steps):
+            for name, column in block.rows.items():
+                history.unlogged[name] = history.unlogged.get(name, 0.0) + float(column[index])
+            history.unlogged_steps += 1
+            if block.seconds is not None:
+                self._seconds.append(block.seconds / block.steps)
+            step = block.first + index + 1
+            if due(step, self._plan.log_every, self._plan.steps):
+                self._write(step, now, float(block.rows["learning_rate"][index]))
+
+    def _write(self, step: int, seconds: float, learning_rate: float) -> None:
+        history = self._history
+        values = {name: total / history.unlogged_steps for name, total in history.unlogged.items()}
+        values["learning_rate"] = learning_rate
+        del values["finite"]
+        if self._seconds:
+            step_seconds = sum(self._seconds) / len(self._seconds)
+            values["step_ms"] = 1000 * step_seconds
+            values["examples_per_second"] = self._plan.global_batch / step_seconds
+        self._metrics.write(step, self._plan.epoch(step), seconds, values)
+        self._show(step, values)
+        history.unlogged, history.unlogged_steps, self._seconds = {}, 0, []
+
+
+class StopAtNonFinite:
+    """Ends the run at the first step with a loss or gradients not finite; it changed no weight."""
+
+    def __call__(self, block: Block) -> None:
+        """Raises `DivergedError` for the block's first such step."""
+        bad = np.flatnonzero(block.rows["finite"] == 0)
+        if len(bad):
+            step = block.first + int(bad[0]) + 1
+            rate = float(block.rows["learning_rate"][bad[0]])
+            raise DivergedError(
+                f"the loss or the gradients of step {step} were not finite at a learning rate of "
+                f"{rate:.4g}; try a lower --learning_rate, a longer --warmup or --clip_norm=1."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluates every `plan.eval_every` steps on all the evaluation data; keeps the best."""
+
+    run: Run
+    plan: Plan
+    history: History
+    metrics: MetricsWriter
+    stream: tf.distribute.DistributedDataset
+    folder: pathlib.Path
+    say: Callable[[str], None]
+
+    def __call__(self, block: Block) -> None:
+        """Evaluates if it is time."""
+        if due(block.last, self.plan.eval_every, self.plan.steps):
+            self.evaluate(block.last)
+
+    def evaluate(self, step: int) -> None:
+        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best."""
+        batches = tf.constant(-(-self.plan.dataset.eval_examples // self.plan.eval_batch))
+        loss, correct, weight = self.run.evaluate(iter(self.stream), batches).numpy()
+        values = {"eval/loss": float(loss / weight), "eval/accuracy": float(correct / weight)}
+        epoch = self.plan.epoch(step)
+        self.metrics.write(step, epoch, self.history.now(), values)
+        self.history.evaluation = values
+        best = self.history.best is None or values["eval/accuracy"] > self.history.best
+        if best:
+            self.history.best, self.history.best_step = values["eval/accuracy"], step
+            save_model(self.run, self.folder / "model.keras")
+            write_json(self.folder / "metrics.json", {"step": step, "epoch": epoch, **values})
+        self.say(
+            f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
+            f"eval/accuracy {values['eval/accuracy']:.2%}{'  best' if best else ''}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Save:
+    """Saves a checkpoint every `plan.checkpoint_every` steps."""
+
+    plan: Plan
+    history: History
+    metrics: MetricsWriter
+    checkpoints: Checkpoints
+    flags: Mapping[str, Any]
+
+    def __call__(self, block: Block) -> None:
+        """Saves if it is time."""
+        if due(block.last, self.plan.checkpoint_every, self.plan.steps):
+            self.save(block.last)
+
+    def save(self, step: int) -> None:
+        """Saves the state after this step; what was logged up to it reaches the disk first."""
+        self.metrics.flush()
+        self.checkpoints.save(step, {"flags": dict(self.flags), "history": self.history.to_json()})
+
+
+def save_model(run: Run, path: pathlib.Path) -> None:
+    """Writes the model as a `.keras` file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"writing-{path.name}")
+    run.model.save(beside)
+    os.replace(beside, path)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    beside = path.with_name(f"writing-{path.name}")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)

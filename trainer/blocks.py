@@ -1,0 +1,42 @@
+"""A block of device steps as the host sees it, and whose turn it is after it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """What a block of consecutive device steps gave."""
+
+    first: int  # steps done before it
+    rows: Mapping[str, np.ndarray]  # float32 [steps] for each name in `trainer.step.ROW`
+    seconds: float | None  # None where the block's time includes tracing
+
+    @property
+    def steps(self) -> int:
+        """Steps in the block."""
+        return len(next(iter(self.rows.values())))
+
+    @property
+    def last(self) -> int:
+        """Steps done after it."""
+        return self.first + self.steps
+
+
+def next_due(step: int, period: float) -> int:
+    """The first step after `step` at which something is due that happens every `period` steps.
+
+    A period of 112.27 steps is due after steps 112, 225, 337, …: it does not drift from the epochs.
+    """
+    count = max(1, math.floor(step / period))
+    while math.floor(count * period + 0.5) <= step:
+        count += 1
+    return math.floor(count * period + 0.5)
+
+
+def due(step: int, period: float, last: int) -> bool:
+    """Whether something is due that happens every `period` steps and always after the last."""
+    return step == last or next_due(step - 1, period) == step

@@ -1,0 +1,81 @@
+"""Durations: `500st` (steps), `5ep` (epochs), `1.28Mex` (examples), `10%` (of the whole run)."""
+
+import dataclasses
+import difflib
+import math
+import re
+
+UNITS = {"st": "steps", "ep": "epochs", "ex": "examples", "%": "of the whole run"}
+_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_PATTERN = re.compile(r"^\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z%]*)\s*$")
+_USE = "use st (steps), ep (epochs), ex (examples) or % (of the whole run), for example 5ep"
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A length of training in the unit the user wrote it in."""
+
+    amount: float
+    unit: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def steps(self, *, global_batch: int, examples: int, total: int | None = None) -> int:
+        """The duration in whole steps, at least 1 unless it is zero; see `exact_steps`."""
+        exact = self.exact_steps(global_batch=global_batch, examples=examples, total=total)
+        return max(1, math.floor(exact + 0.5)) if exact else 0
+
+    def exact_steps(self, *, global_batch: int, examples: int, total: int | None = None) -> float:
+        """The duration in steps, not rounded.
+
+        Args:
+          global_batch: examples a step.
+          examples: examples an epoch.
+          total: steps of the whole run; needed for `%`.
+
+        Raises:
+          ValueError: `%` was given where the length of the run itself is being defined.
+        """
+        if self.unit == "%":
+            if total is None:
+                raise ValueError(
+                    f"{self.text} is a share of the run and cannot define its length; "
+                    "use st, ep or ex, for example 60ep."
+                )
+            return self.amount / 100 * total
+        return (
+            self.amount
+            * {
+                "st": 1.0,
+                "ep": examples / global_batch,
+                "ex": 1.0 / global_batch,
+            }[self.unit]
+        )
+
+
+def parse_duration(text: str) -> Duration:
+    """Reads a duration such as `500st`, `5ep`, `1.28Mex`, `10%` or plain `0`.
+
+    Raises:
+      ValueError: not a number with one of the units, or a negative number.
+    """
+    match = _PATTERN.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a duration; {_USE}.")
+    amount, suffix = float(match.group(1)), match.group(2)
+    if amount < 0 or not math.isfinite(amount):
+        raise ValueError(f"{text!r} is negative or not finite; a duration is 0 or more.")
+    if suffix == "" and amount == 0:
+        return Duration(0.0, "st", "0st")
+    for unit in UNITS:
+        prefix = suffix.removesuffix(unit)
+        if suffix.endswith(unit) and prefix in _PREFIXES and not (unit == "%" and prefix):
+            return Duration(amount * _PREFIXES[prefix], unit, text.strip())
+    # `epochs`, `steps`, `examples` and the like start with what they mean.
+    near = [unit for unit in UNITS if suffix[:2].lower() == unit]
+    near = near or difflib.get_close_matches(suffix, UNITS, 1, 0.5)
+    hint = f" (did you mean {match.group(1)}{near[0]}?)" if near else ""
+    missing = f"has the unknown unit {suffix!r}" if suffix else "has no unit"
+    raise ValueError(f"the duration {text!r} {missing}{hint}; {_USE}.")

@@ -1,0 +1,86 @@
+"""Where the numbers go: `metrics.jsonl`, a JSON object a line, and TensorBoard's files."""
+
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+
+class MetricsWriter:
+    """Writes rows of metrics by name; a name with the prefix `eval/` goes to TensorBoard's `eval`.
+
+    A run that goes on from step s first drops the rows after s that the interrupted process wrote:
+    they will be written again. TensorBoard is told to purge its own.
+    """
+
+    def __init__(self, run_dir: pathlib.Path, resumed_at: int) -> None:
+        self._path = run_dir / "metrics.jsonl"
+        _drop_rows_after(self._path, resumed_at)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._boards = {name: EventFileWriter(str(run_dir / name)) for name in ("train", "eval")}
+        if resumed_at:
+            for board in self._boards.values():
+                started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                board.add_event(_event(resumed_at + 1, session_log=started))
+
+    def write(self, step: int, epoch: float, seconds: float, values: Mapping[str, float]) -> None:
+        """Writes one row.
+
+        Args:
+          step: updates done; a training row's values are those of the update with this number.
+          epoch: epochs of training data used.
+          seconds: of training, over all the processes that the run took.
+          values: metrics by name; JSON has no infinity, so what is not finite becomes null.
+        """
+        row = {"step": step, "epoch": round(epoch, 6), "seconds": round(seconds, 3)}
+        row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            board, _, tag = name.partition("/")
+            if board not in self._boards:
+                board, tag = "train", name
+            summary = summary_pb2.Summary.Value(tag=tag, simple_value=value)
+            event = _event(step, summary=summary_pb2.Summary(value=[summary]))
+            self._boards[board].add_event(event)
+
+    def flush(self) -> None:
+        """Brings everything written so far to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for board in self._boards.values():
+            board.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self._file.close()
+        for board in self._boards.values():
+            board.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; a last line that was cut off by a kill is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            rows.append(json.loads(line))
+    return rows
+
+
+def _drop_rows_after(path: pathlib.Path, step: int) -> None:
+    if not path.exists():
+        return
+    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    beside = path.with_suffix(".tmp")
+    beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _event(step: int, **what: Any) -> event_pb2.Event:
+    return event_pb2.Event(wall_time=time.time(), step=step, **what)

@@ -1,0 +1,75 @@
+"""The run: strategy, model, optimizer, learning rate, device functions, built from the plan."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+from trainer.checkpoints import unique_names
+from trainer.devices import make_strategy
+from trainer.learning_rate import LearningRate
+from trainer.models import make_model
+from trainer.optimizers import make_optimizer
+from trainer.plan import Devices, Plan
+from trainer.settings import Settings
+from trainer.step import Batch, StepSettings, make_evaluation, make_train_loop
+
+# Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
+MakeDataset = Callable[[int, int], tf.data.Dataset]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that trains; `train_loop` and `evaluate` are described in `trainer.step`."""
+
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    learning_rate: LearningRate
+    train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
+    evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
+
+    def variables(self) -> dict[str, dict[str, tf.Variable]]:
+        """All variables of the run by group and name: what a checkpoint holds."""
+        named = {}
+        for group, variables in (
+            ("model", self.model.variables),
+            ("optimizer", self.optimizer.variables),
+        ):
+            names = unique_names([v.path for v in variables])
+            # A Keras variable is not a tf.Variable, which is what tf.train.Checkpoint tracks.
+            named[group] = {n: v.value for n, v in zip(names, variables, strict=True)}
+        rate = self.learning_rate
+        named["learning_rate"] = {"progress": rate.progress, "scale": rate.scale}
+        return named
+
+    def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
+        """The dataset with its consecutive micro-batches handed to the replicas in turn."""
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: make_dataset(context.input_pipeline_id, context.num_input_pipelines)
+        )
+
+
+def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
+    """Builds the run; weights depend on the seed alone."""
+    strategy = make_strategy(devices)
+    with strategy.scope():
+        keras.utils.set_random_seed(settings.run.seed)
+        model = make_model(plan.model, plan.dataset)
+        learning_rate = LearningRate(plan.learning_rate)
+        optimizer = make_optimizer(settings.optimizer, learning_rate, model.trainable_variables)
+    step = StepSettings(
+        global_batch=plan.global_batch,
+        accumulate=plan.accumulate,
+        clip_norm=settings.optimizer.clip_norm,
+        label_smoothing=settings.optimizer.label_smoothing,
+    )
+    return Run(
+        strategy=strategy,
+        model=model,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        train_loop=make_train_loop(strategy, model, optimizer, learning_rate, step),
+        evaluate=make_evaluation(strategy, model),
+    )

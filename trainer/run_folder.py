@@ -1,0 +1,61 @@
+"""The run's folder as a new process finds it: unused, to be resumed, or finished."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What is in the folder: the newest checkpoint's step and state, or step 0 and None."""
+
+    step: int
+    state: dict[str, Any] | None
+
+
+def checkpoint_steps(folder: pathlib.Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder of checkpoints, in ascending order."""
+    names = folder.glob("step-*") if folder.is_dir() else ()
+    matches = (re.fullmatch(r"step-(\d+)", path.name) for path in names)
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def open_run_folder(run_dir: pathlib.Path, resume: str) -> Found:
+    """Makes the folder if it is missing, sees that it can be written, and says what is in it.
+
+    Raises:
+      ValueError: `resume` is never and the folder was used before, or a checkpoint is not readable.
+      OSError: the folder cannot be made or written.
+    """
+    if resume == "never" and used(run_dir):
+        raise ValueError(
+            f"--resume=never, but {run_dir} holds a run; give another --run_dir, "
+            "or --resume=auto to go on from its newest checkpoint."
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"--run_dir={run_dir} cannot be written ({error.strerror}); give a folder that can."
+        ) from None
+    steps = checkpoint_steps(run_dir / "checkpoints")
+    if not steps:
+        return Found(0, None)
+    path = run_dir / "checkpoints" / f"step-{steps[-1]}" / "state.json"
+    try:
+        return Found(steps[-1], json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"the checkpoint {path.parent} is damaged ({error}); "
+            "move its folder away to go on from the one before it."
+        ) from None
+
+
+def used(run_dir: pathlib.Path) -> bool:
+    """Whether a run has written here."""
+    return any((run_dir / name).exists() for name in ("flags.txt", "metrics.jsonl", "checkpoints"))
