@@ -30,7 +30,7 @@ def _cnn(x: keras.KerasTensor) -> keras.KerasTensor:
     """Four 3 × 3 convolutions, the third one halving the image, and the mean over what is left."""
     for number, (filters, stride) in enumerate([(32, 1), (32, 1), (64, 2), (64, 1)], start=1):
         x = _convolution(x, filters, stride, f"conv{number}")
-        x = layers.ReLU(name=f"relu{number}")(x)
+        x = layers.Activation("silu", name=f"silu{number}")(x)
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
