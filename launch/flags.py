@@ -5,13 +5,17 @@ import difflib
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
+from trainer.curves import parse_decay, parse_warmup
 from trainer.durations import Duration, parse_duration
+from trainer.multipliers import parse_multipliers
+from trainer.plateau import parse_plateau
 from trainer.settings import (
     DeviceSettings,
     LearningRateSettings,
@@ -23,6 +27,8 @@ from trainer.settings import (
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
 OPTIMIZERS = ("sgd", "adamw")
+SCALINGS = ("linear", "sqrt", "none", "adascale")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Command:
 
 
 def define_training_flags() -> flags.FlagValues:
-    """The flags of a training run, grouped; the first line of a help text is what `--help` shows."""
+    """The flags of a training run, grouped; the first line of a help text is for `--help`."""
     values = flags.FlagValues()
 
     def text(group: str, name: str, default: str, help_text: str) -> None:
@@ -90,7 +96,14 @@ def define_training_flags() -> flags.FlagValues:
         "learning rate",
         "lr_scaling",
         "linear",
-        "linear, sqrt or none.\nHow the rate follows the global batch.",
+        "linear, sqrt, none or adascale.\nHow the rate follows the global batch.",
+    )
+    flags.DEFINE_boolean(
+        "scale_betas",
+        False,
+        "With sqrt and adamw: betas and epsilon too.\nMalladi et al. 2022.",
+        values,
+        module_name="learning rate",
     )
     integer(
         "learning rate",
@@ -99,13 +112,46 @@ def define_training_flags() -> flags.FlagValues:
         1,
         "The batch that learning_rate is meant for.",
     )
-    text("learning rate", "warmup", "5%", "Linear warmup to the full rate.\nA duration; 0: none.")
-    text("learning rate", "decay", "cosine", "cosine or constant.")
+    text(
+        "learning rate",
+        "warmup",
+        "5%",
+        "Warmup to the full rate.\nA duration (linear), linear(5ep,start=0.01), "
+        "exponential(5ep,start=0.001),\nconstant(5ep,start=0.01) or none; "
+        "start is meant for the reference batch.",
+    )
+    text(
+        "learning rate",
+        "decay",
+        "cosine",
+        "What follows the warmup.\nconstant, cosine, linear, polynomial(power=2), "
+        "exponential(period=1ep,rate=0.9,\nstaircase=true), inverse_time(period=1ep,rate=0.5), "
+        "step(30ep:0.1,60ep:0.1),\ncosine_restarts(period=10ep,longer=2,lower=1), "
+        "inverse_sqrt(timescale=1ep),\nwsd(cooldown=20%,shape=linear|cosine|sqrt), "
+        "one_cycle(rise=30%,start=25,end=1e4,\nlow=0.85,high=0.95) or python:module:function, "
+        "called with (peak, steps).",
+    )
     number(
         "learning rate",
         "end_learning_rate",
         0.0,
         "The rate a decay leads to.\nAt the reference batch, scaled like learning_rate.",
+    )
+    text(
+        "learning rate",
+        "lr_multiplier",
+        "",
+        "Factors by variable: backbone/.*=0.1,head=1.\nRegular expressions of variables' paths; "
+        "the first that matches counts; 0 freezes.",
+    )
+    number("learning rate", "layer_decay", 1.0, "Factor from a layer to the one before.")
+    text(
+        "learning rate",
+        "plateau",
+        "",
+        "Cut the rate when a metric stalls: reduce(0.1).\nreduce(factor=0.1,patience=5,"
+        "metric=eval/loss,threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
+        "evaluations, threshold is relative, minimum is of the scale.",
     )
     text("optimizer", "optimizer", "sgd", "sgd or adamw.")
     number("optimizer", "momentum", 0.9, "Nesterov momentum of sgd.\n0: none.")
@@ -218,17 +264,18 @@ def one_of(flag: str, value: str, allowed: Iterable[str]) -> str:
 
 
 def _duration(values: flags.FlagValues, name: str) -> Duration:
+    return _parsed(values, name, parse_duration)
+
+
+def _parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T:
     try:
-        return parse_duration(values[name].value)
+        return parse(values[name].value)
     except ValueError as error:
         raise ValueError(f"--{name}: {error}") from None
 
 
 def _data_settings(values: flags.FlagValues) -> DataSettings:
-    try:
-        parse_augment(values.augment)
-    except ValueError as error:
-        raise ValueError(f"--augment: {error}") from None
+    _parsed(values, "augment", parse_augment)
     return DataSettings(dataset=values.dataset, augment=values.augment)
 
 
@@ -262,11 +309,15 @@ def _settings(values: flags.FlagValues) -> Settings:
         model=one_of("model", values.model, MODELS),
         learning_rate=LearningRateSettings(
             learning_rate=values.learning_rate,
-            scaling=one_of("lr_scaling", values.lr_scaling, ("linear", "sqrt", "none")),
+            scaling=one_of("lr_scaling", values.lr_scaling, SCALINGS),
             reference_batch=values.lr_reference_batch,
-            warmup=_duration(values, "warmup"),
-            decay=one_of("decay", values.decay, ("cosine", "constant")),
+            warmup=_parsed(values, "warmup", parse_warmup),
+            decay=_parsed(values, "decay", parse_decay),
             end_learning_rate=values.end_learning_rate,
+            scale_betas=values.scale_betas,
+            multipliers=_parsed(values, "lr_multiplier", parse_multipliers),
+            layer_decay=values.layer_decay,
+            plateau=_parsed(values, "plateau", parse_plateau),
         ),
         optimizer=OptimizerSettings(
             optimizer=one_of("optimizer", values.optimizer, OPTIMIZERS),

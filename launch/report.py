@@ -1,23 +1,32 @@
 """What a person sees: the plan, the progress, the closing summary, each within 80 columns."""
 
+import math
 import sys
 import textwrap
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tqdm
 
 from trainer.blocks import Block
+from trainer.learning_rate_plan import Betas, phases
 from trainer.plan import Plan
+
+if TYPE_CHECKING:
+    from trainer.actions import History
 
 
 def plan_text(plan: Plan) -> str:
     """The plan in a dozen lines: devices, batch, data, length, learning rate, what happens when."""
-    data, rate = plan.dataset, plan.learning_rate
+    data = plan.dataset
     shape = "×".join(map(str, data.image_shape))
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:
         share += f" × {plan.accumulate} micro-batches"
+    length = f"{plan.steps:,} steps, {plan.epochs:.4g} epochs of {plan.steps_per_epoch:.6g}"
+    if plan.learning_rate.adascale > 1:
+        length = plan.because["steps"]
     rows = [
         ("devices", plan.because["replicas"]),
         ("batch", f"{share} × {plan.micro_batch:,}"),
@@ -27,10 +36,12 @@ def plan_text(plan: Plan) -> str:
             f"{shape}, {data.num_classes} classes",
         ),
         ("model", f"{plan.model}, {plan.optimizer}"),
-        ("length", f"{plan.steps:,} steps, {plan.epochs:.4g} epochs of {plan.steps_per_epoch:.6g}"),
+        ("length", length),
         ("learning rate", plan.because["learning_rate"]),
     ]
-    for phase in rate.phases:
+    if plan.optimizer == "adamw" and plan.betas != Betas():
+        rows.append(("", plan.because["betas"]))
+    for phase in phases(plan.learning_rate):
         span = f"steps {phase.start + 1:,}–{phase.stop:,}"
         epochs = f"epochs {plan.epoch(phase.start):.3g}–{plan.epoch(phase.stop):.3g}"
         rows.append(("", f"{phase.name}: {span}, {epochs}: {phase.begin:.3g} → {phase.end:.3g}"))
@@ -41,12 +52,13 @@ def plan_text(plan: Plan) -> str:
             f"save {plan.checkpoint_every:.4g} steps",
         )
     )
-    lines = []
-    for name, value in rows:
-        lines += textwrap.wrap(
-            value, 80, initial_indent=f"{name:15}", subsequent_indent=" " * 15
-        ) or [name]
-    return "\n".join(lines)
+    return "\n".join(_wrapped(name, value) for name, value in rows)
+
+
+def _wrapped(name: str, value: str) -> str:
+    return textwrap.fill(
+        value, 80, initial_indent=f"{name:15}", subsequent_indent=" " * 15, break_on_hyphens=False
+    )
 
 
 class Progress:
@@ -109,25 +121,37 @@ def _count(number: float) -> str:
 
 
 def summary_text(
-    plan: Plan,
-    step: int,
-    seconds: float,
-    best: float | None,
-    best_step: int,
-    evaluation: Mapping[str, float],
-    speed: float | None,
-    run_dir: str,
+    plan: Plan, step: int, history: "History", noise_scale: float | None, run_dir: str
 ) -> str:
-    """The closing summary: accuracy, time, speed, where everything is."""
-    rows = []
-    if evaluation:
-        rows.append(
-            ("accuracy", f"{evaluation['eval/accuracy']:.2%}, loss {evaluation['eval/loss']:.4f}")
-        )
-    if best is not None:
-        rows.append(("best", f"{best:.2%} at step {best_step:,}, in {run_dir}/best"))
-    time = f"{seconds:.1f} s for {step:,} steps"
-    rows.append(("time", time + (f", {speed:,.0f} examples/s" if speed else "")))
+    """The closing summary: accuracy, time, speed, batch size, where everything is."""
+    rows, seconds = [], history.now()
+    if history.evaluation:
+        accuracy, loss = history.evaluation["eval/accuracy"], history.evaluation["eval/loss"]
+        rows.append(("accuracy", f"{accuracy:.2%}, loss {loss:.4f}"))
+    if history.best is not None:
+        where = f"at step {history.best_step:,}, in {run_dir}/best"
+        rows.append(("best", f"{history.best:.2%} {where}"))
+    speed = step * plan.global_batch / seconds
+    rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
+    if noise_scale is not None:
+        rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
     rows.append(("folder", run_dir))
     rows.append(("look at it", f"tensorboard --logdir {run_dir}"))
-    return "\n".join(f"{name:15}{value}" for name, value in rows)
+    return "\n".join(_wrapped(name, value) for name, value in rows)
+
+
+def batch_verdict(global_batch: int, noise_scale: float) -> str:
+    """One line on the batch against the gradient noise scale, which is the critical batch size.
+
+    The two thresholds are a factor of two on either side of it: at half of it two thirds of the
+    examples' worth is kept, at twice it a third (McCandlish et al. 2018, equation 2.11).
+    """
+    if not math.isfinite(noise_scale) or noise_scale <= 0:
+        return "the critical batch cannot be told: the gradient's signal is below its noise"
+    ratio = global_batch / noise_scale
+    text = f"{global_batch:,} is {ratio:.2g} × the critical batch of about {noise_scale:,.0f}: "
+    if ratio > 2:
+        return text + "the linear rule is past its range here"
+    if ratio > 0.5:
+        return text + "about as large as pays"
+    return text + "a larger batch would use more devices well"

@@ -1,7 +1,10 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
 import glob
+import math
 import pathlib
+import statistics
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,11 +12,13 @@ from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_source
 from launch import cli, flags, report
 from launch.stop import StopRequests
+from trainer.blocks import next_due
+from trainer.files import read_lines, write_json
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
-from trainer.run_folder import Found, open_run_folder
+from trainer.run_folder import Found, lock, open_run_folder
 
 if TYPE_CHECKING:
-    from trainer.actions import History
+    from trainer.multipliers import Group
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,14 +36,16 @@ def main(argv: Sequence[str]) -> int:
             run_dir = pathlib.Path(command.settings.run.run_dir)
             found = open_run_folder(run_dir, command.settings.run.resume)
             changes = changed_flags(command, found)
+            held = lock(run_dir)
         print(report.plan_text(plan), flush=True)
-        if found.step >= plan.steps:
+        if found.step >= plan.steps or (found.state or {}).get("final"):
             print(f"\n{run_dir} is finished at step {found.step:,}; nothing to do.")
             print(*changes, sep="\n")
             return cli.FINISHED
         print(*changes, sep="\n", flush=True)
         cli.import_tensorflow(command.values.verbosity)
-        return carry_out(command, plan, devices, sources, found, stop)
+        with held:
+            return carry_out(command, plan, devices, sources, found, stop)
 
 
 def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
@@ -54,7 +61,7 @@ def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
 
 
 def gpus_here(command: flags.Command) -> int:
-    """How many GPUs TensorFlow finds. It loads for seconds, so it is not asked where none can be."""
+    """How many GPUs TensorFlow finds; it loads for seconds, so it is only asked if some can be."""
     device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
     if command.settings.devices.device == "cpu" or not any(map(glob.glob, device_files)):
         return 0
@@ -96,6 +103,7 @@ def carry_out(
     from input_pipeline import streams
     from trainer import actions, loop
     from trainer.checkpoints import Checkpoints
+    from trainer.control import Control
     from trainer.metrics import MetricsWriter
     from trainer.run import build_run
 
@@ -108,7 +116,7 @@ def carry_out(
             history = actions.History(**checkpoints.restore(found.step)["history"])
         print(f"going on from step {found.step:,} in {run_dir}")
     (run_dir / "flags.txt").write_text(flags.flagfile_text(command), encoding="utf-8")
-    actions.write_json(run_dir / "plan.json", plan.to_json())
+    write_json(run_dir / "plan.json", plan.to_json())
 
     def training_data(pipeline: int, pipelines: int) -> "streams.tf.data.Dataset":
         layout = Layout(
@@ -126,53 +134,77 @@ def carry_out(
         layout = Layout(plan.eval_batch, 1, plan.replicas // pipelines, pipelines, pipeline)
         return streams.evaluation_stream(sources["eval"], layout=layout)
 
+    print_groups(run.groups)
     metrics = MetricsWriter(run_dir, found.step)
     progress = report.Progress(plan, found.step)
     save = actions.Save(plan, history, metrics, checkpoints, command.values.flag_values_dict())
-    log = actions.Log(plan, history, metrics, progress.row)
+    log = actions.Log(plan, history, metrics, run.groups, progress.row)
     evaluate = actions.Evaluate(
-        run, plan, history, metrics, run.stream(evaluation_data), run_dir / "best", progress.say
+        run,
+        plan,
+        history,
+        metrics,
+        run.stream(evaluation_data),
+        run_dir / "best",
+        settings.learning_rate.plateau,
+        progress.say,
+    )
+    control = Control(
+        run_dir / "control",
+        plan,
+        run.learning_rate,
+        found.step,
+        lambda step, event: metrics.note(step, plan.epoch(step), history.now(), event),
+        progress.say,
     )
     try:
-        step = loop.train(
+        control.take_up(found.step)
+        block = loop.train(
             run.train_loop,
             iter(run.stream(training_data)),
             first=found.step,
             last=plan.steps,
-            boundaries=(plan.eval_every, plan.checkpoint_every),
+            next_boundary=lambda step: min(
+                next_due(step, plan.eval_every),
+                next_due(step, plan.checkpoint_every),
+                control.next_replay(step),
+            ),
             steps_per_loop=settings.run.steps_per_loop,
-            actions=(actions.StopAtNonFinite(), log, progress, evaluate, save),
-            stop_requested=stop.requested,
+            actions=(actions.StopAtNonFinite(), log, progress, evaluate, save, control),
+            finished=lambda: bool(run.learning_rate.finished().numpy()),
+            stop_requested=lambda: stop.requested() or control.stop_requested(),
         )
-        if step < plan.steps and step > found.step:
-            save.save(step)
+        if block and not block.final:
+            save.save(block.last)
     except actions.DivergedError as error:
         progress.say(f"diverged: {error}")
         return cli.DIVERGED
     finally:
         progress.close()
         metrics.close()
-    if step < plan.steps:
+    if not (block and block.final):
+        step = block.last if block else found.step
         print(f"stopped at step {step:,}, everything saved; the same command goes on from there")
         return cli.STOPPED
     actions.save_model(run, run_dir / "model.keras")
-    print(f"\n{summary(plan, history, run_dir)}")
+    noise = noise_scale(run_dir) if run.noise.measured else None
+    print(f"\n{report.summary_text(plan, block.last, history, noise, str(run_dir))}")
     return cli.FINISHED
 
 
-def summary(plan: Plan, history: "History", run_dir: pathlib.Path) -> str:
-    """The closing summary of a finished run."""
-    seconds = history.now()
-    return report.summary_text(
-        plan,
-        plan.steps,
-        seconds,
-        history.best,
-        history.best_step,
-        history.evaluation,
-        plan.steps * plan.global_batch / seconds,
-        str(run_dir),
-    )
+def noise_scale(run_dir: pathlib.Path) -> float:
+    """The run's typical gradient noise scale: the median over the log, infinite where unknown."""
+    rows = [
+        row["noise_scale"] for row in read_lines(run_dir / "metrics.jsonl") if "noise_scale" in row
+    ]
+    return statistics.median(math.inf if row is None else row for row in rows) if rows else math.inf
+
+
+def print_groups(groups: "Sequence[Group]") -> None:
+    """Says which variables got a rate of their own."""
+    for group in groups if len(groups) > 1 else ():
+        paths = ", ".join(group.paths)
+        print(textwrap.shorten(f"rate × {group.factor:<8.4g} {group.name}: {paths}", 79))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """What the host does between blocks of device steps: log, evaluate, save; plain callables."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from trainer import plateau
 from trainer.blocks import Block, due
 from trainer.checkpoints import Checkpoints
+from trainer.files import write_json
 from trainer.metrics import MetricsWriter
+from trainer.multipliers import Group
 from trainer.plan import Plan
 from trainer.run import Run
+from trainer.settings import PlateauSettings
 
 
 class DivergedError(Exception):
@@ -33,6 +36,7 @@ class History:
     # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     unlogged_steps: int = 0
+    plateau: dict[str, float] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def now(self) -> float:
@@ -46,11 +50,15 @@ class History:
         return kept
 
 
+# Columns of which a row holds the value of its own step, not the mean since the last row.
+OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale")
+
+
 class Log:
     """Writes a row every `plan.log_every` steps, exact whatever the length of the blocks is.
 
-    Loss, accuracy and gradient norm are means over the steps since the row before; the learning
-    rate is the one applied in the row's own step.
+    What is in `OF_THE_STEP`, the applied learning rate above all, is the row's own step's; loss,
+    accuracy, gradient norm and AdaScale's gain are means over the steps since the row before.
     """
 
     def __init__(
@@ -58,9 +66,11 @@ class Log:
         plan: Plan,
         history: History,
         metrics: MetricsWriter,
+        groups: Sequence[Group],
         show: Callable[[int, Mapping[str, float]], None],
     ) -> None:
         self._plan, self._history, self._metrics, self._show = plan, history, metrics, show
+        self._groups = groups
         self._seconds: list[float] = []
 
     def __call__(self, block: Block) -> None:
@@ -73,13 +83,17 @@ class Log:
             if block.seconds is not None:
                 self._seconds.append(block.seconds / block.steps)
             step = block.first + index + 1
-            if due(step, self._plan.log_every, self._plan.steps):
-                self._write(step, now, float(block.rows["learning_rate"][index]))
+            ends = block.final and step == block.last
+            if ends or due(step, self._plan.log_every):
+                self._write(step, now, {n: float(c[index]) for n, c in block.rows.items()})
 
-    def _write(self, step: int, seconds: float, learning_rate: float) -> None:
+    def _write(self, step: int, seconds: float, row: Mapping[str, float]) -> None:
         history = self._history
         values = {name: total / history.unlogged_steps for name, total in history.unlogged.items()}
-        values["learning_rate"] = learning_rate
+        values |= {name: row[name] for name in OF_THE_STEP if name in row}
+        if len(self._groups) > 1:
+            for group in self._groups:
+                values[f"learning_rate/{group.name}"] = group.factor * row["learning_rate"]
         del values["finite"]
         if self._seconds:
             step_seconds = sum(self._seconds) / len(self._seconds)
@@ -115,11 +129,12 @@ class Evaluate:
     metrics: MetricsWriter
     stream: tf.distribute.DistributedDataset
     folder: pathlib.Path
+    plateau: PlateauSettings | None
     say: Callable[[str], None]
 
     def __call__(self, block: Block) -> None:
         """Evaluates if it is time."""
-        if due(block.last, self.plan.eval_every, self.plan.steps):
+        if block.final or due(block.last, self.plan.eval_every):
             self.evaluate(block.last)
 
     def evaluate(self, step: int) -> None:
@@ -139,6 +154,30 @@ class Evaluate:
             f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
             f"eval/accuracy {values['eval/accuracy']:.2%}{'  best' if best else ''}"
         )
+        if self.plateau:
+            self._reduce_on_plateau(step, values[self.plateau.metric])
+
+    def _reduce_on_plateau(self, step: int, value: float) -> None:
+        settings, scale = self.plateau, self.run.learning_rate.scale
+        self.history.plateau, cut = plateau.judge(settings, self.history.plateau, value)
+        before = float(scale.numpy())
+        after = max(before * settings.factor, settings.minimum)
+        if not cut or after >= before:
+            return
+        scale.assign(after)
+        reason = f"{settings.metric} has not improved in {settings.patience + 1} evaluations"
+        self.metrics.note(
+            step,
+            self.plan.epoch(step),
+            self.history.now(),
+            {
+                "event": "plateau",
+                "scale_before": before,
+                "scale": after,
+                "reason": reason,
+            },
+        )
+        self.say(f"step {step:,}  learning rate × {after / before:.4g}: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,13 +192,14 @@ class Save:
 
     def __call__(self, block: Block) -> None:
         """Saves if it is time."""
-        if due(block.last, self.plan.checkpoint_every, self.plan.steps):
-            self.save(block.last)
+        if block.final or due(block.last, self.plan.checkpoint_every):
+            self.save(block.last, block.final)
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, final: bool = False) -> None:
         """Saves the state after this step; what was logged up to it reaches the disk first."""
         self.metrics.flush()
-        self.checkpoints.save(step, {"flags": dict(self.flags), "history": self.history.to_json()})
+        state = {"flags": dict(self.flags), "history": self.history.to_json(), "final": final}
+        self.checkpoints.save(step, state)
 
 
 def save_model(run: Run, path: pathlib.Path) -> None:
@@ -167,11 +207,4 @@ def save_model(run: Run, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"writing-{path.name}")
     run.model.save(beside)
-    os.replace(beside, path)
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    beside = path.with_name(f"writing-{path.name}")
-    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(beside, path)

@@ -12,8 +12,9 @@ class Block:
     """What a block of consecutive device steps gave."""
 
     first: int  # steps done before it
-    rows: Mapping[str, np.ndarray]  # float32 [steps] for each name in `trainer.step.ROW`
+    rows: Mapping[str, np.ndarray]  # float32 [steps] by name
     seconds: float | None  # None where the block's time includes tracing
+    final: bool = False  # whether the run ends with it
 
     @property
     def steps(self) -> int:
@@ -37,6 +38,6 @@ def next_due(step: int, period: float) -> int:
     return math.floor(count * period + 0.5)
 
 
-def due(step: int, period: float, last: int) -> bool:
-    """Whether something is due that happens every `period` steps and always after the last."""
-    return step == last or next_due(step - 1, period) == step
+def due(step: int, period: float) -> bool:
+    """Whether something is due after this step that happens every `period` steps."""
+    return step > 0 and next_due(step - 1, period) == step

@@ -1,33 +1,75 @@
-"""The one owner of the learning rate: curve(progress) × scale, on the device, saved with the run."""
+"""The one owner of the learning rate: curve(progress) × scale, on the device, in checkpoints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from trainer.plan import LearningRatePlan
+from trainer.curves import LearningRatePlan
+from trainer.device_curves import make_momentum, make_rate
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of a run.
 
-    Two variables say everything: `progress`, the updates done (float64 []), and `scale`, what the
-    rate is multiplied by (float32 []). Before each update the step calls `set_applied`, which works
-    the rate out once and puts it in `applied` (float32 []); the optimizer reads `applied` and the
-    step returns it, so the rate that is logged is the very one that was applied.
+    Before each update the step calls `set_applied`, which works the rate out once and puts it in
+    `applied` (float32 []); the optimizer reads `applied` and the step returns it, so the rate that
+    is logged is the very one that was applied. It follows from variables that every checkpoint has:
 
-    Created in a strategy's scope.
+    - `progress` (float64 []): the updates done, with AdaScale the sum of their gains;
+    - `scale` (float32 []): what the rate is multiplied by: plateau, a person, a backoff;
+    - `steering` (float64 [3]): where a person held the curve, where a cooldown ends the run, and
+      how long that cooldown is; infinite where nobody did.
+
+    Created in a strategy's scope. Nothing else sets the optimizer's learning rate.
     """
 
     def __init__(self, plan: LearningRatePlan) -> None:
-        self.curve = make_curve(plan)
-        self.progress = _variable(0.0, tf.float64, "progress")
-        self.scale = _variable(1.0, tf.float32, "scale")
-        self.applied = _variable(0.0, tf.float32, "applied")
+        self.plan = plan
+        self._curve, self._momentum_curve = make_rate(plan), make_momentum(plan)
+        self.progress = replicated_variable(np.float64(0.0), "progress")
+        self.scale = replicated_variable(np.float32(1.0), "scale")
+        self.steering = replicated_variable(np.array([np.inf, np.inf, 1.0]), "steering")
+        self.applied = replicated_variable(np.float32(0.0), "applied")
+        self.momentum = (
+            replicated_variable(np.float32(0.0), "momentum") if self._momentum_curve else None
+        )
 
-    def set_applied(self) -> None:
-        """Works out the rate of the next update."""
-        self.applied.assign(self.curve(self.progress.read_value()) * self.scale)
+    def set_applied(self, gain: tf.Tensor | float = 1.0) -> None:
+        """Works out the rate of the next update; `gain` is AdaScale's, float64 []."""
+        progress = self.progress.read_value()
+        rate = self._rate(progress, self.steering.read_value())
+        self.applied.assign(tf.cast(rate * gain, tf.float32) * self.scale)
+        if self.momentum is not None:
+            self.momentum.assign(tf.cast(self._momentum_curve(progress), tf.float32))
+
+    def _rate(self, progress: tf.Tensor, steering: tf.Tensor) -> tf.Tensor:
+        held_at, ends_at, cooldown = tf.unstack(steering)
+        rate = self._curve(tf.minimum(progress, held_at))
+        left = tf.clip_by_value((ends_at - progress) / cooldown, 0.0, 1.0)
+        # In this form an untouched rate (left = 1) comes out with the very bits of the curve.
+        return rate - (rate - self.plan.end) * (1.0 - left)
+
+    def unscaled(self, steering: Sequence[float] | None = None) -> float:
+        """The next update's rate before `scale` and gain, for the host; as if steered so."""
+        steering = self.steering.numpy() if steering is None else steering
+        progress = tf.constant(self.progress.numpy(), tf.float64)
+        return float(self._rate(progress, tf.constant(steering, tf.float64)))
+
+    def finished(self) -> tf.Tensor:
+        """Whether the run ends here (bool []): a cooldown is over, or AdaScale's work is done."""
+        # Sums of gains carry rounding errors; an update that only makes up for them is none.
+        ends_at = tf.minimum(
+            self.steering.read_value()[1],
+            self.plan.steps - 1e-6 if self.plan.adascale > 1 else np.inf,
+        )
+        return self.progress.read_value() >= ends_at
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """What a checkpoint holds of it, by name."""
+        return {"progress": self.progress, "scale": self.scale, "steering": self.steering}
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The applied rate, float32 []; Keras's own count of steps is not used."""
@@ -39,52 +81,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def make_curve(plan: LearningRatePlan) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The planned rate as a function of the updates done (any float dtype, shape []).
-
-    Linear warmup applies peak × (p + 1) / W at progress p, so that the first update does something
-    and the W-th applies the full rate; the decay takes over at p = W.
-    """
-    length = max(1, plan.steps - plan.warmup_steps)
-    if plan.decay == "cosine" and plan.peak:
-        decay = keras.optimizers.schedules.CosineDecay(
-            plan.peak, length, alpha=plan.end / plan.peak
-        )
-    else:
-        decay = _Constant(plan.peak)
-    return _Warmup(plan.peak, plan.warmup_steps, decay) if plan.warmup_steps else decay
-
-
-class _Constant(keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-
-    def __call__(self, step: Any) -> Any:
-        return keras.ops.zeros_like(keras.ops.cast(step, "float32")) + self.rate
-
-
-class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise over `steps` updates to `peak`, then `after`, counted from there."""
-
-    def __init__(
-        self, peak: float, steps: int, after: keras.optimizers.schedules.LearningRateSchedule
-    ) -> None:
-        self.peak, self.steps, self.after = peak, steps, after
-
-    def __call__(self, step: Any) -> Any:
-        ops = keras.ops
-        step = ops.cast(step, "float64")
-        rising = ops.cast(self.peak * ops.minimum(1.0, (step + 1) / self.steps), "float32")
-        after = self.after(ops.maximum(step - self.steps, 0.0))
-        return ops.where(step < self.steps, rising, after)
-
-
-def _variable(value: float, dtype: tf.DType, name: str) -> tf.Variable:
-    # Every replica computes the same value, so one of them may stand for all.
+def replicated_variable(value: Any, name: str) -> tf.Variable:
+    """A variable whose value every replica computes alike, so that any of them stands for all."""
     return tf.Variable(
-        value,
-        trainable=False,
-        dtype=dtype,
-        name=name,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        value, trainable=False, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
     )

@@ -1,11 +1,12 @@
 """The outer loop: a block of device steps, then the host's actions, until the end or a stop."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from trainer.blocks import Block, next_due
+from trainer.blocks import Block
 from trainer.step import Batch
 
 # The host looks in this often where --steps_per_loop does not say otherwise.
@@ -22,11 +23,12 @@ def train(
     *,
     first: int,
     last: int,
-    boundaries: Sequence[float],
+    next_boundary: Callable[[int], float],
     steps_per_loop: int,
     actions: Sequence[Action],
+    finished: Callable[[], bool],
     stop_requested: Callable[[], bool],
-) -> int:
+) -> Block | None:
     """Trains from step `first` to step `last`.
 
         while there is something to do:
@@ -34,26 +36,28 @@ def train(
             for action in actions: action(rows)
 
     Args:
-      boundaries: periods in steps that no block crosses, because an action needs the state there.
+      next_boundary: the first step after a step that no block crosses, because an action needs the
+        state there.
       steps_per_loop: steps a block at most; 0 for as many as take about half a second.
+      finished: whether the run ends before `last`, asked after every block.
       stop_requested: asked before every block.
 
     Returns:
-      The steps done: `last`, or fewer if it was asked to stop.
+      The last block, or None if it was asked to stop before the first.
     """
-    step, per_block = first, steps_per_loop or 1
-    while step < last and not stop_requested():
-        ends = [last, *(next_due(step, period) for period in boundaries)]
-        length = min(per_block, min(ends) - step)
+    block, step, per_block = None, first, steps_per_loop or 1
+    while step < last and not (block and block.final) and not stop_requested():
+        length = int(min(per_block, last - step, next_boundary(step) - step))
         begin = time.perf_counter()
         rows = train_loop(stream, tf.constant(length))
         rows = {name: column.numpy() for name, column in rows.items()}
-        seconds = time.perf_counter() - begin
-        block = Block(step, rows, None if step == first else seconds)
+        seconds = None if step == first else time.perf_counter() - begin
+        block = Block(step, rows, seconds)
+        block = dataclasses.replace(block, final=block.last >= last or finished())
         step = block.last
-        if not steps_per_loop and block.seconds:
-            wanted = int(_BLOCK_SECONDS / (block.seconds / length))
+        if not steps_per_loop and seconds:
+            wanted = int(_BLOCK_SECONDS / (seconds / length))
             per_block = min(max(1, wanted), 2 * length + 8, _MOST_STEPS)
         for action in actions:
             action(block)
-    return step
+    return block

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.tensorflow_stub import dtypes
+from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util import tensor_util
+
+from trainer.files import read_lines
 
 
 class MetricsWriter:
@@ -50,6 +55,19 @@ class MetricsWriter:
             event = _event(step, summary=summary_pb2.Summary(value=[summary]))
             self._boards[board].add_event(event)
 
+    def note(self, step: int, epoch: float, seconds: float, event: Mapping[str, Any]) -> None:
+        """Writes an event: plain JSON, named by its key `event`; TensorBoard gets it as text."""
+        row = {"step": step, "epoch": round(epoch, 6), "seconds": round(seconds, 3)} | event
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        text = ", ".join(f"{key} {value}" for key, value in event.items() if value is not None)
+        metadata = text_metadata.create_summary_metadata(display_name="", description="")
+        tensor = tensor_util.make_tensor_proto(text, dtype=dtypes.string)
+        value = summary_pb2.Summary.Value(
+            tag=f"events/{event['event']}", metadata=metadata, tensor=tensor
+        )
+        self._boards["train"].add_event(_event(step, summary=summary_pb2.Summary(value=[value])))
+
     def flush(self) -> None:
         """Brings everything written so far to the disk."""
         self._file.flush()
@@ -64,19 +82,10 @@ class MetricsWriter:
             board.close()
 
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a last line that was cut off by a kill is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
-    return rows
-
-
 def _drop_rows_after(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
-    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    rows = [row for row in read_lines(path) if row["step"] <= step]
     beside = path.with_suffix(".tmp")
     beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     os.replace(beside, path)

@@ -7,7 +7,16 @@ is answered at once and `launch.plan` shows exactly what `launch.train` does.
 import dataclasses
 from typing import Any
 
-from trainer.settings import DeviceSettings, LearningRateSettings, Settings
+from trainer.curves import LearningRatePlan
+from trainer.learning_rate_plan import (
+    Betas,
+    check_combinations,
+    plan_learning_rate,
+    scaled_betas,
+    scaled_rate,
+    to_json,
+)
+from trainer.settings import DeviceSettings, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,30 +40,6 @@ class Devices:
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
-    """A stretch of the learning rate: updates `start` (included) to `stop` (excluded), from 0."""
-
-    name: str
-    start: int
-    stop: int
-    begin: float  # the rate at its first update
-    end: float  # the rate it leads to
-
-
-@dataclasses.dataclass(frozen=True)
-class LearningRatePlan:
-    """The learning rate over the run, in updates."""
-
-    peak: float
-    end: float
-    warmup: str
-    warmup_steps: int
-    decay: str
-    steps: int
-    phases: tuple[Phase, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
     """All derived numbers of a run; `because` says, by the names here, where they come from."""
 
@@ -71,6 +56,7 @@ class Plan:
     steps_per_epoch: float
     epochs: float
     learning_rate: LearningRatePlan
+    betas: Betas
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
@@ -78,7 +64,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "learning_rate": to_json(self.learning_rate)}
 
     def epoch(self, step: int) -> float:
         """Epochs of training data used after `step` steps."""
@@ -116,20 +102,30 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     share = micro_batch(settings.devices, dataset, devices)
     batch, run = settings.devices.global_batch, settings.run
     per_epoch = dataset.train_examples / batch
-
-    try:
-        steps = run.train_for.steps(global_batch=batch, examples=dataset.train_examples)
-    except ValueError as error:
-        raise ValueError(f"--train_for: {error}") from None
-    if steps == 0:
-        raise ValueError(f"--train_for={run.train_for} trains for no step; give at least 1st.")
-    units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
+    check_combinations(settings.learning_rate, settings.optimizer)
     _, because_rate = scaled_rate(settings.learning_rate, batch)
-    warmup = settings.learning_rate.warmup.steps(**units)
+    betas, because_betas = scaled_betas(settings.learning_rate, batch)
+    rate = plan_learning_rate(
+        settings.learning_rate,
+        global_batch=batch,
+        examples=dataset.train_examples,
+        train_for=run.train_for,
+    )
+    if rate.adascale > 1 and devices.replicas * settings.devices.accumulate < 2:
+        raise ValueError(
+            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
+        )
+    # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
+    steps = rate.steps
+    units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
     every = {
         name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
         for name in ("eval_every", "checkpoint_every", "log_every")
     }
+    because_steps = f"{steps:,} = {run.train_for} at {per_epoch:.6g} steps an epoch"
+    if rate.adascale > 1:
+        least = -(-steps // rate.adascale)
+        because_steps = f"{least:,.0f} to {steps:,}, as AdaScale's gain goes; {run.train_for} of it"
     return Plan(
         dataset=dataset,
         model=settings.model,
@@ -143,16 +139,18 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         steps=steps,
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
-        learning_rate=plan_learning_rate(settings.learning_rate, batch, warmup, steps),
+        learning_rate=rate,
+        betas=betas,
         **every,
         because={
             "replicas": devices.because,
             "micro_batch": _share_because(settings.devices, devices, share),
             "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
-            "steps": f"{steps:,} = {run.train_for} at {per_epoch:.6g} steps an epoch",
+            "steps": because_steps,
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
             "learning_rate": because_rate,
-            "warmup_steps": f"{warmup:,} = {settings.learning_rate.warmup}",
+            "betas": because_betas,
+            "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
         },
     )
@@ -180,52 +178,6 @@ def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Device
             f"of {dataset.name}; use at most {dataset.train_examples // parts * parts}."
         )
     return batch // parts
-
-
-def scaled_rate(settings: LearningRateSettings, global_batch: int) -> tuple[float, str]:
-    """The peak learning rate at this global batch, and the sentence that says how it came about.
-
-    `linear` is the rule of Goyal et al. 2017 (https://arxiv.org/abs/1706.02677), `sqrt` the one of
-    Krizhevsky 2014 (https://arxiv.org/abs/1404.5997).
-    """
-    base, reference = settings.learning_rate, settings.reference_batch
-    ratio = global_batch / reference
-    factor = {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}[settings.scaling]
-    rate = base * factor
-    how = {
-        "linear": f" × {global_batch}/{reference}, linear",
-        "sqrt": f" × √({global_batch}/{reference}), sqrt",
-        "none": ", none: not scaled with the batch",
-    }[settings.scaling]
-    return rate, f"{rate:.6g} = {base:.6g}{how}"
-
-
-def plan_learning_rate(
-    settings: LearningRateSettings, global_batch: int, warmup: int, steps: int
-) -> LearningRatePlan:
-    """The learning rate's phases over `steps` updates, of which the first `warmup` warm up."""
-    if warmup > steps:
-        raise ValueError(
-            f"--warmup={settings.warmup} is {warmup:,} steps, longer than the run of {steps:,}; "
-            "use a shorter warmup, for example 5%."
-        )
-    peak, _ = scaled_rate(settings, global_batch)
-    end = peak * settings.end_learning_rate / settings.learning_rate if peak else 0.0
-    if settings.decay == "constant":
-        end = peak
-    phases = [
-        Phase("warmup, linear", 0, warmup, peak / max(warmup, 1), peak),
-        Phase(settings.decay, warmup, steps, peak, end),
-    ]
-    return LearningRatePlan(
-        peak=peak,
-        end=end,
-        warmup="linear",
-        warmup_steps=warmup,
-        decay=settings.decay,
-        steps=steps,
-        phases=tuple(phase for phase in phases if phase.stop > phase.start),
-    )
 
 
 def _share_because(settings: DeviceSettings, devices: Devices, share: int) -> str:

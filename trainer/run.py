@@ -1,15 +1,17 @@
 """The run: strategy, model, optimizer, learning rate, device functions, built from the plan."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from trainer.checkpoints import unique_names
 from trainer.devices import make_strategy
+from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
 from trainer.models import make_model
+from trainer.multipliers import Group, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
 from trainer.settings import Settings
@@ -27,6 +29,8 @@ class Run:
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
+    noise: GradientNoise
+    groups: Sequence[Group]  # of variables by their rate
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
     evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
 
@@ -40,8 +44,8 @@ class Run:
             names = unique_names([v.path for v in variables])
             # A Keras variable is not a tf.Variable, which is what tf.train.Checkpoint tracks.
             named[group] = {n: v.value for n, v in zip(names, variables, strict=True)}
-        rate = self.learning_rate
-        named["learning_rate"] = {"progress": rate.progress, "scale": rate.scale}
+        averages = {"gradient_noise": self.noise.averages}
+        named["learning_rate"] = self.learning_rate.variables() | averages
         return named
 
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
@@ -58,18 +62,29 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         keras.utils.set_random_seed(settings.run.seed)
         model = make_model(plan.model, plan.dataset)
         learning_rate = LearningRate(plan.learning_rate)
-        optimizer = make_optimizer(settings.optimizer, learning_rate, model.trainable_variables)
+        factors, groups = group_variables(
+            model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
+        )
+        optimizer = make_optimizer(
+            settings.optimizer, plan.betas, learning_rate, model.trainable_variables, factors
+        )
+        noise = GradientNoise(
+            plan.global_batch, plan.replicas * plan.accumulate, plan.learning_rate.adascale
+        )
     step = StepSettings(
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
         clip_norm=settings.optimizer.clip_norm,
         label_smoothing=settings.optimizer.label_smoothing,
+        adascale=plan.learning_rate.adascale > 1,
     )
     return Run(
         strategy=strategy,
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
-        train_loop=make_train_loop(strategy, model, optimizer, learning_rate, step),
+        noise=noise,
+        groups=groups,
+        train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
         evaluate=make_evaluation(strategy, model),
     )

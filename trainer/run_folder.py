@@ -1,10 +1,11 @@
 """The run's folder as a new process finds it: unused, to be resumed, or finished."""
 
 import dataclasses
+import fcntl
 import json
 import pathlib
 import re
-from typing import Any
+from typing import IO, Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,34 @@ def open_run_folder(run_dir: pathlib.Path, resume: str) -> Found:
             f"the checkpoint {path.parent} is damaged ({error}); "
             "move its folder away to go on from the one before it."
         ) from None
+
+
+def lock(run_dir: pathlib.Path) -> IO[str]:
+    """Takes the run's folder for this process, until the file returned is closed or it dies.
+
+    Raises:
+      ValueError: another process has it.
+    """
+    file = (run_dir / "lock").open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(
+            f"another process is training in {run_dir}; wait for it, stop it with "
+            f"python -m launch.control {run_dir} --stop, or give another --run_dir."
+        ) from None
+    return file
+
+
+def is_locked(run_dir: pathlib.Path) -> bool:
+    """Whether a living process is training in the folder."""
+    try:
+        with (run_dir / "lock").open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def used(run_dir: pathlib.Path) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trainer.curves import CurveSettings
 from trainer.durations import Duration
 
 
@@ -30,15 +31,31 @@ class DeviceSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlateauSettings:
+    """Lower the rate when a metric has stopped improving."""
+
+    metric: str  # eval/loss or eval/accuracy
+    factor: float
+    patience: int  # evaluations without improvement before a cut
+    threshold: float  # relative improvement that counts as one
+    cooldown: int  # evaluations after a cut that do not count
+    minimum: float  # the smallest scale
+
+
+@dataclasses.dataclass(frozen=True)
 class LearningRateSettings:
     """The learning rate at the reference batch and what happens to it."""
 
     learning_rate: float
-    scaling: str  # linear, sqrt or none
+    scaling: str  # linear, sqrt, none or adascale
     reference_batch: int
-    warmup: Duration
-    decay: str  # constant or cosine
+    warmup: CurveSettings
+    decay: CurveSettings
     end_learning_rate: float  # at the reference batch, scaled like learning_rate
+    scale_betas: bool = False  # with sqrt and Adam: betas and epsilon too
+    multipliers: tuple[tuple[str, float], ...] = ()  # a factor by pattern of variables' paths
+    layer_decay: float = 1.0  # the factor from a layer to the one before it
+    plateau: PlateauSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)

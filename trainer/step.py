@@ -6,17 +6,16 @@ sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` ru
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
 
 Batch = Mapping[str, tf.Tensor]
-# What a step returns: float32 columns of shape [steps], a row for every step.
-ROW = ("train/loss", "train/accuracy", "learning_rate", "gradient_norm", "finite")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +26,7 @@ class StepSettings:
     accumulate: int
     clip_norm: float  # 0: no clipping
     label_smoothing: float
+    adascale: bool
 
 
 def make_train_loop(
@@ -34,16 +34,19 @@ def make_train_loop(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     learning_rate: LearningRate,
+    noise: GradientNoise,
     settings: StepSettings,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
-    """The device loop: `(iterator, steps: int32 [])` → a column [steps] for each name in `ROW`.
+    """The device loop: `(iterator, steps: int32 [])` → float32 columns by name, a row a step.
 
     `iterator` yields per-replica micro-batches (`input_pipeline.streams`), `accumulate` a step.
-    A step whose summed gradients or loss are not finite changes nothing, on any replica.
+    A step whose summed gradients or loss are not finite changes nothing, on any replica. There are
+    fewer rows than `steps` where the learning rate says that the run is finished.
     """
     variables = model.trainable_variables
     weights = [v.value for v in variables]
     losses = make_losses(settings.label_smoothing)
+    batch_size = float(settings.global_batch)
 
     def forward_backward(batch: Batch) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
@@ -51,12 +54,12 @@ def make_train_loop(
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses(batch["label"], logits) * batch["weight"])
             # A regularizer counts once in the whole: each micro-batch bears its share.
-            objective = (loss + sum(model.losses) * weight) / settings.global_batch
+            objective = (loss + sum(model.losses) * weight) / batch_size
         gradients = tape.gradient(objective, weights, unconnected_gradients="zero")
-        correct = count_correct(batch, logits)
-        return [tf.reduce_sum(objective) * settings.global_batch, correct, weight, *gradients]
+        square = square_norm(gradients) if noise.measured else tf.zeros([])
+        return [objective, count_correct(batch, logits), weight, square, *gradients]
 
-    def compute(*micro_batches: Batch) -> list[tf.Tensor]:
+    def compute(*micro_batches: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         sums = forward_backward(micro_batches[0])
         for batch in micro_batches[1:]:
             sums = [a + b for a, b in zip(sums, forward_backward(batch), strict=True)]
@@ -64,42 +67,65 @@ def make_train_loop(
         return finish(*context.all_reduce(tf.distribute.ReduceOp.SUM, sums))
 
     def finish(
-        loss: tf.Tensor, correct: tf.Tensor, weight: tf.Tensor, *sums: tf.Tensor
+        loss: tf.Tensor, correct: tf.Tensor, weight: tf.Tensor, micro: tf.Tensor, *sums: tf.Tensor
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        norm = tf.linalg.global_norm(sums) * (settings.global_batch / weight)
-        factor = settings.global_batch / weight
-        if settings.clip_norm:
-            factor *= tf.minimum(1.0, settings.clip_norm / (norm + 1e-12))
+        square = square_norm(sums)
+        factor = batch_size / weight
+        norm = tf.sqrt(square) * factor
         row = {
-            "train/loss": loss / weight,
+            "train/loss": loss * factor,
             "train/accuracy": correct / weight,
             "gradient_norm": norm,
             "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
+            "micro_square": micro,
+            "square": square,
         }
+        if settings.clip_norm:
+            factor *= tf.minimum(1.0, settings.clip_norm / (norm + 1e-12))
         return [gradient * factor for gradient in sums], row
 
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
 
-    def step(iterator: Iterator[Batch]) -> tf.Tensor:
+    def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
         micro_batches = tuple(next(iterator) for _ in range(settings.accumulate))
         gradients, row = strategy.run(compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
-        learning_rate.set_applied()
+        micro_square, square = row.pop("micro_square"), row.pop("square")
+        # The conditions stand between two `run` calls: inside one they would cross a
+        # synchronization.
+        if noise.measured and row["finite"] > 0:
+            noise.update(micro_square, square)
+        gain = noise.gain() if settings.adascale else tf.ones([], tf.float64)
+        learning_rate.set_applied(gain)
         row["learning_rate"] = learning_rate.applied.read_value()
-        # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
             strategy.run(apply, args=(gradients,))
-            learning_rate.progress.assign_add(1.0)
-        return tf.stack([row[name] for name in ROW])
+            learning_rate.progress.assign_add(gain)
+        if noise.measured:
+            row["noise_scale"] = noise.noise_scale()
+        if settings.adascale:
+            row |= {"gain": gain, "progress": learning_rate.progress.read_value()}
+        if learning_rate.momentum is not None:
+            row["momentum"] = learning_rate.momentum.read_value()
+        return row
+
+    names: list[str] = []
+
+    def packed_step(iterator: Iterator[Batch]) -> tf.Tensor:
+        row = step(iterator)
+        names[:] = row
+        return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
 
     @tf.function(reduce_retracing=True)
     def train(iterator: Iterator[Batch], steps: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = tf.TensorArray(tf.float32, size=steps, element_shape=[len(ROW)])
-        for index in tf.range(steps):
-            rows = rows.write(index, step(iterator))
-        columns = tf.unstack(rows.stack(), axis=1)
-        return dict(zip(ROW, columns, strict=True))
+        rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
+        done = 0
+        while done < steps and not learning_rate.finished():
+            rows = rows.write(done, packed_step(iterator))
+            done += 1
+        columns = tf.unstack(tf.ensure_shape(rows.stack(), [None, len(names)]), axis=1)
+        return dict(zip(names, columns, strict=True))
 
     return train
 
@@ -147,6 +173,11 @@ def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
     """The weight of the examples whose largest logit is their label's, float32 []."""
     correct = tf.argmax(logits, axis=-1) == batch["label"]
     return tf.reduce_sum(tf.cast(correct, tf.float32) * batch["weight"])
+
+
+def square_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of all squares, float32 []."""
+    return 2.0 * tf.add_n([tf.nn.l2_loss(tensor) for tensor in tensors])
 
 
 def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:

@@ -1,0 +1,173 @@
+"""Steers a running job: `python -m launch.control RUN_DIR --scale=0.5 --reason="it oscillates"`."""
+
+import datetime
+import getpass
+import json
+import os
+import pathlib
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+
+from launch import cli, flags
+from trainer.control import Request, applied_requests, check_request, leave_request
+from trainer.run_folder import is_locked, used
+
+_POLL_SECONDS = 0.1
+
+
+def define_control_flags() -> absl_flags.FlagValues:
+    """The flags of this command."""
+    values = absl_flags.FlagValues()
+
+    def switch(name: str, help_text: str) -> None:
+        absl_flags.DEFINE_boolean(name, False, help_text, values, module_name="one of")
+
+    def text(group: str, name: str, default: str | None, help_text: str) -> None:
+        absl_flags.DEFINE_string(name, default, help_text, values, module_name=group)
+
+    text("one of", "scale", None, "Multiply the schedule by this; 1: as planned.")
+    text("one of", "learning_rate", None, "Set the rate to this now, by the scale.")
+    switch("hold", "Keep the curve where it is.")
+    switch("resume_schedule", "Back to the plan: scale 1, no hold, no cooldown.")
+    text("one of", "cooldown", None, "Go down to the end rate over this, and end.")
+    switch("stop", "Save and stop; the same command goes on later.")
+    switch("status", "Say where the run is and what was asked of it.")
+    text("why and how", "reason", "", "Why: kept in metrics.jsonl and TensorBoard.")
+    absl_flags.DEFINE_float(
+        "wait",
+        60.0,
+        "Seconds to wait for the run's answer.",
+        0.0,
+        None,
+        values,
+        module_name="why and how",
+    )
+    return values
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    values = define_control_flags()
+    if {"--help", "-h", "--helpfull"} & set(argv):
+        print(flags.help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
+        return cli.FINISHED
+    with cli.wrong_command():
+        arguments = flags.parse(values, argv)
+        if len(arguments) != 1:
+            raise ValueError("give one run folder: python -m launch.control RUN_DIR --status.")
+        run_dir = pathlib.Path(arguments[0])
+        if not used(run_dir):
+            raise ValueError(f"{run_dir} holds no run; give the --run_dir of one.")
+        request = read_request(values)
+        if request is None:
+            print(status_text(run_dir))
+            return cli.FINISHED
+        if not is_locked(run_dir):
+            raise ValueError(
+                f"no process is training in {run_dir}, and nothing was changed; start it with "
+                f"python -m launch.train --flagfile={run_dir}/flags.txt."
+            )
+        leave_request(run_dir / "control", request)
+    return wait_for_answer(run_dir, request, values.wait)
+
+
+def read_request(values: absl_flags.FlagValues) -> Request | None:
+    """The request that the flags make, or None for --status.
+
+    Raises:
+      ValueError: there is not exactly one, or its value cannot be.
+    """
+    names = ("scale", "learning_rate", "hold", "resume_schedule", "cooldown", "stop", "status")
+    given = [name for name in names if values[name].value not in (None, False)]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(f'--{name}' for name in names)}.")
+    action, value = given[0], values[given[0]].value
+    if action == "status":
+        return None
+    if action in ("scale", "learning_rate"):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f"--{action}={value} is not a number.") from None
+    now = datetime.datetime.now(datetime.UTC)
+    return check_request(
+        {
+            # Requests are taken up in the order of their names.
+            "id": f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(3)}",
+            "action": action,
+            "value": None if value is True else value,
+            "who": f"{getpass.getuser()}@{socket.gethostname()}",
+            "when": now.isoformat(timespec="seconds"),
+            "reason": values.reason,
+        }
+    )
+
+
+def wait_for_answer(run_dir: pathlib.Path, request: Request, seconds: float) -> int:
+    """Waits until the run has taken the request up and says what came of it."""
+    folder, until = run_dir / "control", time.monotonic() + seconds
+    while True:
+        for row in applied_requests(folder):
+            if row["request"]["id"] == request.id:
+                before, after = row["learning_rate_before"], row["learning_rate_after"]
+                print(
+                    f"done at step {row['step']:,}: learning rate {before:.6g} → {after:.6g}"
+                    if request.action != "stop"
+                    else f"the run stops at step {row['step']:,} and saves"
+                )
+                return cli.FINISHED
+        rejected = folder / "rejected" / f"{request.id}.json"
+        if rejected.exists():
+            print(f"rejected: {json.loads(rejected.read_text(encoding='utf-8'))['why']}")
+            return cli.WRONG_COMMAND
+        if not is_locked(run_dir):
+            print(
+                "the run ended before it took the request up; "
+                "it takes effect first thing when the run goes on"
+            )
+            return cli.FAILED
+        if time.monotonic() > until:
+            print(
+                f"no answer in {seconds:.0f} s: the request is kept and takes effect at the run's "
+                "next loop; python -m launch.control RUN_DIR --status tells"
+            )
+            return cli.FAILED
+        time.sleep(_POLL_SECONDS)
+
+
+def status_text(run_dir: pathlib.Path) -> str:
+    """Where the run is, what was asked of it and what still waits."""
+    folder = run_dir / "control"
+    lines = ["running" if is_locked(run_dir) else "not running"]
+    if (folder / "status.json").exists():
+        status: dict[str, Any] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        age = time.time() - status["time"]
+        lines[0] += (
+            f", step {status['step']:,} of {status['steps']:,} (epoch {status['epoch']:.2f}) "
+            f"{age:.0f} s ago"
+        )
+        lines.append(f"learning rate {status['learning_rate']:.6g}, scale {status['scale']:.6g}")
+        if status["ends_at"] is not None:
+            lines.append(f"in a cooldown that ends the run at step {status['ends_at']:,.0f}")
+        elif status["held_at"] is not None:
+            lines.append(f"held where the schedule was at step {status['held_at']:,.0f}")
+    for row in applied_requests(folder):
+        asked = row["request"]
+        value = "" if asked["value"] is None else f"={asked['value']}"
+        lines.append(
+            f"step {row['step']:,}: --{asked['action']}{value} by {asked['who']}, {asked['when']}"
+            f"{': ' + asked['reason'] if asked['reason'] else ''}"
+        )
+    waiting = len(list((folder / "requests").glob("*.json")))
+    if waiting:
+        lines.append(f"{waiting} request{'s' * (waiting > 1)} not taken up yet")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.exit_with(main)

@@ -1,0 +1,216 @@
+"""From what the user asked of the learning rate to its plan: scaling rules, lengths, phases."""
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from trainer import curves
+from trainer.curves import CurveSettings, LearningRatePlan
+from trainer.durations import Duration
+from trainer.settings import LearningRateSettings, OptimizerSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of the learning rate: updates `start` (included) to `stop` (excluded), from 0."""
+
+    name: str
+    start: int
+    stop: int
+    begin: float  # the rate of its first update
+    end: float  # the rate of its last update
+
+
+@dataclasses.dataclass(frozen=True)
+class Betas:
+    """The decay rates and the epsilon of Adam's kind."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+
+def scaled_rate(settings: LearningRateSettings, global_batch: int) -> tuple[float, str]:
+    """The peak learning rate at this global batch, and the sentence that says how it came about.
+
+    `linear`: Goyal et al. 2017, https://arxiv.org/abs/1706.02677; `sqrt`: Krizhevsky 2014,
+    https://arxiv.org/abs/1404.5997; `adascale`: Johnson et al. 2020,
+    https://arxiv.org/abs/2007.05105, where the gain multiplies the rate in every update.
+    """
+    base, reference = settings.learning_rate, settings.reference_batch
+    ratio = global_batch / reference
+    factor = {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0, "adascale": 1.0}[settings.scaling]
+    how = {
+        "linear": f" × {global_batch}/{reference}, linear",
+        "sqrt": f" × √({global_batch}/{reference}), sqrt",
+        "none": ", none: not scaled with the batch",
+        "adascale": f", times a gain of 1 to {ratio:.4g} in every update, adascale",
+    }[settings.scaling]
+    return base * factor, f"{base * factor:.6g} = {base:.6g}{how}"
+
+
+def scaled_betas(settings: LearningRateSettings, global_batch: int) -> tuple[Betas, str]:
+    """Adam's constants at this global batch: the square root rule of Malladi et al. 2022.
+
+    With κ = global batch / reference batch: 1 − β is multiplied by κ, ε divided by √κ
+    (https://arxiv.org/abs/2205.10287, Definition 5). Without the option they are Keras's own.
+
+    Raises:
+      ValueError: a β would not be above 0 any more.
+    """
+    plain = Betas()
+    if not settings.scale_betas:
+        return plain, "Keras's defaults"
+    ratio = global_batch / settings.reference_batch
+    scaled = Betas(
+        beta_1=1 - ratio * (1 - plain.beta_1),
+        beta_2=1 - ratio * (1 - plain.beta_2),
+        epsilon=plain.epsilon / ratio**0.5,
+    )
+    if min(scaled.beta_1, scaled.beta_2) <= 0:
+        largest = math.ceil(settings.reference_batch / (1 - plain.beta_1)) - 1
+        raise ValueError(
+            f"--scale_betas at --global_batch={global_batch} gives beta_1 = {scaled.beta_1:.4g}; "
+            f"it must be above 0, so use a batch of at most {largest:,}, or --scale_betas=false."
+        )
+    return scaled, (
+        f"beta_1 {scaled.beta_1:.6g}, beta_2 {scaled.beta_2:.8g}, epsilon {scaled.epsilon:.3g}: "
+        f"1 − β times {ratio:.4g}, ε over its root"
+    )
+
+
+def check_combinations(settings: LearningRateSettings, optimizer: OptimizerSettings) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+      ValueError: it was asked for.
+    """
+    if settings.scale_betas and optimizer.optimizer != "adamw":
+        raise ValueError(
+            f"--scale_betas is for adamw, not {optimizer.optimizer}; leave it out, "
+            "or use --optimizer=adamw."
+        )
+    if settings.scale_betas and settings.scaling != "sqrt":
+        raise ValueError(
+            f"--scale_betas belongs to --lr_scaling=sqrt, not {settings.scaling}; use that."
+        )
+    if settings.scaling == "adascale" and optimizer.optimizer != "sgd":
+        raise ValueError(
+            f"--lr_scaling=adascale is derived for sgd, not {optimizer.optimizer}; "
+            "use --optimizer=sgd, or --lr_scaling=sqrt."
+        )
+    moves_momentum = settings.decay.name == "one_cycle" and optimizer.optimizer == "sgd"
+    if moves_momentum and not optimizer.momentum:
+        raise ValueError("--decay=one_cycle moves the momentum; give --momentum above 0.")
+
+
+def plan_learning_rate(
+    settings: LearningRateSettings, *, global_batch: int, examples: int, train_for: Duration
+) -> LearningRatePlan:
+    """The learning rate over the run.
+
+    With AdaScale all lengths are counted in updates of the reference batch, which is what its
+    progress counts, so the same plan holds for any batch.
+
+    Raises:
+      ValueError: a length does not fit in the run.
+    """
+    adascale = settings.scaling == "adascale"
+    if adascale and global_batch < settings.reference_batch:
+        raise ValueError(
+            f"--lr_scaling=adascale needs a --global_batch of at least --lr_reference_batch="
+            f"{settings.reference_batch}, not {global_batch}; lower the reference batch."
+        )
+    batch = settings.reference_batch if adascale else global_batch
+    try:
+        steps = train_for.steps(global_batch=batch, examples=examples)
+    except ValueError as error:
+        raise ValueError(f"--train_for: {error}") from None
+    if steps == 0:
+        raise ValueError(f"--train_for={train_for} trains for no step; give at least 1st.")
+
+    def in_steps(duration: Duration) -> int:
+        return duration.steps(global_batch=batch, examples=examples, total=steps)
+
+    over = settings.warmup.arguments.get("over")
+    warmup = in_steps(over) if over else 0
+    if warmup > steps:
+        raise ValueError(
+            f"--warmup={over} is {warmup:,} steps, longer than the run of {steps:,}; "
+            "use a shorter warmup, for example 5%."
+        )
+    peak, _ = scaled_rate(settings, global_batch)
+    scale = peak / settings.learning_rate if settings.learning_rate else 0.0
+    arguments = {
+        name: float(in_steps(value)) if isinstance(value, Duration) else value
+        for name, value in settings.decay.arguments.items()
+    }
+    if settings.decay.name == "inverse_sqrt" and not arguments["timescale"]:
+        arguments["timescale"] = float(max(warmup, 1))
+    plan = LearningRatePlan(
+        peak=peak,
+        end=settings.end_learning_rate * scale,
+        steps=steps,
+        warmup=settings.warmup.name,
+        warmup_steps=warmup,
+        warmup_start=float(settings.warmup.arguments.get("start", 0.0)) * scale,
+        decay=settings.decay.name,
+        arguments=arguments,
+        milestones=tuple((in_steps(when), factor) for when, factor in settings.decay.milestones),
+        adascale=global_batch / settings.reference_batch if adascale else 1.0,
+    )
+    _check_lengths(plan, settings.decay)
+    return plan
+
+
+def _check_lengths(plan: LearningRatePlan, decay: CurveSettings) -> None:
+    for name in ("cooldown", "rise"):
+        if plan.arguments.get(name, 0) > plan.decay_steps:
+            raise ValueError(
+                f"the {name} of --decay={decay.text} is {plan.arguments[name]:,.0f} steps, longer "
+                f"than the {plan.decay_steps:,} after the warmup; use a shorter one, such as 20%."
+            )
+    for (milestone, _), (when, _) in zip(plan.milestones, decay.milestones, strict=True):
+        if not plan.warmup_steps <= milestone < plan.steps:
+            raise ValueError(
+                f"the milestone {when} of --decay={decay.text} is step {milestone:,}; it must lie "
+                f"between the end of the warmup, {plan.warmup_steps:,}, and the end of the run, "
+                f"{plan.steps:,}."
+            )
+    if [m for m, _ in plan.milestones] != sorted({m for m, _ in plan.milestones}):
+        raise ValueError(f"the milestones of --decay={decay.text} are not in ascending order.")
+
+
+def phases(plan: LearningRatePlan) -> tuple[Phase, ...]:
+    """The plan's stretches in their order, for people to read."""
+    first, last = plan.warmup_steps, plan.steps
+    if plan.decay == "wsd":
+        cooldown = last - int(plan.arguments["cooldown"])
+        shape = plan.arguments["shape"]
+        cuts = [("stable", first, cooldown), (f"cooldown {shape}", cooldown, last)]
+    elif plan.decay == "one_cycle":
+        top = first + int(plan.arguments["rise"])
+        cuts = [("rise", first, top), ("fall", top, last)]
+    elif plan.decay == "step":
+        edges = [first, *(milestone for milestone, _ in plan.milestones), last]
+        cuts = [("step", a, b) for a, b in itertools.pairwise(edges)]
+    else:
+        cuts = [(plan.decay, first, last)]
+    cuts = [(f"warmup {plan.warmup}", 0, first), *cuts]
+    return tuple(_phase(plan, *cut) for cut in cuts if cut[2] > cut[1])
+
+
+def _phase(plan: LearningRatePlan, name: str, start: int, stop: int) -> Phase:
+    if plan.decay.startswith("python:") and not name.startswith("warmup"):
+        return Phase(name, start, stop, math.nan, math.nan)
+    begin, end = (float(rate) for rate in curves.rate(plan, [start, stop - 1]))
+    return Phase(name, start, stop, begin, end)
+
+
+def to_json(plan: LearningRatePlan) -> dict[str, Any]:
+    """The plan with its phases as plain JSON values; a rate not known beforehand is null."""
+    rows = [dataclasses.asdict(phase) for phase in phases(plan)]
+    for row in rows:
+        row |= {k: None for k, v in row.items() if isinstance(v, float) and math.isnan(v)}
+    return {**dataclasses.asdict(plan), "phases": rows}
