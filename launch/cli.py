@@ -40,7 +40,10 @@ def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     except Exception:
         traceback.print_exc()
         code = FAILED
-    sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: TensorFlow's threads can wait for the interpreter while it waits for them.
+    os._exit(code)
 
 
 def import_tensorflow(verbosity: int) -> None:

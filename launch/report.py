@@ -3,7 +3,7 @@
 import math
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from trainer.plan import Plan
 
 if TYPE_CHECKING:
     from trainer.actions import History
+    from trainer.multipliers import Group
 
 
 def plan_text(plan: Plan) -> str:
@@ -155,3 +156,10 @@ def batch_verdict(global_batch: int, noise_scale: float) -> str:
     if ratio > 0.5:
         return text + "about as large as pays"
     return text + "a larger batch would use more devices well"
+
+
+def print_groups(groups: "Sequence[Group]") -> None:
+    """Says which variables got a rate of their own."""
+    for group in groups if len(groups) > 1 else ():
+        paths = ", ".join(group.paths)
+        print(textwrap.shorten(f"rate × {group.factor:<8.4g} {group.name}: {paths}", 79))

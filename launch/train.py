@@ -4,9 +4,7 @@ import glob
 import math
 import pathlib
 import statistics
-import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_source
@@ -16,9 +14,6 @@ from trainer.blocks import next_due
 from trainer.files import read_lines, write_json
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
 from trainer.run_folder import Found, lock, open_run_folder
-
-if TYPE_CHECKING:
-    from trainer.multipliers import Group
 
 
 def main(argv: Sequence[str]) -> int:
@@ -108,7 +103,8 @@ def carry_out(
     from trainer.run import build_run
 
     settings, run_dir = command.settings, pathlib.Path(command.settings.run.run_dir)
-    run = build_run(settings, plan, devices)
+    with cli.wrong_command():
+        run = build_run(settings, plan, devices)
     checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
     history = actions.History()
     if found.state is not None:
@@ -134,7 +130,9 @@ def carry_out(
         layout = Layout(plan.eval_batch, 1, plan.replicas // pipelines, pipelines, pipeline)
         return streams.evaluation_stream(sources["eval"], layout=layout)
 
-    print_groups(run.groups)
+    report.print_groups(run.groups)
+    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
+        print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
     metrics = MetricsWriter(run_dir, found.step)
     progress = report.Progress(plan, found.step)
     save = actions.Save(plan, history, metrics, checkpoints, command.values.flag_values_dict())
@@ -198,13 +196,6 @@ def noise_scale(run_dir: pathlib.Path) -> float:
         row["noise_scale"] for row in read_lines(run_dir / "metrics.jsonl") if "noise_scale" in row
     ]
     return statistics.median(math.inf if row is None else row for row in rows) if rows else math.inf
-
-
-def print_groups(groups: "Sequence[Group]") -> None:
-    """Says which variables got a rate of their own."""
-    for group in groups if len(groups) > 1 else ():
-        paths = ", ".join(group.paths)
-        print(textwrap.shorten(f"rate × {group.factor:<8.4g} {group.name}: {paths}", 79))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class Control:
         """Takes up what has come in during the block."""
         if not block.final:
             self.take_up(block.last)
-        self._write_status(block.last, float(block.rows["learning_rate"][-1]))
+        self._write_status(block)
 
     def take_up(self, step: int) -> None:
         """Replays what was applied at this step before, then takes up what is new."""
@@ -238,18 +238,18 @@ class Control:
         write_json(self._folder / "rejected" / path.name, {"step": step, "why": why})
         self._say(f"step {step:,}  the request {path.name} was rejected: {why}")
 
-    def _write_status(self, step: int, learning_rate: float) -> None:
-        if time.monotonic() - self._last_status < _STATUS_SECONDS:
+    def _write_status(self, block: Block) -> None:
+        if time.monotonic() - self._last_status < _STATUS_SECONDS and not block.final:
             return
         self._last_status = time.monotonic()
         held, ends, _ = (float(value) for value in self._rate.steering.numpy())
         write_json(
             self._folder / "status.json",
             {
-                "step": step,
+                "step": block.last,
                 "steps": self._plan.steps,
-                "epoch": self._plan.epoch(step),
-                "learning_rate": learning_rate,
+                "epoch": self._plan.epoch(block.last),
+                "learning_rate": float(block.rows["learning_rate"][-1]),
                 "scale": float(self._rate.scale.numpy()),
                 "held_at": held if math.isfinite(held) else None,
                 "ends_at": ends if math.isfinite(ends) else None,

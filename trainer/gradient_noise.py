@@ -6,6 +6,11 @@ https://arxiv.org/abs/1812.06162, appendix A) tell noise and signal apart:
 
     noise  = tr(Σ), the variance of a single example's gradient
     signal = |G|², the square norm of the true gradient
+
+They need the parts of the gradient to be gradients of micro-batches on their own. Under a
+BatchNormalization that is synchronized over several replicas they are not: a replica's part is that
+of the whole batch's loss along its own examples' paths, and the parts are correlated (measured on
+digits: the signal comes out negative). There nothing is measured, and the run says so.
 """
 
 import numpy as np
@@ -19,7 +24,8 @@ class GradientNoise:
 
     Args:
       global_batch: examples an update.
-      micro_batches: replicas × accumulation; with 1 nothing can be measured, and nothing is.
+      micro_batches: replicas × accumulation; 1 where they cannot be told apart, and nothing is
+        measured.
       largest_gain: AdaScale's, global batch / reference batch; 1 without AdaScale.
     """
 

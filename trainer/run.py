@@ -69,7 +69,7 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
             settings.optimizer, plan.betas, learning_rate, model.trainable_variables, factors
         )
         noise = GradientNoise(
-            plan.global_batch, plan.replicas * plan.accumulate, plan.learning_rate.adascale
+            plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
         )
     step = StepSettings(
         global_batch=plan.global_batch,
@@ -88,3 +88,21 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
         evaluate=make_evaluation(strategy, model),
     )
+
+
+def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
+    """The micro-batches of an update whose gradients can be compared; see `trainer.gradient_noise`.
+
+    Raises:
+      ValueError: AdaScale was asked for and there are none.
+    """
+    synchronized = plan.replicas > 1 and any(
+        getattr(layer, "synchronized", False) for layer in model._flatten_layers()
+    )
+    if synchronized and plan.learning_rate.adascale > 1:
+        raise ValueError(
+            "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "
+            f"BatchNormalization of {model.name} mixes them; use a model without it, or one "
+            "replica with --accumulate=2 or more."
+        )
+    return 1 if synchronized else plan.replicas * plan.accumulate
