@@ -28,6 +28,12 @@ RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
 OPTIMIZERS = ("sgd", "adamw")
 SCALINGS = ("linear", "sqrt", "none", "adascale")
+# The flags that decide what comes out of a run; the others only what is seen of it.
+DECISIVE = frozenset(
+    "seed train_for accumulate global_batch dataset augment model learning_rate lr_scaling "
+    "lr_reference_batch scale_betas warmup decay end_learning_rate lr_multiplier layer_decay "
+    "plateau eval_every optimizer momentum weight_decay clip_norm label_smoothing".split()
+)
 T = TypeVar("T")
 
 
@@ -70,7 +76,8 @@ def define_training_flags() -> flags.FlagValues:
         "run",
         "resume",
         "auto",
-        "What to do with a used folder.\nauto: go on from its newest checkpoint; never: refuse it.",
+        "What to do with a used folder.\nauto: go on from its newest checkpoint, and tell which flags "
+        "changed;\nexact: refuse if any that matters did; never: refuse it.",
     )
     text("devices", "device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
     integer(
@@ -173,14 +180,16 @@ def define_training_flags() -> flags.FlagValues:
     return values
 
 
-def read_command(argv: Sequence[str]) -> Command:
+def read_command(argv: Sequence[str], values: flags.FlagValues | None = None) -> Command:
     """Parses the arguments (without the program's name), flagfiles first: the command line wins.
+
+    `values` are the flags defined, those of a training run if left out.
 
     Raises:
       ValueError: a flag, value, unit or name that does not exist or cannot be.
     """
-    values = define_training_flags()
-    parse(values, argv)
+    values = values or define_training_flags()
+    unexpected_arguments(parse(values, argv))
     return Command(_settings(values), _data_settings(values), values)
 
 
@@ -298,7 +307,7 @@ def _settings(values: flags.FlagValues) -> Settings:
             checkpoint_every=_duration(values, "checkpoint_every"),
             log_every=_duration(values, "log_every"),
             steps_per_loop=values.steps_per_loop,
-            resume=one_of("resume", values.resume, ("auto", "never")),
+            resume=one_of("resume", values.resume, ("auto", "exact", "never")),
         ),
         devices=DeviceSettings(
             device=one_of("device", values.device, ("auto", "gpu", "cpu")),

@@ -4,7 +4,7 @@ import math
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tqdm
@@ -139,6 +139,13 @@ def summary_text(
     rows.append(("folder", run_dir))
     rows.append(("look at it", f"tensorboard --logdir {run_dir}"))
     return "\n".join(_wrapped(name, value) for name, value in rows)
+
+
+def changes_text(step: int, changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """A table of the flags that are not what the checkpoint was made with."""
+    width = max(map(len, changes)) + 2
+    rows = [f"{'--' + n:{width}}  {then!s:24}  {now}" for n, (then, now) in sorted(changes.items())]
+    return "\n".join([f"{'flag':{width}}  {f'until step {step:,}':24}  from now on", *rows])
 
 
 def batch_verdict(global_batch: int, noise_scale: float) -> str:

@@ -5,6 +5,7 @@ import math
 import pathlib
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_source
@@ -33,14 +34,14 @@ def main(argv: Sequence[str]) -> int:
             changes = changed_flags(command, found)
             held = lock(run_dir)
         print(report.plan_text(plan), flush=True)
+        if changes:
+            print(f"\n{report.changes_text(found.step, changes)}", flush=True)
         if found.step >= plan.steps or (found.state or {}).get("final"):
             print(f"\n{run_dir} is finished at step {found.step:,}; nothing to do.")
-            print(*changes, sep="\n")
             return cli.FINISHED
-        print(*changes, sep="\n", flush=True)
         cli.import_tensorflow(command.values.verbosity)
         with held:
-            return carry_out(command, plan, devices, sources, found, stop)
+            return carry_out(command, plan, devices, sources, found, changes, stop)
 
 
 def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
@@ -66,24 +67,33 @@ def gpus_here(command: flags.Command) -> int:
     return count_gpus()
 
 
-def changed_flags(command: flags.Command, found: Found) -> list[str]:
-    """Lines that tell what the checkpoint was made with and this command asks for instead.
+def changed_flags(command: flags.Command, found: Found) -> dict[str, tuple[Any, Any]]:
+    """What the checkpoint was made with and this command asks for instead, by flag.
 
     Raises:
-      ValueError: the position in the data would mean something else.
+      ValueError: the position in the data would mean something else, or --resume=exact was given.
     """
     if found.state is None:
-        return []
+        return {}
     then, now = found.state["flags"], command.values.flag_values_dict()
-    changed = {name: now[name] for name in now if name in then and then[name] != now[name]}
+    changed = {
+        name: (then[name], now[name])
+        for name in flags.DECISIVE & set(then) & set(now)
+        if then[name] != now[name]
+    }
     for name in ("dataset", "global_batch", "seed"):
         if name in changed:
+            before, after = changed[name]
             raise ValueError(
                 f"the run in {command.settings.run.run_dir} was trained with "
-                f"--{name}={then[name]}, not {now[name]}; give that, or another --run_dir."
+                f"--{name}={before}, not {after}; give that, or another --run_dir."
             )
-    changed.pop("run_dir", None)
-    return [f"changed since step {found.step:,}: --{n}={then[n]} → {v}" for n, v in changed.items()]
+    if changed and command.settings.run.resume == "exact":
+        raise ValueError(
+            f"--resume=exact, but {command.settings.run.run_dir} was trained with other flags; "
+            f"give those, or --resume=auto:\n{report.changes_text(found.step, changed)}"
+        )
+    return changed
 
 
 def carry_out(
@@ -92,6 +102,7 @@ def carry_out(
     devices: Devices,
     sources: dict[str, Source],
     found: Found,
+    changes: dict[str, tuple[Any, Any]],
     stop: StopRequests,
 ) -> int:
     """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
@@ -155,6 +166,9 @@ def carry_out(
         lambda step, event: metrics.note(step, plan.epoch(step), history.now(), event),
         progress.say,
     )
+    if changes:
+        event = {"event": "resumed", "changed": {n: list(pair) for n, pair in changes.items()}}
+        metrics.note(found.step, plan.epoch(found.step), history.now(), event)
     try:
         control.take_up(found.step)
         block = loop.train(

@@ -14,6 +14,7 @@ from trainer.calls import Call, Parameter, Value, bind, choose, parse_call
 from trainer.durations import Duration, parse_duration
 
 Array = np.ndarray
+Curve = Callable[["LearningRatePlan", Array], Array]
 
 WARMUPS = {
     "none": (),

@@ -44,6 +44,15 @@ def open_run_folder(run_dir: pathlib.Path, resume: str) -> Found:
         raise OSError(
             f"--run_dir={run_dir} cannot be written ({error.strerror}); give a folder that can."
         ) from None
+    return newest_checkpoint(run_dir)
+
+
+def newest_checkpoint(run_dir: pathlib.Path) -> Found:
+    """The newest checkpoint in the run's folder, if it has one.
+
+    Raises:
+      ValueError: its state cannot be read.
+    """
     steps = checkpoint_steps(run_dir / "checkpoints")
     if not steps:
         return Found(0, None)

@@ -17,7 +17,7 @@ class RunSettings:
     checkpoint_every: Duration
     log_every: Duration
     steps_per_loop: int  # 0: as many as take about half a second
-    resume: str  # auto or never
+    resume: str  # auto, exact or never
 
 
 @dataclasses.dataclass(frozen=True)

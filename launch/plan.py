@@ -1,0 +1,79 @@
+"""Shows a run before it runs: `python -m launch.plan --flagfile=digits`. Builds no model."""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from input_pipeline.sources import open_source
+from launch import chart, cli, flags, report
+from launch.train import changed_flags, dataset_facts, gpus_here
+from trainer.plan import Plan, choose_devices, make_plan
+from trainer.run_folder import newest_checkpoint
+
+
+def define_plan_flags() -> absl_flags.FlagValues:
+    """The flags of a training run and those of this command."""
+    values = flags.define_training_flags()
+    absl_flags.DEFINE_string(
+        "png", "plan.png", 'Where the picture goes.\n"": nowhere.', values, module_name="plan"
+    )
+    absl_flags.DEFINE_list(
+        "compare",
+        [],
+        "Recipes to lay over each other: a.flags,b.flags.\nOther flags here apply to each.",
+        values,
+        module_name="plan",
+    )
+    return values
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    values = define_plan_flags()
+    if {"--help", "-h", "--helpfull"} & set(argv):
+        print(flags.help_text(values, "launch.plan", "--helpfull" in argv))
+        return cli.FINISHED
+    with cli.wrong_command():
+        flags.parse(values, argv)
+        recipes = values.compare or [None]
+        plans = [
+            plan_of([*([f"--flagfile={recipe}"] if recipe else []), *argv]) for recipe in recipes
+        ]
+        names = [pathlib.Path(recipe).stem if recipe else "plan" for recipe in recipes]
+        for name, (plan, notes) in zip(names, plans, strict=True):
+            if values.compare:
+                print(f"── {name} " + "─" * (76 - len(name)))
+            print(report.plan_text(plan))
+            print(*notes, sep="\n", end="\n" if notes else "")
+            print(f"\n{chart.terminal_chart(plan)}\n")
+        if values.png:
+            chart.save_chart(
+                [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)],
+                pathlib.Path(values.png),
+            )
+            print(f"picture: {values.png}")
+    return cli.FINISHED
+
+
+def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
+    """The plan of a command line, and what there is to say about its folder.
+
+    Raises:
+      ValueError: the command is wrong.
+    """
+    command = flags.read_command(argv, define_plan_flags())
+    sources = {split: open_source(command.data, split) for split in ("train", "eval")}
+    devices = choose_devices(command.settings.devices, gpus_here(command))
+    plan = make_plan(command.settings, dataset_facts(sources), devices)
+    run_dir = pathlib.Path(command.settings.run.run_dir)
+    found = newest_checkpoint(run_dir)
+    changes = changed_flags(command, found)
+    notes = [report.changes_text(found.step, changes)] if changes else []
+    if found.step:
+        notes = [f"{run_dir} is at step {found.step:,}; training goes on from there", *notes]
+    return plan, notes
+
+
+if __name__ == "__main__":
+    cli.exit_with(main)
