@@ -30,9 +30,31 @@ OPTIMIZERS = ("sgd", "adamw")
 SCALINGS = ("linear", "sqrt", "none", "adascale")
 # The flags that decide what comes out of a run; the others only what is seen of it.
 DECISIVE = frozenset(
-    "seed train_for accumulate global_batch dataset augment model learning_rate lr_scaling "
-    "lr_reference_batch scale_betas warmup decay end_learning_rate lr_multiplier layer_decay "
-    "plateau eval_every optimizer momentum weight_decay clip_norm label_smoothing".split()
+    [
+        "seed",
+        "train_for",
+        "accumulate",
+        "global_batch",
+        "dataset",
+        "augment",
+        "model",
+        "learning_rate",
+        "lr_scaling",
+        "lr_reference_batch",
+        "scale_betas",
+        "warmup",
+        "decay",
+        "end_learning_rate",
+        "lr_multiplier",
+        "layer_decay",
+        "plateau",
+        "eval_every",
+        "optimizer",
+        "momentum",
+        "weight_decay",
+        "clip_norm",
+        "label_smoothing",
+    ]
 )
 T = TypeVar("T")
 
@@ -76,8 +98,8 @@ def define_training_flags() -> flags.FlagValues:
         "run",
         "resume",
         "auto",
-        "What to do with a used folder.\nauto: go on from its newest checkpoint, and tell which flags "
-        "changed;\nexact: refuse if any that matters did; never: refuse it.",
+        "What to do with a used folder.\nauto: go on from its newest checkpoint, and tell which "
+        "flags changed;\nexact: refuse if any that matters did; never: refuse it.",
     )
     text("devices", "device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
     integer(

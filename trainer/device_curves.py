@@ -75,7 +75,7 @@ def _make_decay(plan: LearningRatePlan) -> Curve:
             peak, given["period"], given["longer"], given["lower"], alpha
         )
         # Keras finds the period by a logarithm, whose rounding can put a restart a step late.
-        return lambda step: schedule(step + 1e-6)
+        return lambda step: schedule(step * (1 + 1e-12) + 1e-9)
 
     return {
         "constant": lambda: lambda step: ops.zeros_like(step) + peak,

@@ -182,6 +182,31 @@ def _check_lengths(plan: LearningRatePlan, decay: CurveSettings) -> None:
         raise ValueError(f"the milestones of --decay={decay.text} are not in ascending order.")
 
 
+def plan_sweep(sweep: str, first: float, last: float, steps: int) -> LearningRatePlan:
+    """A rate that rises from `first`, at the first of the updates, to `last`, at the last of them.
+
+    Args:
+      sweep: `exponential`, equal ratios from update to update, or `linear`, equal differences.
+
+    Raises:
+      ValueError: the sweep does not rise, or is no sweep.
+    """
+    if not 0 < first < last:
+        raise ValueError(
+            f"a sweep from --from_rate={first:.6g} to --to_rate={last:.6g} does not rise; "
+            "give rates above 0, the second one larger than the first."
+        )
+    if steps < 2:
+        raise ValueError(f"a sweep of {steps} step has no two rates; give more steps.")
+    length = steps - 1
+    rising = {"peak": first, "end": last, "steps": length, "warmup": "none", "decay": "linear"}
+    if sweep == "exponential":
+        arguments = {"period": float(length), "rate": last / first, "staircase": False}
+        # `end` is what a falling rate does not go below.
+        rising |= {"end": 0.0, "decay": "exponential", "arguments": arguments}
+    return LearningRatePlan(warmup_steps=0, warmup_start=0.0, **rising)
+
+
 def phases(plan: LearningRatePlan) -> tuple[Phase, ...]:
     """The plan's stretches in their order, for people to read."""
     first, last = plan.warmup_steps, plan.steps

@@ -1,0 +1,113 @@
+"""Records the loss curves of the monitor's tests, by real runs on digits.
+
+    python -m tests.trainer.record_curves [NAME …]
+
+A curve is one JSON file, `curves/KIND-NAME.json`: the flags that made it, the steps an epoch, and
+the loss and learning rate of every step. The kind is what a person says who looks at the curve.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+CURVES = pathlib.Path(__file__).parent / "curves"
+COMMON = (
+    "--device=cpu --dataset=digits --log_every=1st --eval_every=0st --checkpoint_every=0st "
+    "--lr_scaling=none"
+)
+RUNS = {
+    # Healthy: different optimizers, batches, decays; noise, drops and rises that belong there.
+    "healthy-cnn-cosine": "--model=cnn --learning_rate=0.1 --global_batch=64 --train_for=10ep",
+    "healthy-sgd-cosine": "--model=mlp --learning_rate=0.1 --train_for=600st",
+    "healthy-adamw-cosine": "--model=mlp --optimizer=adamw --weight_decay=0.0001 --learning_rate=0.002 --train_for=500st",
+    "healthy-batch-4": "--model=mlp --learning_rate=0.01 --global_batch=4 --train_for=800st",
+    "healthy-batch-8": "--model=mlp --learning_rate=0.02 --global_batch=8 --train_for=800st",
+    "healthy-batch-8-adamw": "--model=mlp --optimizer=adamw --weight_decay=0.0001 --learning_rate=0.001 --global_batch=8 "
+    "--decay=constant --train_for=800st",
+    "healthy-batch-512": "--model=mlp --learning_rate=0.1 --global_batch=512 --train_for=300st",
+    "healthy-step": "--model=mlp --learning_rate=0.15 --global_batch=32 "
+    "--decay=step(300st:0.1,500st:0.1) --train_for=600st",
+    "healthy-step-shift": "--model=mlp --learning_rate=0.2 --global_batch=32 --augment=shift(1) "
+    "--decay=step(300st:0.1,500st:0.1) --train_for=600st",
+    "healthy-wsd": "--model=mlp --learning_rate=0.1 --decay=wsd(cooldown=30%) --train_for=500st",
+    "healthy-restarts": "--model=mlp --learning_rate=0.2 --global_batch=32 "
+    "--decay=cosine_restarts(period=100st) --train_for=700st",
+    "healthy-restarts-shift": "--model=mlp --learning_rate=0.3 --global_batch=16 "
+    "--augment=shift(1) --decay=cosine_restarts(period=100st) --train_for=700st",
+    "healthy-one-cycle": "--model=mlp --learning_rate=0.2 --warmup=none --decay=one_cycle "
+    "--train_for=500st",
+    "healthy-overfit": "--model=mlp --learning_rate=0.1 --decay=constant --train_for=800st",
+    "healthy-smoothing": "--model=mlp --learning_rate=0.1 --label_smoothing=0.3 --decay=constant "
+    "--train_for=600st",
+    "healthy-smoothing-batch-8": "--model=mlp --learning_rate=0.02 --global_batch=8 "
+    "--label_smoothing=0.2 --train_for=800st",
+    "healthy-exponential": "--model=mlp --learning_rate=0.1 "
+    "--decay=exponential(period=50st,rate=0.3) --train_for=600st",
+    "healthy-long-warmup": "--model=mlp --learning_rate=0.1 --warmup=400st --train_for=600st",
+    "healthy-slow": "--model=mlp --learning_rate=0.002 --decay=constant --train_for=600st",
+    "healthy-high-rate": "--model=cnn --learning_rate=0.4 --global_batch=32 --augment=shift(1) "
+    "--train_for=220st",
+    "healthy-frozen-features": "--model=mlp --learning_rate=0.05 --lr_multiplier=dense.*=0 "
+    "--decay=constant --train_for=600st",
+    # Sick.
+    "explodes-sgd": "--model=mlp --learning_rate=3 --warmup=none --decay=constant --train_for=300st",
+    "explodes-warmup": "--model=mlp --learning_rate=4 --warmup=250st --decay=constant "
+    "--train_for=400st",
+    "explodes-adamw": "--model=mlp --optimizer=adamw --weight_decay=0.0001 --learning_rate=0.5 --warmup=none "
+    "--decay=constant --train_for=300st",
+    "explodes-adamw-warmup": "--model=mlp --optimizer=adamw --weight_decay=0.0001 --learning_rate=0.5 --warmup=300st "
+    "--decay=constant --train_for=500st",
+    "explodes-cnn": "--model=cnn --learning_rate=30 --warmup=none --decay=constant "
+    "--train_for=150st",
+    "stalls-rate-too-small": "--model=mlp --learning_rate=0.000002 --decay=constant "
+    "--train_for=500st",
+    "stalls-rate-too-small-batch-8": "--model=mlp --learning_rate=0.000001 --global_batch=8 "
+    "--decay=constant --train_for=800st",
+    "stalls-frozen": "--model=cnn --learning_rate=0.1 --lr_multiplier=.*=0 --train_for=200st",
+    "stalls-dead": "--model=mlp --learning_rate=1.5 --warmup=none --decay=constant "
+    "--train_for=500st",
+    "stalls-dead-batch-16": "--model=mlp --learning_rate=1 --global_batch=16 --train_for=800st",
+    "oscillates-0.5": "--model=mlp --learning_rate=0.5 --warmup=none --decay=constant "
+    "--train_for=500st",
+    "oscillates-0.8": "--model=mlp --learning_rate=0.8 --warmup=none --decay=constant "
+    "--train_for=500st",
+    "oscillates-plain-3": "--model=mlp --learning_rate=3 --momentum=0 --warmup=none "
+    "--decay=constant --train_for=500st",
+    "oscillates-plain-5": "--model=mlp --learning_rate=5 --momentum=0 --warmup=none "
+    "--decay=constant --train_for=500st",
+    "oscillates-adamw": "--model=mlp --optimizer=adamw --weight_decay=0.0001 --learning_rate=0.1 --warmup=none "
+    "--decay=constant --train_for=500st",
+}
+
+
+def record(name: str, flags: str) -> None:
+    """Makes the run and writes its curve.
+
+    Raises:
+      subprocess.CalledProcessError: the run failed; one that diverged (76) did not.
+    """
+    with tempfile.TemporaryDirectory() as run_dir:
+        command = [sys.executable, "-m", "launch.train", *COMMON.split(), *flags.split()]
+        done = subprocess.run([*command, f"--run_dir={run_dir}"], capture_output=True, text=True)
+        if done.returncode not in (0, 76):
+            print(done.stdout, done.stderr)
+            done.check_returncode()
+        lines = (pathlib.Path(run_dir) / "metrics.jsonl").read_text().splitlines()
+        rows = [row for row in map(json.loads, lines) if "train/loss" in row]
+        plan = json.loads((pathlib.Path(run_dir) / "plan.json").read_text())
+    curve = {
+        "flags": flags,
+        "steps_per_epoch": plan["steps_per_epoch"],
+        "loss": [float(f"{row['train/loss']:.4g}") for row in rows],
+        "learning_rate": [float(f"{row['learning_rate']:.4g}") for row in rows],
+    }
+    (CURVES / f"{name}.json").write_text(json.dumps(curve) + "\n")
+    print(f"{name}: {len(rows)} rows, loss {curve['loss'][0]:.3g} to {curve['loss'][-1]:.3g}")
+
+
+if __name__ == "__main__":
+    CURVES.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or RUNS:
+        record(name, RUNS[name])
