@@ -33,7 +33,7 @@ class _Lockstep:
         super().update_step(gradient, variable, rate)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        if self.weight_decay is None:
+        if not self.weight_decay:
             return
 
         def decay(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
@@ -78,7 +78,8 @@ def make_optimizer(
     variables of fewer than two dimensions, are left out.
     """
     moving = learning_rate.momentum
-    common = {"learning_rate": learning_rate, "weight_decay": settings.weight_decay or None}
+    # 0 rather than None, which Keras's AdamW refuses; neither decays.
+    common = {"learning_rate": learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer == "sgd":
         kind = (_Lockstep, _MovingMomentum) if moving is not None else (_Lockstep,)
         optimizer = _mixed(kind, keras.optimizers.SGD)(

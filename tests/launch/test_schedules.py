@@ -1,0 +1,176 @@
+"""Every schedule with every warmup: the rate applied at each step is the closed formula's."""
+
+import functools
+import itertools
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import REPOSITORY, Run, in_parallel
+
+from input_pipeline.layout import Layout
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+from input_pipeline.streams import training_stream
+
+STEPS, PEAK, END = 60, 0.4, 0.02
+COMMON = (
+    "--device=cpu --dataset=digits --augment=shift(1) --model=mlp --global_batch=64 "
+    f"--train_for={STEPS}st --optimizer=sgd --momentum={{momentum}} --learning_rate={PEAK} "
+    f"--end_learning_rate={END} --lr_scaling=none --log_every=1st --eval_every=0 "
+    "--checkpoint_every=10st --steps_per_loop=10"
+)
+# Each with its warmup of 8 steps, as functions of p, the updates done, and the first decayed rate.
+WARMUPS = {
+    "none": None,
+    "8st": lambda p, first: first * (p + 1) / 8,
+    "linear(8st,start=0.1)": lambda p, first: 0.1 + (first - 0.1) * (p + 1) / 8,
+    "exponential(8st,start=0.001)": lambda p, first: 0.001 * (first / 0.001) ** ((p + 1) / 8),
+    "constant(8st,start=0.03)": lambda p, first: 0.03,
+}
+
+
+def _cosine(share: float) -> float:
+    return END + (PEAK - END) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _restarts(q: int) -> float:
+    begin, length, height = 0, 12, 1.0
+    while q >= begin + length:
+        begin, length, height = begin + length, 2 * length, 0.5 * height
+    return END + (PEAK - END) * height * (1 + math.cos(math.pi * (q - begin) / length)) / 2
+
+
+def _one_cycle(q: int, length: int) -> float:
+    if q < 15:
+        return PEAK + (PEAK / 10 - PEAK) * (1 + math.cos(math.pi * q / 15)) / 2
+    share = (q - 15) / (length - 15)
+    return END + (PEAK - END) * (1 + math.cos(math.pi * share)) / 2
+
+
+# As functions of q, the updates since the warmup, and the number of updates after it.
+DECAYS = {
+    "constant": lambda q, n: PEAK,
+    "cosine": lambda q, n: _cosine(q / n),
+    "linear": lambda q, n: PEAK + (END - PEAK) * q / n,
+    "polynomial(power=3)": lambda q, n: END + (PEAK - END) * (1 - q / n) ** 3,
+    "exponential(period=15st,rate=0.5)": lambda q, n: max(END, PEAK * 0.5 ** (q / 15)),
+    "exponential(15st,0.3,staircase=true)": lambda q, n: max(END, PEAK * 0.3 ** (q // 15)),
+    "inverse_time(period=10st,rate=0.5)": lambda q, n: max(END, PEAK / (1 + 0.5 * q / 10)),
+    "inverse_time(10st,9,staircase=true)": lambda q, n: max(END, PEAK / (1 + 9 * (q // 10))),
+    "cosine_restarts(period=12st,longer=2,lower=0.5)": lambda q, n: _restarts(q),
+    "inverse_sqrt(timescale=5st)": lambda q, n: max(END, PEAK * math.sqrt(5 / (5 + q))),
+    "wsd(cooldown=20st)": lambda q, n: END + (PEAK - END) * min(1, (n - q) / 20),
+    "wsd(20st,cosine)": lambda q, n: _cosine(max(0, q - (n - 20)) / 20),
+    "wsd(20st,sqrt)": lambda q, n: END + (PEAK - END) * (1 - math.sqrt(max(0, q - (n - 20)) / 20)),
+    "one_cycle(rise=15st,start=10,end=1e4)": _one_cycle,
+    # Milestones count from the start of the run.
+    "step(20st:0.5,40st:0.01)": lambda q, n: (
+        PEAK * 0.5 ** (q + STEPS - n >= 20) if q + STEPS - n < 40 else END
+    ),
+}
+GRID = list(itertools.product(DECAYS, WARMUPS))
+PER_PROCESS = math.ceil(len(GRID) / 4)
+
+
+def expected(decay: str, warmup: str) -> list[float]:
+    """The closed formula's rate of every update."""
+    first = 0 if warmup == "none" else 8
+    after = [DECAYS[decay](q, STEPS - first) for q in range(STEPS - first)]
+    return [WARMUPS[warmup](p, after[0]) for p in range(first)] + after
+
+
+def command(folder: pathlib.Path, number: int) -> str:
+    """The command of a cell of the grid; half of them train on two replicas."""
+    decay, warmup = GRID[number]
+    momentum = 0.9 if decay.startswith("one_cycle") else 0
+    replicas = 1 + (number // PER_PROCESS) % 2
+    return (
+        f"{COMMON.format(momentum=momentum)} --replicas={replicas} '--decay={decay}' "
+        f"'--warmup={warmup}' --run_dir={folder / str(number)}"
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """A real run of every cell of the grid."""
+    folder = tmp_path_factory.mktemp("schedules")
+
+    def train(numbers: range) -> None:
+        path = folder / f"from-{numbers[0]}.json"
+        path.write_text(json.dumps([command(folder, number) for number in numbers]))
+        ended = subprocess.run(
+            [sys.executable, str(REPOSITORY / "tests/many_runs.py"), str(path)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    firsts = range(0, len(GRID), PER_PROCESS)
+    chunks = [range(first, min(first + PER_PROCESS, len(GRID))) for first in firsts]
+    in_parallel({str(chunk[0]): functools.partial(train, chunk) for chunk in chunks})
+    return [Run(folder / str(number)) for number in range(len(GRID))]
+
+
+def test_every_applied_rate_is_the_closed_formula(runs: list[Run]) -> None:
+    for (decay, warmup), run in zip(GRID, runs, strict=True):
+        rows = [row for row in run.rows("learning_rate") if "event" not in row]
+        assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+        applied = [row["learning_rate"] for row in rows]
+        np.testing.assert_allclose(
+            applied, expected(decay, warmup), rtol=1e-6, err_msg=f"{decay} after {warmup}"
+        )
+
+
+def test_one_cycle_moves_the_momentum_against_the_rate(runs: list[Run]) -> None:
+    number = GRID.index(("one_cycle(rise=15st,start=10,end=1e4)", "none"))
+    moved = [row["momentum"] for row in runs[number].rows("momentum")]
+    shares = [q / 15 if q < 15 else 1 - (q - 15) / (STEPS - 15) for q in range(STEPS)]
+    wanted = [0.85 + 0.1 * (1 + math.cos(math.pi * share)) / 2 for share in shares]
+    np.testing.assert_allclose(moved, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_weights_moved_by_the_logged_rate_times_the_summed_gradient(
+    runs: list[Run], replicas: int
+) -> None:
+    # Between two checkpoints lies one loop of ten steps on the device. Plain Keras follows it with
+    # the gradient of the whole global batch and the logged rates, and must arrive where it did.
+    run = runs[GRID.index(("cosine", "8st")) if replicas == 1 else PER_PROCESS + 2]
+    assert run.plan()["replicas"] == replicas
+    model = keras.models.load_model(run.folder / "model.keras")
+    names = [f"model/{v.path}" for v in model.trainable_variables]
+    before, after = run.variables(40), run.variables(50)
+    for name, variable in zip(names, model.trainable_variables, strict=True):
+        variable.assign(before[name])
+    rates = {row["step"]: row["learning_rate"] for row in run.rows("learning_rate")}
+    stream = iter(
+        training_stream(
+            open_source(DataSettings("digits"), "train"),
+            layout=Layout(64),
+            seed=0,
+            augment="shift(1)",
+            first_step=40,
+        )
+    )
+    for step in range(40, 50):
+        batch = next(stream)
+        with tf.GradientTape() as tape:
+            losses = keras.losses.sparse_categorical_crossentropy(
+                batch["label"], model(batch["image"]), from_logits=True
+            )
+            loss = tf.reduce_mean(losses)
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+            variable.assign_sub(rates[step + 1] * gradient)
+    for name, variable in zip(names, model.trainable_variables, strict=True):
+        moved, followed = after[name] - before[name], variable.numpy() - before[name]
+        assert np.linalg.norm(moved - followed) <= 1e-4 * np.linalg.norm(moved), name

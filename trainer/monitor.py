@@ -1,0 +1,198 @@
+"""Tells a loss that explodes, stalls or oscillates from one that improves, and what to try.
+
+    monitor = Monitor(plan.epoch, math.log(classes), say=print, note=note)
+    monitor.row(step, {"train/loss": 2.1, "learning_rate": 0.4})  # for every row of the log
+
+It looks at the logged losses and rates alone, averaged over intervals of which `LONG` make the
+stretch that a judgement takes. It would rather miss a sick loss than frighten a healthy one.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# A stretch is 3 epochs (every example was seen, and seen again), 1,000 steps where epochs are long,
+# and 100 steps at least: momentum alone remembers ten, and the first few tell nothing.
+STRETCH_EPOCHS, MOST_STEPS, LEAST_STEPS = 3, 1000, 100
+# Intervals in a stretch: enough for medians of its thirds, few enough that one averages many
+# examples and leaves little of the noise of sampling them.
+LONG = 20
+# The newest intervals, whose median is the loss of now: a lone spike never counts.
+NOW = 3
+# Explodes: now is above the best by this share of the reference: much of all there is to learn is
+# lost again. Of the recorded healthy curves, warm restarts and rough plateaus give back up to 0.22.
+RISE = 0.4
+# Stalls: the loss is still above this share of the reference: as good as nothing was learned. One
+# that rests lower may be on its floor (noisy labels, smoothing, a small model): no one can tell.
+UNLEARNED = 0.9
+# Stalls, oscillates: a gain of less than this share of the loss over a stretch is none, however
+# sure it is, …
+GAIN = 0.02
+# … and so is one of less than this many standard errors. Low: a doubtful gain keeps it silent.
+ERRORS = 1
+# Oscillates: the median change between successive intervals is above this share of the loss. At
+# this level sampling and a high but useful rate make 0.16 of the recorded healthy curves' …
+SWING = 0.25
+# … above this share of the reference: near zero every loss swings by its own size.
+LEVEL = 0.2
+# Stalls, oscillates: the rate is at least this share of the highest so far; below it a decay is
+# under way, and a loss that comes to rest is what it is for.
+HIGH = 0.5
+# Stalls, oscillates: no rate of the stretch is below this share of the newest: a rate that rises
+# is a warmup or a restart, to be waited for.
+RISING = 0.95
+
+
+class Interval(NamedTuple):
+    """Consecutive steps: the number of the last one and its learning rate, and their mean loss."""
+
+    step: int
+    loss: float
+    rate: float
+
+
+class Past(NamedTuple):
+    """What is kept of the intervals before: the lowest and highest loss, the highest rate."""
+
+    best: float  # a median of `NOW` intervals, or the reference
+    worst: float
+    rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is wrong (`explodes`, `stalls` or `oscillates`), in words, and what to try."""
+
+    kind: str
+    finding: str
+    advice: str
+
+
+def judge(
+    intervals: Sequence[Interval],
+    reference: float,
+    steps_per_epoch: float,
+    past: Past | None = None,
+) -> Verdict | None:
+    """The verdict on the newest intervals; None when all is well or there is too little to tell.
+
+    Args:
+      intervals: in their order; the newest `LONG` of them are a stretch.
+      reference: the loss of knowing nothing: ln(classes), or else the first row's.
+      steps_per_epoch: for the finding.
+      past: of the intervals before, or None where there were none.
+    """
+    past = past or Past(reference, 0.0, 0.0)
+    losses, rates = (np.array([each[index] for each in intervals]) for index in (1, 2))
+    if len(losses) < NOW:
+        return None
+    rate, now, best = rates[-1], np.median(losses[-NOW:]), min(past.best, reference)
+    if now > best + RISE * reference:
+        finding = f"the loss has risen from {best:.3g} to {now:.3g} at a rate of {rate:.3g}"
+        return Verdict("explodes", finding, "a lower rate, a longer warmup or --clip_norm=1")
+    losses, rates = losses[-LONG:], rates[-LONG:]
+    at_work = rate >= HIGH * max(past.rate, *rates) and min(rates) >= RISING * rate
+    if len(losses) < LONG or not at_work or _gains(losses):
+        return None
+    level, steps = np.median(losses), intervals[-1].step - intervals[-LONG].step
+    epochs = steps / steps_per_epoch
+    lasting = f"for {epochs:.2g} epochs" if epochs >= 1 else f"for {steps:,} steps"
+    lasting = f"{lasting} at a rate of {rate:.3g}"
+    if level > LEVEL * reference and _swing(losses) > SWING * level:
+        low, high = np.percentile(losses, (10, 90))
+        finding = f"the loss has oscillated between {low:.3g} and {high:.3g} {lasting}"
+        return Verdict("oscillates", finding, "a lower rate or a longer warmup")
+    if level > UNLEARNED * reference:
+        advice = "another rate (launch.find_lr finds one), or a look at the labels"
+        if max(past.worst, *losses) > (1 + RISE) * reference:
+            advice = f"a lower rate or a longer warmup, since it jumped to {past.worst:.3g} first"
+        return Verdict("stalls", f"the loss has stalled at {level:.3g} {lasting}", advice)
+    return None
+
+
+def _swing(losses: np.ndarray) -> float:
+    return float(np.median(np.abs(np.diff(losses))))
+
+
+def _gains(losses: np.ndarray) -> bool:
+    """Whether the last third of a stretch is below the first one, beyond noise and by `GAIN`."""
+    third = len(losses) // 3
+    first, last = np.median(losses[:third]), np.median(losses[-third:])
+    # Noise of deviation 1 changes by 0.95 in the median, and a median of n has the error 1.25/√n.
+    error = _swing(losses) / 0.95 * 1.25 * math.sqrt(2 / third)
+    return bool(first - last > max(ERRORS * error, GAIN * first))
+
+
+class Monitor:
+    """Judges every new interval and speaks once of each kind, until it has been gone for a stretch.
+
+    Args:
+      steps_per_epoch: of the plan.
+      chance: ln(classes), or None: then the first row's loss stands for it.
+      say: takes the line for a person.
+      note: takes the step and the event for `metrics.jsonl`.
+      state: what `to_json` gave before the interruption.
+    """
+
+    def __init__(
+        self,
+        steps_per_epoch: float,
+        chance: float | None,
+        *,
+        say: Callable[[str], None],
+        note: Callable[[int, Mapping[str, Any]], None],
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._steps_per_epoch, self._say, self._note = steps_per_epoch, say, note
+        stretch = max(LEAST_STEPS, min(MOST_STEPS, STRETCH_EPOCHS * steps_per_epoch))
+        self._least_steps = stretch / LONG
+        state = state or {}
+        self._reference = state.get("reference", chance)
+        self._past = Past(*state["past"]) if state.get("past") else None
+        self._intervals = [Interval(*each) for each in state.get("intervals", ())]
+        # The interval that is still open: the last row's step, the steps so far, their losses' sum.
+        self._step, self._steps, self._sum = state.get("open", (0, 0, 0.0))
+        # By kind that was spoken of: the intervals since it was last found.
+        self._told = dict(state.get("told", {}))
+
+    def row(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes a row of the log: the mean loss of the steps since the last row."""
+        loss, rate = values["train/loss"], values["learning_rate"]
+        if not math.isfinite(loss):
+            return  # others stop the run or skip the update; one more voice would be noise
+        if self._reference is None:
+            self._reference = loss
+        steps, self._step = step - self._step, step
+        self._steps, self._sum = self._steps + steps, self._sum + steps * loss
+        if self._steps >= self._least_steps:
+            self._close(Interval(step, self._sum / self._steps, rate))
+            self._steps, self._sum = 0, 0.0
+
+    def _close(self, interval: Interval) -> None:
+        intervals = self._intervals = [*self._intervals, interval][-LONG:]
+        verdict = judge(intervals, self._reference, self._steps_per_epoch, self._past)
+        best, worst, rate = self._past or (self._reference, 0.0, 0.0)
+        if len(intervals) >= NOW:
+            best = min(best, float(np.median([each.loss for each in intervals[-NOW:]])))
+        self._past = Past(best, max(worst, interval.loss), max(rate, interval.rate))
+        found = verdict.kind if verdict else None
+        told = {kind: 0 if kind == found else gone + 1 for kind, gone in self._told.items()}
+        self._told = {kind: gone for kind, gone in told.items() if gone <= LONG}
+        if verdict and found not in self._told:
+            self._told[found] = 0
+            self._say(f"step {interval.step:,}  {verdict.finding}: try {verdict.advice}")
+            event = {"event": "monitor", "verdict": found, "finding": verdict.finding}
+            self._note(interval.step, event | {"advice": verdict.advice})
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as plain JSON, for `state`."""
+        return {
+            "reference": self._reference,
+            "past": self._past and list(self._past),
+            "intervals": [list(each) for each in self._intervals],
+            "open": [self._step, self._steps, self._sum],
+            "told": dict(self._told),
+        }

@@ -1,0 +1,233 @@
+"""The learning-rate range test: what a sweep of rising rates says about the rate to train with.
+
+    rate, from update to update   1e-5 ──────────────── rising ────────────────▶ 100
+    smoothed loss                 ─────────╲
+                                            ╲______╱   ← best
+                                                  ╱    ← edge: half of the gain is lost again
+                                     ↑           ╱     ← diverged: the sweep stops
+                                     edge / 4, and the sweep again up to there, held: does it last?
+
+The test is Smith's (2015, https://arxiv.org/abs/1506.01186, section 3.3). Reading it takes two of
+his sources: the best rate is usually within a factor of two of the largest that converges (Bengio
+2012, https://arxiv.org/abs/1206.5533, section 3.1.1), and the edge of a sweep lies above the largest
+that converges, since a loss takes its updates to rise: about twice as high on networks (measured:
+tests/benchmarks/find_lr.py). Together they make the quarter, and it is Smith's own "1/3 or 1/4 of the
+largest rate" as well. fast.ai's "a tenth of where the loss is lowest" reads the same curve, but the
+lowest point is where a curve is flattest, and moves with the noise and the length of the sweep.
+
+Where gradients have little noise the edge is late by more. On a quadratic of curvature λ without any
+noise, directions that the slow rates brought to rest must grow from next to nothing: an exponential
+sweep loses its gain only at a rate of up to 12.6/λ, however long it is (where the integral of
+log|1 − x|/x from 0, the real dilogarithm, is 0 again), and 2/λ is the largest that converges. So the
+quarter is tried out: the sweep again up to it, held there; if that does not last, half of it is.
+
+Plain NumPy; `sweep` is given in by whoever can train.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.blocks import Block
+
+Array = np.ndarray
+
+SMOOTHED_SHARE = 0.05  # of the sweep, in updates: what the running average looks back on
+DIVERGED_FACTOR = 4.0  # times the best smoothed loss, as in fastai's lr_find
+EDGE_SHARE = 0.5  # of the gain, lost again
+SAFETY = 4.0  # the edge over the suggestion
+_LEAST_GAIN = 0.02  # of the first loss; less cannot be told from noise
+_MOST_TRIALS = 8
+
+
+class NoSuggestionError(Exception):
+    """The curve says nothing about the rate; the message says why and what to try."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """What a sweep showed: a point an update, as far as everything was finite.
+
+    A step's loss is that before its update, so a rate is paired with the loss of the step after.
+    """
+
+    first_loss: float  # before any update
+    rates: Array  # float64 [points], as applied
+    losses: Array  # float64 [points], after the update with that rate
+    smoothed_rates: Array  # float64 [points]
+    smoothed: Array  # float64 [points], of the losses; together a curve without the average's lag
+    diverged: bool
+
+    @property
+    def best(self) -> int:
+        """The point of the lowest smoothed loss."""
+        return int(np.argmin(self.smoothed))
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What the range test found; rates are as applied, at the batch of the sweep."""
+
+    curve: Curve
+    edge: float  # where half of the gain was lost, or the last rate of all if it was not
+    edge_seen: bool
+    suggestion: float
+    trials: tuple[tuple[float, Curve], ...]  # rates tried out, the last one being the suggestion
+
+
+def smooth(values: Sequence[float], updates: float) -> Array:
+    """The running average that looks back on about so many values, float64 of the same length.
+
+    Exponential, with the bias towards its start of 0 corrected as in Adam.
+    """
+    keep, average, smoothed = 1 - 1 / max(1.0, updates), 0.0, np.zeros(len(values))
+    for index, value in enumerate(values):
+        average = keep * average + (1 - keep) * value
+        smoothed[index] = average / (1 - keep ** (index + 1))
+    return smoothed
+
+
+def read_curve(rates: Sequence[float], losses: Sequence[float], steps: int) -> Curve:
+    """The curve of a sweep of `steps` updates from the rows of its steps, cut where it diverged.
+
+    It diverged where a loss was not finite, or where the smoothed loss was both `DIVERGED_FACTOR`
+    times its best and worse than the loss before the sweep: a loss near 0 may well vary fourfold.
+
+    Args:
+      rates: float [rows], the applied rate of each step.
+      losses: float [rows], its loss, which is that before the update; not finite where the step
+        changed nothing because something in it was not.
+
+    Raises:
+      NoSuggestionError: there are no two rows with finite losses.
+    """
+    rates, losses = np.asarray(rates, np.float64), np.asarray(losses, np.float64)
+    finite = np.isfinite(losses)
+    count = len(losses) if finite.all() else int(np.argmin(finite))
+    if count < 2:
+        where = "before" if count == 0 else "after"
+        raise NoSuggestionError(
+            f"the loss was not finite {where} the first update, at a rate of {rates[0]:.3g}"
+        )
+    first, after = float(losses[0]), losses[1:count]
+    smoothed = smooth(after, SMOOTHED_SHARE * steps)
+    best = np.minimum.accumulate(smoothed)
+    worse = (smoothed > DIVERGED_FACTOR * best) & (smoothed > first)
+    points = int(np.argmax(worse)) + 1 if worse.any() else count - 1
+    middle = np.exp(smooth(np.log(rates[:points]), SMOOTHED_SHARE * steps))
+    diverged = bool(worse.any()) or not finite.all()
+    return Curve(first, rates[:points], after[:points], middle, smoothed[:points], diverged)
+
+
+def find_edge(curve: Curve) -> tuple[float, bool]:
+    """The rate at which `EDGE_SHARE` of the gain is lost again, and whether there is one.
+
+    Without one it is the last rate: the first at which nothing was finite any more, or one that
+    still trained.
+
+    Raises:
+      NoSuggestionError: there was no gain to lose.
+    """
+    lowest = curve.smoothed[curve.best]
+    if not lowest < (1 - _LEAST_GAIN) * curve.first_loss:
+        raise NoSuggestionError(
+            f"the loss never fell: {curve.first_loss:.4g} before the sweep, {lowest:.4g} at best "
+            f"between the rates {curve.rates[0]:.3g} and {curve.rates[-1]:.3g}"
+        )
+    lost = curve.smoothed[curve.best :] > lowest + EDGE_SHARE * (curve.first_loss - lowest)
+    if lost.any():
+        return float(curve.rates[curve.best + np.argmax(lost)]), True
+    return float(curve.rates[-1]), curve.diverged
+
+
+def find_rate(sweep: Callable[[float], Curve]) -> Finding:
+    """Finds the rate: a sweep, its edge over `SAFETY`, and trials of that until one lasts.
+
+    Args:
+      sweep: carries out the sweep from the same state each time, its rate held from the update of
+        this number (from 0) on; infinite for never.
+
+    Raises:
+      NoSuggestionError: see the message.
+    """
+    curve = sweep(math.inf)
+    edge, edge_seen = find_edge(curve)
+    wanted, trials = min(float(curve.smoothed_rates[curve.best]), edge / SAFETY), []
+    for _ in range(_MOST_TRIALS):
+        index = int(np.searchsorted(curve.rates, wanted, side="right")) - 1
+        if index < 0:
+            break
+        rate = float(curve.rates[index])
+        trials.append((rate, sweep(index)))
+        if lasts(trials[-1][1]):
+            return Finding(curve, edge, edge_seen, rate, tuple(trials))
+        wanted = rate / 2
+    raise NoSuggestionError(
+        f"the loss diverged at {edge:.3g} and no lower rate down to {curve.rates[0]:.3g} lasted"
+    )
+
+
+def lasts(trial: Curve) -> bool:
+    """Whether a trial ended well: better than it began, and not far from its best.
+
+    Far is both half of its gain lost, and `DIVERGED_FACTOR` times the best: what grows from next to
+    nothing at a steady rate has not done any harm yet, but will.
+    """
+    lowest, last = trial.smoothed[trial.best], trial.smoothed[-1]
+    allowed = min(DIVERGED_FACTOR * lowest, lowest + EDGE_SHARE * (trial.first_loss - lowest))
+    return not trial.diverged and last <= allowed
+
+
+class Recorder:
+    """Takes a sweep's blocks down, as an action, and says when it has diverged."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self.rows: dict[str, Array] = {}
+
+    def __call__(self, block: Block) -> None:
+        """Adds the block's rows; the loss of a step that changed nothing becomes NaN."""
+        rows = {name: np.asarray(column, np.float64) for name, column in block.rows.items()}
+        rows["train/loss"] = np.where(rows["finite"] > 0, rows["train/loss"], np.nan)
+        for name, column in rows.items():
+            self.rows[name] = np.concatenate([self.rows.get(name, column[:0]), column])
+
+    def curve(self) -> Curve:
+        """The curve so far; see `read_curve`."""
+        return read_curve(self.rows["learning_rate"], self.rows["train/loss"], self._steps)
+
+    def diverged(self) -> bool:
+        """Whether there is nothing more to learn from going on."""
+        losses = self.rows.get("train/loss", np.zeros(0))
+        if np.isfinite(losses).all() and len(losses) < 2:
+            return False
+        return not np.isfinite(losses).all() or self.curve().diverged
+
+
+class Snapshot:
+    """The values of variables, to be put back bit for bit.
+
+    Each replica's copy is kept by itself: an average of equal copies may be rounded.
+
+    Args:
+      variables: by group and name, those of `Run.variables()`.
+      copies: a variable's copies on the replicas, `strategy.experimental_local_results`.
+    """
+
+    def __init__(
+        self, variables: Mapping[str, Mapping[str, Any]], copies: Callable[[Any], Sequence[Any]]
+    ) -> None:
+        self._kept = [
+            (copy, copy.numpy())
+            for members in variables.values()
+            for variable in members.values()
+            for copy in copies(variable)
+        ]
+
+    def put_back(self) -> None:
+        """Gives every variable the value that it had."""
+        for variable, value in self._kept:
+            variable.assign(value)
