@@ -5,6 +5,7 @@ import difflib
 import math
 import pathlib
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from absl import flags
@@ -134,7 +135,7 @@ def read_command(argv: Sequence[str]) -> Command:
       ValueError: a flag, value, unit or name that does not exist or cannot be.
     """
     values = define_training_flags()
-    parse(values, argv)
+    unexpected_arguments(parse(values, argv))
     return Command(_settings(values), _data_settings(values), values)
 
 
@@ -304,7 +305,8 @@ def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
             first, *more = flag.help.split("\n")
             lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")
             if full:
-                lines += [f"  {'':30} {line}" for line in more]
+                said = [part for line in more for part in textwrap.wrap(line, 47)]
+                lines += [f"  {'':30} {line}" for line in said]
         lines.append("")
     lines.append("Durations: 500st (steps), 5ep (epochs), 1.28Mex (examples), 10% (of the run).")
     if not full:
