@@ -39,9 +39,9 @@ def _parse_op(text: str) -> Op:
     name = match[1] if match else text.split("(")[0]
     if name not in _ARGUMENTS:
         nearest = difflib.get_close_matches(name, _ARGUMENTS, n=1, cutoff=0.5)
-        hint = f"did you mean {_form(nearest[0])}? " if nearest else ""
+        hint = f", the nearest valid one is {_form(nearest[0])}" if nearest else ""
         raise ValueError(
-            f"the augmentation {text!r} is unknown: {hint}Use none, or some of "
+            f"the augmentation {text!r} is unknown{hint}: use none, or some of "
             f"{', '.join(map(_form, _ARGUMENTS))} joined by |, for example 'shift(1)|flip'."
         )
     given = [part.strip() for part in match[2].split(",")] if match and match[2] else []

@@ -58,19 +58,23 @@ class Layout:
         return self.global_batch // (self.accumulate * self.replicas * self.pipelines)
 
     @property
-    def rows_per_step(self) -> int:
-        """Examples that this pipeline yields in one step."""
-        return self.global_batch // self.pipelines
+    def micro_batches_per_step(self) -> int:
+        """Micro-batches that this pipeline yields in one step: (accumulation index, replica)."""
+        return self.accumulate * self.replicas
 
-    def position(self, row: Integers) -> Integers:
-        """The global position of this pipeline's row number `row`, counted from step 0.
+    def first_position(self, number: Integers) -> Integers:
+        """The global position of the first row of this pipeline's micro-batch `number`.
+
+        Its rows have adjacent positions, first_position + range(micro_batch).
 
         Args:
-            row: an int, an integer array or an integer tensor of any shape.
+            number: counts this pipeline's micro-batches from 0 over all steps; an int, an integer
+                array or an integer tensor of any shape.
 
         Returns:
             The positions, of the same type and shape.
         """
-        # Replicas and their rows are adjacent, so one accumulation index is one unbroken run.
-        run = self.replicas * self.micro_batch
-        return (row // run * self.pipelines + self.pipeline) * run + row % run
+        # Of every run of pipelines * replicas micro-batches, this pipeline has `replicas` adjacent.
+        turn, replica = number // self.replicas, number % self.replicas
+        place = (turn * self.pipelines + self.pipeline) * self.replicas + replica
+        return place * self.micro_batch

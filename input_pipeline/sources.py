@@ -69,11 +69,10 @@ def open_source(settings: DataSettings, split: str) -> Source:
     if kind == "synthetic":
         return _open_synthetic(rest, split)
     nearest = difflib.get_close_matches(kind, _KINDS, n=1, cutoff=0.5)
-    hint = f"did you mean {_KINDS[nearest[0]]}, or" if nearest else "use"
-    others = [form for name, form in _KINDS.items() if name not in nearest]
+    hint = f", the nearest valid one is {_KINDS[nearest[0]]}" if nearest else ""
     raise ValueError(
-        f"the dataset {settings.dataset!r} is unknown: {hint} {' or '.join(others)}, "
-        "for example synthetic:224x224x3?"
+        f"the dataset {settings.dataset!r} is unknown{hint}: use {' or '.join(_KINDS.values())}, "
+        "for example synthetic:224x224x3."
     )
 
 

@@ -1,9 +1,11 @@
 """The streams of micro-batches: endless for training, one exact pass for evaluation.
 
-    row of this pipeline ─▶ position ─▶ record ─▶ bytes ─▶ image ─▶ micro-batch
-         (counting)         (layout)   (order)   (source)  (C++ threads)
+    number of the micro-batch ─▶ positions ─▶ records ─▶ bytes ─▶ images
+           (counting)            (layout)     (order)   (source)  (C++ threads)
 
-Both yield dicts with static shapes, `micro` being layout.micro_batch:
+One parallel map does all of it for a whole micro-batch: for images of 8 × 8, an element of tf.data
+for each image costs more than the image. Both streams yield dicts with static shapes, `micro` being
+layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
     label     int64   [micro]
@@ -19,16 +21,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from input_pipeline.at_exit import close_iterators_at_exit
 from input_pipeline.augment import Op, parse_augment
-from input_pipeline.augment_ops import augment_image
+from input_pipeline.augment_ops import augment_image, uniform_draws
 from input_pipeline.layout import Layout
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
 
-# Records read by one call into Python: enough to make the call's cost vanish.
-_BLOCK = 64
-# Reading waits for disks, not for cores; two calls keep one ready while another waits.
-_READERS = 2
+# Micro-batches in the making at once, and images of each: fixed, so that memory has a bound. Four
+# hide the reading behind the decoding; sixteen images each then keep 64 cores busy.
+_MICRO_BATCHES_AT_ONCE = 4
+_IMAGES_AT_ONCE = 16
 
 Tensors = dict[str, tf.Tensor]
 
@@ -41,27 +44,34 @@ def training_stream(
     Args:
         source: the training split.
         layout: which part of every global batch this pipeline yields.
-        seed: decides the order and the augmentation, together with the position alone.
+        seed: with the position, all that decides the order and the augmentation.
         augment: operations on each image, for example `shift(1)|flip`, or `none`.
         first_step: the step whose global batch comes first, from 0; any costs the same.
 
     Returns:
-        An infinite dataset of micro-batches; accumulate * replicas of them are one step.
+        An infinite dataset of micro-batches; layout.micro_batches_per_step of them are one step.
 
     Raises:
         ValueError: `augment` is not valid.
     """
+    ops = parse_augment(augment)
+    first_number = first_step * layout.micro_batches_per_step
 
-    def locate(position: tf.Tensor) -> Tensors:
+    def micro_batch(number: tf.Tensor) -> Tensors:
+        position = _positions(layout, first_number + number)
         record = record_at(position, length=source.length, seed=seed)
-        weight = tf.ones(tf.shape(position), tf.float32)
-        return {"position": position, "record": record, "weight": weight}
+        draws = uniform_draws(ops, seed=seed, positions=position)
+        image, label = _examples(source, record, ops, draws)
+        weight = tf.ones([layout.micro_batch])
+        return {
+            "image": image,
+            "label": label,
+            "weight": weight,
+            "position": position,
+            "record": record,
+        }
 
-    blocks = tf.data.Dataset.counter()
-    examples = _examples(
-        blocks, source, layout, locate, first_row=first_step * layout.rows_per_step
-    )
-    return _micro_batches(examples, source, layout, parse_augment(augment), seed)
+    return _in_parallel(tf.data.Dataset.counter(), micro_batch, layout)
 
 
 def evaluation_stream(source: Source, *, layout: Layout) -> tf.data.Dataset:
@@ -75,83 +85,79 @@ def evaluation_stream(source: Source, *, layout: Layout) -> tf.data.Dataset:
         layout: which part of every global batch this pipeline yields.
 
     Returns:
-        A finite dataset of known cardinality, the same in every pipeline: accumulate * replicas
-        micro-batches for each of the ceil(length / global_batch) global batches.
+        A finite dataset of known cardinality, the same in every pipeline:
+        layout.micro_batches_per_step for each of the ceil(length / global_batch) global batches.
     """
 
-    def locate(position: tf.Tensor) -> Tensors:
+    def micro_batch(number: tf.Tensor) -> Tensors:
+        position = _positions(layout, number)
         record = tf.minimum(position, source.length - 1)
+        image, label = _examples(source, record, (), tf.zeros([layout.micro_batch, 0]))
         weight = tf.cast(position < source.length, tf.float32)
-        return {"position": position, "record": record, "weight": weight}
+        return {
+            "image": image,
+            "label": label,
+            "weight": weight,
+            "position": position,
+            "record": record,
+        }
 
-    rows = -(-source.length // layout.global_batch) * layout.rows_per_step
-    blocks = tf.data.Dataset.range(-(-rows // _BLOCK))
-    examples = _examples(blocks, source, layout, locate, first_row=0).take(rows)
-    stream = _micro_batches(examples, source, layout, ops=(), seed=0)
-    return stream.apply(tf.data.experimental.assert_cardinality(rows // layout.micro_batch))
+    global_batches = -(-source.length // layout.global_batch)
+    numbers = tf.data.Dataset.range(global_batches * layout.micro_batches_per_step)
+    return _in_parallel(numbers, micro_batch, layout)
+
+
+def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
+    """int64 [micro], the adjacent positions of this pipeline's micro-batch `number`."""
+    return layout.first_position(number) + tf.range(layout.micro_batch, dtype=tf.int64)
 
 
 def _examples(
-    blocks: tf.data.Dataset,
-    source: Source,
-    layout: Layout,
-    locate: Callable[[tf.Tensor], Tensors],
-    first_row: int,
-) -> tf.data.Dataset:
-    """One dict an example, read in blocks: position, record, weight, image (as read) and label."""
+    source: Source, records: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads, decodes and augments: uint8 [micro, height, width, channels] and int64 [micro]."""
+    images, labels = _read(source, records)
 
-    def fetch(block: tf.Tensor) -> Tensors:
-        rows = first_row + block * _BLOCK + tf.range(_BLOCK, dtype=tf.int64)
-        places = locate(layout.position(rows))
-        return places | _read(source, places["record"])
-
-    blocks = blocks.map(fetch, num_parallel_calls=_READERS, deterministic=True)
-    return blocks.prefetch(_READERS).unbatch()
-
-
-def _read(source: Source, records: tf.Tensor) -> Tensors:
-    """The images, encoded or uint8, and the labels of a block of records, first axis _BLOCK."""
-    image = (tf.string, []) if source.encoded else (tf.uint8, list(source.image_shape))
-    if source.features is None:
-        images, labels = tf.numpy_function(source.read, [records], [image[0], tf.int64])
-    else:
-        (serialized,) = tf.numpy_function(source.read, [records], [tf.string])
-        names = source.features
-        features = {
-            names.image: tf.io.FixedLenFeature([], tf.string),
-            names.label: tf.io.FixedLenFeature([], tf.int64),
-        }
-        parsed = tf.io.parse_example(serialized, features)
-        images, labels = parsed[names.image], parsed[names.label]
-    return {
-        "image": tf.ensure_shape(images, [_BLOCK, *image[1]]),
-        "label": tf.ensure_shape(labels, [_BLOCK]),
-    }
-
-
-def _micro_batches(
-    examples: tf.data.Dataset, source: Source, layout: Layout, ops: tuple[Op, ...], seed: int
-) -> tf.data.Dataset:
-    """Decodes and augments every example, and batches them."""
-
-    def finish(example: Tensors) -> Tensors:
-        image = example["image"]
+    def finish(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         if source.encoded:
             channels = source.image_shape[2]
             image = tf.io.decode_image(image, channels=channels, expand_animations=False)
-            image = tf.ensure_shape(image, source.image_shape)
-        return example | {
-            "image": augment_image(image, ops, seed=seed, position=example["position"])
-        }
+        return augment_image(tf.ensure_shape(image, source.image_shape), ops, draws)
 
-    stream = examples.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    stream = stream.batch(layout.micro_batch, drop_remainder=True)
-    return stream.prefetch(2 * layout.replicas).with_options(_options())
+    if source.encoded or ops:
+        images = tf.map_fn(
+            lambda example: finish(*example),
+            (images, draws),
+            fn_output_signature=tf.TensorSpec(source.image_shape, tf.uint8),
+            parallel_iterations=_IMAGES_AT_ONCE,
+        )
+    shape = [records.shape[0], *source.image_shape]
+    return tf.ensure_shape(images, shape), tf.ensure_shape(labels, shape[:1])
 
 
-def _options() -> tf.data.Options:
+def _read(source: Source, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The images, as file contents or uint8, and the labels of a micro-batch of records."""
+    image_type = tf.string if source.encoded else tf.uint8
+    if source.features is None:
+        return tuple(tf.numpy_function(source.read, [records], [image_type, tf.int64]))
+    (serialized,) = tf.numpy_function(source.read, [records], [tf.string])
+    names = source.features
+    features = {
+        names.image: tf.io.FixedLenFeature([], tf.string),
+        names.label: tf.io.FixedLenFeature([], tf.int64),
+    }
+    parsed = tf.io.parse_example(tf.ensure_shape(serialized, records.shape), features)
+    return parsed[names.image], parsed[names.label]
+
+
+def _in_parallel(
+    numbers: tf.data.Dataset, micro_batch: Callable[[tf.Tensor], Tensors], layout: Layout
+) -> tf.data.Dataset:
+    """Makes the micro-batches with these numbers, several at once, in their order."""
+    stream = numbers.map(micro_batch, num_parallel_calls=_MICRO_BATCHES_AT_ONCE, deterministic=True)
+    close_iterators_at_exit()
     options = tf.data.Options()
     options.deterministic = True
     # The layout already says who takes what: tf.distribute must not divide the data again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+    return stream.prefetch(2 * layout.replicas).with_options(options)

@@ -5,6 +5,7 @@ import difflib
 import math
 import pathlib
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -386,7 +387,8 @@ def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
             first, *more = flag.help.split("\n")
             lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")
             if full:
-                lines += [f"  {'':30} {line}" for line in more]
+                said = [part for line in more for part in textwrap.wrap(line, 47)]
+                lines += [f"  {'':30} {line}" for line in said]
         lines.append("")
     lines.append("Durations: 500st (steps), 5ep (epochs), 1.28Mex (examples), 10% (of the run).")
     if not full:

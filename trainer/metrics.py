@@ -29,10 +29,10 @@ class MetricsWriter:
         _drop_rows_after(self._path, resumed_at)
         self._file = self._path.open("a", encoding="utf-8")
         self._boards = {name: EventFileWriter(str(run_dir / name)) for name in ("train", "eval")}
-        if resumed_at:
-            for board in self._boards.values():
-                started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-                board.add_event(_event(resumed_at + 1, session_log=started))
+        # From step 0 too: a process that was killed before its first checkpoint has written events.
+        for board in self._boards.values():
+            started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            board.add_event(_event(resumed_at + 1, session_log=started))
 
     def write(self, step: int, epoch: float, seconds: float, values: Mapping[str, float]) -> None:
         """Writes one row.

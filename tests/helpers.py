@@ -1,0 +1,190 @@
+"""What the tests share: commands in processes of their own, and what their runs leave behind."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+# The fields of a row of metrics.jsonl that tell of time, and so differ from run to run.
+TIMES = {"seconds", "step_ms", "examples_per_second"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def start(
+    flags: str, cwd: pathlib.Path, extra: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Starts `python -m launch.train` in a folder of its own with nothing of our environment."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return subprocess.Popen(
+        [sys.executable, "-m", "launch.train", *shlex.split(flags)],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(REPOSITORY), **(extra or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, seconds: float = 400) -> Ended:
+    """Waits for a started command; one that does not end is killed, and an error."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Ended(process.returncode, out, err)
+
+
+def call(flags: str, cwd: pathlib.Path, extra: Mapping[str, str] | None = None) -> Ended:
+    """Runs `python -m launch.train` to its end."""
+    return finish(start(flags, cwd, extra))
+
+
+def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Calls the functions, as many at once as there are processors; their results by name."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = {name: pool.submit(task) for name, task in tasks.items()}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def train_all(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "Run"]:
+    """Trains with each of the commands, each in a process and a folder of its own."""
+
+    def train(name: str) -> Run:
+        run = Run(folder / name)
+        ended = call(f"{commands[name]} --run_dir={run.folder}", folder)
+        assert ended.code == 0, f"{name} exited with {ended.code}:\n{ended.out}\n{ended.err}"
+        return dataclasses.replace(run, ended=ended)
+
+    return in_parallel({name: functools.partial(train, name) for name in commands})
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run has left behind."""
+
+    folder: pathlib.Path
+    ended: Ended | None = None
+
+    def checkpoints(self) -> list[int]:
+        """The steps of its checkpoints, in ascending order."""
+        names = (self.folder / "checkpoints").glob("step-*")
+        return sorted(int(path.name.removeprefix("step-")) for path in names)
+
+    def variables(self, step: int) -> dict[str, np.ndarray]:
+        """Every variable of a checkpoint by its name, such as `model/conv1/kernel`."""
+        reader = tf.train.load_checkpoint(str(self.folder / f"checkpoints/step-{step}/variables"))
+        names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+        # TensorFlow escapes a slash within a name.
+        plain = {name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): name for name in names}
+        return {short.replace(".S", "/"): reader.get_tensor(name) for short, name in plain.items()}
+
+    def rows(self, kind: str = "") -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; of a kind: those with a metric of that prefix."""
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        return [row for row in rows if any(name.startswith(kind) for name in row)]
+
+    def rows_without_times(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl that another run of the same command repeats."""
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in self.rows()]
+
+    def plan(self) -> dict[str, Any]:
+        """What plan.json holds."""
+        return json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+
+    def board(self, name: str) -> dict[str, list[tuple[int, float]]]:
+        """What TensorBoard shows of `train` or `eval`: for each name its steps and values."""
+        events = EventAccumulator(str(self.folder / name), size_guidance={"scalars": 0})
+        events.Reload()
+        return {
+            tag: [(event.step, event.value) for event in events.Scalars(tag)]
+            for tag in events.Tags()["scalars"]
+        }
+
+
+def relative_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """‖a − b‖ / ‖a‖; infinite if only `a` is zero."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    difference, norm = np.linalg.norm(a - b), np.linalg.norm(a)
+    if difference == 0:
+        return 0.0
+    return float(difference / norm) if norm else float("inf")
+
+
+def worst_difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> tuple[float, str]:
+    """The largest relative difference of any variable of two checkpoints, and its name."""
+    assert a.keys() == b.keys()
+    return max((relative_difference(a[name], b[name]), name) for name in a)
+
+
+def different_variables(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of the variables that are not the same, bit for bit."""
+    assert a.keys() == b.keys()
+    return [name for name in a if not np.array_equal(a[name], b[name])]
+
+
+def digits_to_evaluate() -> tuple[np.ndarray, np.ndarray]:
+    """All evaluation images, uint8 [360, 8, 8, 1], and their labels, int64 [360]."""
+    source = open_source(DataSettings("digits"), "eval")
+    features = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    (serialized,) = source.read(np.arange(source.length))
+    parsed = tf.io.parse_example(serialized, features)
+    images = np.stack([tf.io.decode_png(png, channels=1).numpy() for png in parsed["image"]])
+    return images, parsed["label"].numpy()
+
+
+def evaluate_in_keras(path: pathlib.Path) -> tuple[float, int]:
+    """The mean loss and the number of right answers of a saved model, by plain Keras."""
+    images, labels = digits_to_evaluate()
+    logits = keras.models.load_model(path)(images, training=False)
+    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return float(np.mean(losses)), int(np.sum(np.argmax(logits, axis=1) == labels))
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Waits for something that a started command does, as long as it lives."""
+    begin = time.monotonic()
+    while not condition():
+        code = process.poll()
+        assert code is None, f"ended with {code}: {process.communicate()}"
+        assert time.monotonic() - begin < 300, "waited for five minutes"
+        time.sleep(0.002)
+
+
+def logged_step(folder: pathlib.Path) -> int:
+    """The last step in metrics.jsonl, 0 if there is none; a process may be writing it."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    steps = re.findall(r'^{"step": (\d+),.*}$', text, re.MULTILINE)
+    return int(steps[-1]) if steps else 0

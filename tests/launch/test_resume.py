@@ -1,0 +1,244 @@
+"""A run that was interrupted, however, ends as the one that was not: bit for bit."""
+
+import contextlib
+import functools
+import pathlib
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import ADAMW
+from helpers import (
+    Ended,
+    Run,
+    call,
+    different_variables,
+    finish,
+    logged_step,
+    start,
+    wait_until,
+)
+
+# How a process ended, the steps of the checkpoints there were then, the last step in the log.
+State = tuple[Ended, list[int], int]
+# Where something happened, and what was found out.
+Stories = dict[str, tuple[pathlib.Path, Any]]
+COMMAND = f"{ADAMW} --replicas=2"
+
+
+def interrupt(run: Run, number: signal.Signals, ready: Callable[[], bool]) -> Ended:
+    """Starts the run's command again and sends it a signal as soon as it is ready for it."""
+    process = start(f"{COMMAND} --run_dir={run.folder}", run.folder.parent)
+    wait_until(ready, process)
+    process.send_signal(number)
+    return finish(process)
+
+
+def interrupt_three_times(folder: pathlib.Path) -> dict[str, State]:
+    """Killed before a checkpoint, killed after one, stopped on request, then left alone.
+
+    Returns the state after each of these four processes.
+    """
+    run, after = Run(folder / "run"), {}
+
+    def note(name: str, ended: Ended) -> int:
+        after[name] = (ended, run.checkpoints(), logged_step(run.folder))
+        return after[name][2]
+
+    def logs(step: int) -> Callable[[], bool]:
+        return lambda: logged_step(run.folder) >= step
+
+    note("killed early", interrupt(run, signal.SIGKILL, logs(3)))
+    # The first checkpoint is of step 20, the second of step 40.
+    there = functools.partial(checkpoint_and, run, logs(21 + random.randrange(6)))
+    last = note("killed late", interrupt(run, signal.SIGKILL, there))
+    # Later than the killed process came, so that this one has certainly trained.
+    later = logs(last + 1 + random.randrange(6))
+    note("stopped", interrupt(run, signal.SIGTERM, later))
+    note("finished", call(f"{COMMAND} --run_dir={run.folder}", folder))
+    return after
+
+
+def checkpoint_and(run: Run, logged: Callable[[], bool]) -> bool:
+    return bool(run.checkpoints()) and logged()
+
+
+def interrupt_twice_at_once(folder: pathlib.Path) -> tuple[Ended, float]:
+    """Ctrl-C twice, within a block of device steps that would take minutes."""
+    flags = (
+        "--device=cpu --model=mlp --train_for=2000ep --eval_every=0 --checkpoint_every=0 "
+        "--steps_per_loop=1000000 --run_dir=run"
+    )
+    process = start(flags, folder)
+    wait_until((folder / "run/plan.json").exists, process)
+    time.sleep(3 + random.random())
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    ended = finish(process)
+    return ended, time.monotonic() - begin
+
+
+def interrupt_while_starting(folder: pathlib.Path) -> Ended:
+    """Ctrl-C while TensorFlow is being imported."""
+    process = start("--device=cpu --model=mlp --run_dir=run", folder)
+    wait_until((folder / "run").exists, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    return finish(process)
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Stories:
+    """Where each of the functions above was at work, and what it returned."""
+    functions = (interrupt_three_times, interrupt_twice_at_once, interrupt_while_starting)
+    folders = {function: tmp_path_factory.mktemp("resume") for function in functions}
+    with ThreadPoolExecutor() as pool:
+        stories = {f.__name__: (folder, pool.submit(f, folder)) for f, folder in folders.items()}
+        # The first one's processes have to wait for each other; meanwhile, what it is compared to:
+        request.getfixturevalue("adamw_runs")
+        return {name: (folder, story.result()) for name, (folder, story) in stories.items()}
+
+
+@pytest.fixture
+def resumed(stories: Stories) -> Run:
+    """The run that was interrupted three times and has finished."""
+    return Run(stories["interrupt_three_times"][0] / "run")
+
+
+@pytest.fixture
+def processes(
+    stories: Stories,
+) -> dict[str, State]:
+    """What became of each of its four processes."""
+    return stories["interrupt_three_times"][1]
+
+
+def test_sigkill_leaves_the_last_checkpoint_or_none(
+    processes: dict[str, State],
+) -> None:
+    ended, checkpoints, logged = processes["killed early"]
+    assert (ended.code, checkpoints) == (-signal.SIGKILL, [])
+    assert 3 <= logged < 20
+    ended, checkpoints, logged = processes["killed late"]
+    assert (ended.code, checkpoints) == (-signal.SIGKILL, [20])
+    assert 21 <= logged < 40
+
+
+def test_sigterm_saves_and_exits_with_75(
+    processes: dict[str, State],
+) -> None:
+    ended, checkpoints, logged = processes["stopped"]
+    assert ended.code == 75
+    assert "going on from step 20" in ended.out
+    assert f"stopped at step {checkpoints[-1]}, everything saved" in ended.out
+    assert processes["killed late"][2] < logged <= checkpoints[-1] < 50
+    assert ended.err.strip() == "stopping after this step and saving; once more leaves at once"
+
+
+def test_the_same_command_goes_on_from_there_and_finishes(
+    processes: dict[str, State],
+) -> None:
+    ended, checkpoints, logged = processes["finished"]
+    assert (ended.code, ended.err) == (0, "")
+    assert f"going on from step {processes['stopped'][1][-1]}" in ended.out
+    assert (checkpoints[-1], len(checkpoints), logged) == (50, 3, 50)
+
+
+def test_every_variable_is_that_of_the_undisturbed_run_bit_for_bit(
+    resumed: Run, adamw_runs: dict[str, Run]
+) -> None:
+    undisturbed = adamw_runs["2"]
+    assert different_variables(resumed.variables(50), undisturbed.variables(50)) == []
+    # Not vacuously: the run was still changing when it was interrupted.
+    assert different_variables(undisturbed.variables(40), undisturbed.variables(50)) != []
+
+
+def test_the_log_is_that_of_the_undisturbed_run_without_gap_or_repetition(
+    resumed: Run, adamw_runs: dict[str, Run]
+) -> None:
+    assert resumed.rows_without_times() == adamw_runs["2"].rows_without_times()
+    assert [row["step"] for row in resumed.rows("train/")] == [*range(3, 50, 3), 50]
+    assert [row["step"] for row in resumed.rows("eval/")] == [22, 45, 50]
+
+
+def test_the_time_of_training_goes_on_where_it_stopped(resumed: Run) -> None:
+    seconds = [row["seconds"] for row in resumed.rows()]
+    assert seconds == sorted(seconds)
+
+
+def test_the_best_model_is_that_of_the_undisturbed_run(
+    resumed: Run, adamw_runs: dict[str, Run]
+) -> None:
+    ours, theirs = (run.folder / "best/metrics.json" for run in (resumed, adamw_runs["2"]))
+    assert ours.read_text() == theirs.read_text()
+
+
+def test_tensorboard_shows_every_step_once(resumed: Run) -> None:
+    """Event files of four processes, of which two trained steps that were trained again."""
+    assert len(list((resumed.folder / "train").iterdir())) == 4
+    assert [step for step, _ in resumed.board("train")["loss"]] == [*range(3, 50, 3), 50]
+    assert [step for step, _ in resumed.board("eval")["loss"]] == [22, 45, 50]
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@contextlib.contextmanager
+def nothing_changes(folder: pathlib.Path) -> Iterator[None]:
+    before = snapshot(folder)
+    assert before
+    yield
+    assert snapshot(folder) == before
+
+
+def test_a_finished_run_says_so_and_does_nothing(resumed: Run) -> None:
+    with nothing_changes(resumed.folder):
+        ended = call(f"{COMMAND} --run_dir={resumed.folder}", resumed.folder.parent)
+    assert (ended.code, ended.err) == (0, "")
+    assert "is finished at step 50; nothing to do" in ended.out
+
+
+def test_resume_never_refuses_a_used_folder(resumed: Run) -> None:
+    with nothing_changes(resumed.folder):
+        ended = call(f"{COMMAND} --run_dir={resumed.folder} --resume=never", resumed.folder.parent)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: --resume=never, but ")
+
+
+@pytest.mark.parametrize("flag", ["--seed=1", "--global_batch=32", "--dataset=synthetic:8x8x1"])
+def test_another_position_in_the_data_is_refused(resumed: Run, flag: str) -> None:
+    with nothing_changes(resumed.folder):
+        ended = call(f"{COMMAND} --run_dir={resumed.folder} {flag}", resumed.folder.parent)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"not {flag.split('=')[1]}; give that, or another --run_dir" in ended.err
+
+
+def test_a_changed_flag_is_announced(resumed: Run) -> None:
+    ended = call(f"{COMMAND} --run_dir={resumed.folder} --clip_norm=0.3", resumed.folder)
+    assert "changed since step 50: --clip_norm=0.1 → 0.3" in ended.out
+
+
+def test_a_second_ctrl_c_leaves_at_once(stories: Stories) -> None:
+    folder, (ended, seconds) = stories["interrupt_twice_at_once"]
+    assert ended.code == 70
+    assert seconds < 2
+    assert "leaving at once" in ended.err
+    assert Run(folder / "run").checkpoints() == []
+
+
+def test_ctrl_c_before_the_first_step_exits_with_75_too(
+    stories: Stories,
+) -> None:
+    folder, ended = stories["interrupt_while_starting"]
+    assert ended.code == 75
+    assert "stopped at step 0" in ended.out
+    assert "Traceback" not in ended.err
+    assert logged_step(folder / "run") == 0

@@ -1,0 +1,138 @@
+"""A wrong command: one sentence, exit code 2, before TensorFlow, and nothing written."""
+
+import glob
+import pathlib
+from functools import partial
+
+import pytest
+from helpers import REPOSITORY, Ended, call, in_parallel
+
+WRONG = {
+    # What does not divide, and the nearest that does.
+    "--replicas=2 --global_batch=65": ["--global_batch=65", "2 replicas", "64 or 66"],
+    "--replicas=2 --accumulate=3 --global_batch=64": ["3 micro-batches", "60 or 66"],
+    "--replicas=4 --global_batch=1": ["4 replicas", "use 4"],
+    "--global_batch=2000": ["2000", "1,437 training examples", "digits", "at most 1437"],
+    # Names that do not exist, and the nearest that do.
+    "--model=resnet": ["--model=resnet", "resnet20", "mlp, cnn"],
+    "--model=zzz": ["--model=zzz", "mlp, cnn"],
+    "--dataset=digit": ["'digit'", "digits"],
+    "--dataset=synthetic:8by8": ["synthetic:8by8", "synthetic:224x224x3"],
+    "--optimizer=adam": ["--optimizer=adam", "adamw"],
+    "--decay=cosin": ["--decay=cosin", "did you mean cosine?", "constant"],
+    "--lr_scaling=liner": ["--lr_scaling=liner", "did you mean linear?", "sqrt"],
+    "--resume=alway": ["--resume=alway", "never"],
+    "--device=gpus": ["--device=gpus", "did you mean gpu?", "cpu"],
+    "--augment=shft(1)": ["--augment", "'shft(1)'", "shift("],
+    "--augment=shift(0)": ["--augment", "'shift(0)'", "at least 1"],
+    "--augment=flip|flap": ["--augment", "'flap'", "flip"],
+    "--learning_rat=1": ["learning_rat", "learning_rate"],
+    "--flagfile=digit": ["'digit'", "digits"],
+    "--flagfile=/nowhere/at-all.flags": ["'/nowhere/at-all.flags'", "does not exist", "digits"],
+    "digits": ["'digits'", "--name=value"],
+    # Durations.
+    "--train_for=5epochs": ["--train_for", "'5epochs'", "did you mean 5ep?"],
+    "--eval_every=100": ["--eval_every", "'100'", "has no unit", "steps"],
+    "--checkpoint_every=ten": ["--checkpoint_every", "'ten'"],
+    "--log_every=-5st": ["--log_every", "'-5st'", "negative"],
+    "--train_for=50%": ["--train_for", "50%", "60ep"],
+    "--train_for=0ep": ["--train_for=0ep", "1st"],
+    "--train_for=10ep --warmup=60ep": ["--warmup=60ep", "longer than the run", "5%"],
+    # Numbers.
+    "--learning_rate=-0.1": ["learning_rate", "-0.1"],
+    "--momentum=-0.5": ["momentum", "-0.5"],
+    "--momentum=1": ["momentum", "less than 1"],
+    "--weight_decay=-1": ["weight_decay", "-1"],
+    "--clip_norm=-1": ["clip_norm", "-1"],
+    "--label_smoothing=1.5": ["label_smoothing", "less than 1"],
+    "--global_batch=-64": ["global_batch", "-64"],
+    "--global_batch=0": ["global_batch", "0"],
+    "--replicas=-1": ["replicas", "-1"],
+    "--seed=-1": ["seed", "-1"],
+    "--steps_per_loop=2.5": ["steps_per_loop", "2.5"],
+    "--learning_rate=nan": ["--learning_rate=nan", "finite"],
+    "--clip_norm=inf": ["--clip_norm=inf", "finite"],
+    "--learning_rate=1e999": ["--learning_rate=inf", "finite"],
+    "--learning_rate=fast": ["learning_rate", "fast"],
+}
+
+
+@pytest.fixture(scope="module")
+def without_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which importing TensorFlow fails, since it takes seconds."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')\n")
+    return {"PYTHONPATH": f"{folder}:{REPOSITORY}"}
+
+
+def assert_one_sentence(ended: Ended) -> None:
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1 and ended.err.endswith(".\n")
+    assert "Traceback" not in ended.err
+
+
+@pytest.fixture(scope="module")
+def answers(
+    tmp_path_factory: pytest.TempPathFactory, without_tensorflow: dict[str, str]
+) -> dict[str, tuple[pathlib.Path, Ended]]:
+    """The wrong commands' ends, and the folders that they were given in, empty before."""
+
+    def answer(flags: str, folder: pathlib.Path) -> tuple[pathlib.Path, Ended]:
+        command = f"--device=cpu --run_dir=run {flags}"
+        return folder, call(command, folder, without_tensorflow)
+
+    folders = {flags: tmp_path_factory.mktemp("wrong") for flags in WRONG}
+    return in_parallel({flags: partial(answer, flags, folders[flags]) for flags in WRONG})
+
+
+@pytest.mark.parametrize("flags", WRONG)
+def test_a_wrong_command_is_one_sentence_that_says_what_to_do(
+    flags: str, answers: dict[str, tuple[pathlib.Path, Ended]]
+) -> None:
+    folder, ended = answers[flags]
+    assert_one_sentence(ended)
+    for fragment in WRONG[flags]:
+        assert fragment in ended.err, ended.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: pathlib.Path, without_tensorflow: dict[str, str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    ended = call("--device=cpu --run_dir=file/run", tmp_path, without_tensorflow)
+    assert_one_sentence(ended)
+    assert "--run_dir=file/run cannot be written" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_mistake_in_a_flagfile_is_one_too(
+    tmp_path: pathlib.Path, without_tensorflow: dict[str, str]
+) -> None:
+    (tmp_path / "mine.flags").write_text("# a comment\n--model=cnn\n--warmpu=1ep\n")
+    ended = call("--flagfile=mine.flags --run_dir=run", tmp_path, without_tensorflow)
+    assert_one_sentence(ended)
+    assert "warmpu" in ended.err and "warmup" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.flags"]
+
+
+@pytest.mark.parametrize("flags", ["--device=gpu", "--device=gpu --replicas=2"])
+def test_gpu_without_a_gpu_says_what_was_found(
+    tmp_path: pathlib.Path, without_tensorflow: dict[str, str], flags: str
+) -> None:
+    # Where there is none, TensorFlow need not be asked; where there is one, it is hidden.
+    extra = {"CUDA_VISIBLE_DEVICES": "-1"} if glob.glob("/dev/nvidia[0-9]*") else without_tensorflow
+    ended = call(f"{flags} --run_dir=run", tmp_path, extra)
+    assert_one_sentence(ended)
+    assert "--device=gpu, but TensorFlow found 0 GPUs" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_command_without_the_mistake_goes_as_far_as_tensorflow(
+    tmp_path: pathlib.Path, without_tensorflow: dict[str, str]
+) -> None:
+    """Otherwise the tests above might pass for another reason."""
+    ended = call("--device=cpu --run_dir=run", tmp_path, without_tensorflow)
+    assert "TensorFlow was imported" in ended.err

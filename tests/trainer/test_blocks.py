@@ -1,0 +1,35 @@
+"""Whose turn it is after a block: periods that are no whole number of steps do not drift."""
+
+import math
+
+import pytest
+
+from trainer.blocks import due, next_due
+
+PERIODS = [1.0, 1.5, 2.0, 7.0, 22.453125, 112.265625, 1437 / 100]
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_the_nth_turn_is_at_the_step_nearest_to_n_periods(period: float) -> None:
+    step, turns = 0, []
+    while len(turns) < 200:
+        step = next_due(step, period)
+        turns.append(step)
+    assert turns == [math.floor(count * period + 0.5) for count in range(1, 201)]
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_due_says_the_same_as_next_due(period: float) -> None:
+    steps = [step for step in range(1, 401) if due(step, period, last=10_000)]
+    walked, step = [], 0
+    while (step := next_due(step, period)) <= 400:
+        walked.append(step)
+    assert steps == walked
+
+
+def test_the_last_step_is_always_due() -> None:
+    assert [step for step in range(1, 11) if due(step, 4, last=10)] == [4, 8, 10]
+
+
+def test_a_period_as_long_as_the_run_is_due_at_its_end_alone() -> None:
+    assert [step for step in range(1, 51) if due(step, 50, last=50)] == [50]

@@ -1,0 +1,60 @@
+"""An evaluation counts every example exactly once, whatever the batch and the replica count."""
+
+import pytest
+from helpers import Run, evaluate_in_keras, train_all, worst_difference
+
+EXAMPLES = 360
+# With a learning rate of 0 all of them evaluate the same weights. None of these batches divides the
+# 360 images; of the last, three replicas take all, and the fourth has nothing.
+BATCHES = {"1": 100, "2": 96, "4": 600}
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    common = "--device=cpu --model=mlp --train_for=1st --warmup=0 --learning_rate=0 --seed=3"
+    commands = {
+        replicas: f"{common} --replicas={replicas} --global_batch={batch}"
+        for replicas, batch in BATCHES.items()
+    }
+    return train_all(tmp_path_factory.mktemp("untrained"), commands)
+
+
+@pytest.mark.parametrize("replicas", BATCHES)
+def test_loss_and_accuracy_are_those_of_plain_keras_over_all_images(
+    untrained: dict[str, Run], replicas: str
+) -> None:
+    run = untrained[replicas]
+    loss, correct = evaluate_in_keras(run.folder / "model.keras")
+    (row,) = run.rows("eval/")
+    assert 0 < correct < EXAMPLES
+    assert row["eval/accuracy"] * EXAMPLES == pytest.approx(correct, abs=1e-9)
+    assert row["eval/loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_batch_and_replica_count_do_not_matter(untrained: dict[str, Run]) -> None:
+    first, *others = untrained.values()
+    (expected,) = first.rows("eval/")
+    for run in others:
+        difference, name = worst_difference(
+            first.variables(1), {**run.variables(1), **optimizer(first)}
+        )
+        assert difference == 0, name
+        (row,) = run.rows("eval/")
+        assert row["eval/accuracy"] == expected["eval/accuracy"]
+        assert row["eval/loss"] == pytest.approx(expected["eval/loss"], rel=1e-6)
+
+
+def optimizer(run: Run) -> dict[str, object]:
+    """The optimizer's variables, which are momenta of the batch even where nothing is learned."""
+    return {n: v for n, v in run.variables(1).items() if n.startswith("optimizer/")}
+
+
+@pytest.mark.parametrize("replicas", ["1", "2", "4"])
+def test_a_trained_model_with_batch_normalization_is_evaluated_exactly(
+    sgd_runs: dict[str, Run], replicas: str
+) -> None:
+    run = sgd_runs[replicas]
+    loss, correct = evaluate_in_keras(run.folder / "model.keras")
+    (row,) = run.rows("eval/")
+    assert row["eval/accuracy"] * EXAMPLES == pytest.approx(correct, abs=1e-9)
+    assert row["eval/loss"] == pytest.approx(loss, rel=1e-5)
