@@ -2,7 +2,7 @@
 
 A thread that asks for the interpreter's lock once it is ending is killed inside its call, and the
 iterator, which is destroyed later, waits for that call for ever: one exit in ten hung (TensorFlow
-2.21, Python 3.11, an iterator in a module's variable). So iterators must end before the interpreter.
+2.21, Python 3.11, an iterator in a module's variable). So iterators must end first.
 """
 
 import atexit
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 def close_iterators_at_exit() -> None:
-    """From now on, iterators over datasets are destroyed when the program ends; repeating is free."""
+    """From now on, iterators over datasets are destroyed when the program ends."""
     atexit.unregister(_close_iterators)
     atexit.register(_close_iterators)
 

@@ -6,7 +6,7 @@ import math
 import pathlib
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from absl import flags
@@ -28,6 +28,7 @@ from trainer.settings import (
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
 OPTIMIZERS = ("sgd", "adamw")
+_REPEATS = "Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."
 SCALINGS = ("linear", "sqrt", "none", "adascale")
 # The flags that decide what comes out of a run; the others only what is seen of it.
 DECISIVE = frozenset(
@@ -295,7 +296,12 @@ def one_of(flag: str, value: str, allowed: Iterable[str]) -> str:
     raise ValueError(f"--{flag}={value} is unknown{hint}; use one of {', '.join(allowed)}.")
 
 
-def _duration(values: flags.FlagValues, name: str) -> Duration:
+def duration(values: flags.FlagValues, name: str) -> Duration:
+    """A flag's value read as a duration.
+
+    Raises:
+      ValueError: it is none.
+    """
     return _parsed(values, name, parse_duration)
 
 
@@ -319,16 +325,14 @@ def _settings(values: flags.FlagValues) -> Settings:
     for name in ("momentum", "label_smoothing"):
         if values[name].value >= 1:
             raise ValueError(f"--{name}={values[name].value} is too large; give less than 1.")
-    folder = f"{values.dataset}-{values.model}"
-    default_run_dir = "runs/" + re.sub(r"[^\w.-]+", "-", folder)
     return Settings(
         run=RunSettings(
-            run_dir=values.run_dir or default_run_dir,
+            run_dir=values.run_dir or f"runs/{folder_name(values)}",
             seed=values.seed,
-            train_for=_duration(values, "train_for"),
-            eval_every=_duration(values, "eval_every"),
-            checkpoint_every=_duration(values, "checkpoint_every"),
-            log_every=_duration(values, "log_every"),
+            train_for=duration(values, "train_for"),
+            eval_every=duration(values, "eval_every"),
+            checkpoint_every=duration(values, "checkpoint_every"),
+            log_every=duration(values, "log_every"),
             steps_per_loop=values.steps_per_loop,
             resume=one_of("resume", values.resume, ("auto", "exact", "never")),
         ),
@@ -361,19 +365,34 @@ def _settings(values: flags.FlagValues) -> Settings:
     )
 
 
+def folder_name(values: flags.FlagValues) -> str:
+    """The name of a folder for what is trained: DATASET-MODEL."""
+    return re.sub(r"[^\w.-]+", "-", f"{values.dataset}-{values.model}")
+
+
 def groups(values: flags.FlagValues) -> dict[str, list[flags.Flag]]:
     """The flags by group, in the order of their definition."""
     return {group: list(members) for group, members in values.flags_by_module_dict().items()}
 
 
-def flagfile_text(command: Command) -> str:
-    """A complete flagfile that repeats the command: one flag a line, under its group's comment."""
-    lines = ["# Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."]
-    for group, members in groups(command.values).items():
+def flagfile_text(
+    command: Command,
+    comment: str = _REPEATS,
+    changed: Mapping[str, object] | None = None,
+) -> str:
+    """A complete flagfile that repeats the command: one flag a line, under its group's comment.
+
+    Args:
+      comment: its first lines.
+      changed: other values of training flags than the command's.
+    """
+    changed = {"run_dir": command.settings.run.run_dir, **(changed or {})}
+    lines = [f"# {line}" for line in comment.split("\n")]
+    # A command's own flags say nothing to launch.train.
+    for group, members in groups(define_training_flags()).items():
         lines += ["", f"# {group}"]
         for flag in members:
-            value = command.settings.run.run_dir if flag.name == "run_dir" else flag.value
-            lines.append(f"--{flag.name}={value}")
+            lines.append(f"--{flag.name}={changed.get(flag.name, command.values[flag.name].value)}")
     return "\n".join(lines) + "\n"
 
 

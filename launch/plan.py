@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from input_pipeline.sources import open_source
 from launch import chart, cli, flags, report
-from launch.train import changed_flags, dataset_facts, gpus_here
-from trainer.plan import Plan, choose_devices, make_plan
+from launch.train import changed_flags, plan_command
+from trainer.plan import Plan
 from trainer.run_folder import newest_checkpoint
 
 
@@ -63,9 +62,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
       ValueError: the command is wrong.
     """
     command = flags.read_command(argv, define_plan_flags())
-    sources = {split: open_source(command.data, split) for split in ("train", "eval")}
-    devices = choose_devices(command.settings.devices, gpus_here(command))
-    plan = make_plan(command.settings, dataset_facts(sources), devices)
+    plan, _, _ = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
     found = newest_checkpoint(run_dir)
     changes = changed_flags(command, found)

@@ -20,23 +20,11 @@ if TYPE_CHECKING:
 
 def plan_text(plan: Plan) -> str:
     """The plan in a dozen lines: devices, batch, data, length, learning rate, what happens when."""
-    data = plan.dataset
-    shape = "×".join(map(str, data.image_shape))
-    share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
-    if plan.accumulate > 1:
-        share += f" × {plan.accumulate} micro-batches"
     length = f"{plan.steps:,} steps, {plan.epochs:.4g} epochs of {plan.steps_per_epoch:.6g}"
     if plan.learning_rate.adascale > 1:
         length = plan.because["steps"]
     rows = [
-        ("devices", plan.because["replicas"]),
-        ("batch", f"{share} × {plan.micro_batch:,}"),
-        (
-            "data",
-            f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
-            f"{shape}, {data.num_classes} classes",
-        ),
-        ("model", f"{plan.model}, {plan.optimizer}"),
+        *what_trains(plan),
         ("length", length),
         ("learning rate", plan.because["learning_rate"]),
     ]
@@ -53,6 +41,30 @@ def plan_text(plan: Plan) -> str:
             f"save {plan.checkpoint_every:.4g} steps",
         )
     )
+    return table(rows)
+
+
+def what_trains(plan: Plan) -> list[tuple[str, str]]:
+    """The plan's rows on devices, batch, data and model."""
+    data = plan.dataset
+    shape = "×".join(map(str, data.image_shape))
+    share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
+    if plan.accumulate > 1:
+        share += f" × {plan.accumulate} micro-batches"
+    return [
+        ("devices", plan.because["replicas"]),
+        ("batch", f"{share} × {plan.micro_batch:,}"),
+        (
+            "data",
+            f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
+            f"{shape}, {data.num_classes} classes",
+        ),
+        ("model", f"{plan.model}, {plan.optimizer}"),
+    ]
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names in a column, what is to be said of each beside it, within 80 columns."""
     return "\n".join(_wrapped(name, value) for name, value in rows)
 
 
@@ -138,7 +150,7 @@ def summary_text(
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
     rows.append(("folder", run_dir))
     rows.append(("look at it", f"tensorboard --logdir {run_dir}"))
-    return "\n".join(_wrapped(name, value) for name, value in rows)
+    return table(rows)
 
 
 def changes_text(step: int, changes: Mapping[str, tuple[Any, Any]]) -> str:

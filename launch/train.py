@@ -1,11 +1,12 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
+import dataclasses
 import glob
 import math
 import pathlib
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_source
@@ -16,6 +17,15 @@ from trainer.files import read_lines, write_json
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
 from trainer.run_folder import Found, lock, open_run_folder
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from trainer.actions import History, Save
+    from trainer.control import Control
+    from trainer.loop import Action
+    from trainer.metrics import MetricsWriter
+    from trainer.run import MakeDataset, Run
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
@@ -25,10 +35,7 @@ def main(argv: Sequence[str]) -> int:
     with StopRequests() as stop:
         with cli.wrong_command():
             command = flags.read_command(argv)
-            sources = {split: open_source(command.data, split) for split in ("train", "eval")}
-            facts = dataset_facts(sources)
-            devices = choose_devices(command.settings.devices, gpus_here(command))
-            plan = make_plan(command.settings, facts, devices)
+            plan, devices, sources = plan_command(command)
             run_dir = pathlib.Path(command.settings.run.run_dir)
             found = open_run_folder(run_dir, command.settings.run.resume)
             changes = changed_flags(command, found)
@@ -36,12 +43,25 @@ def main(argv: Sequence[str]) -> int:
         print(report.plan_text(plan), flush=True)
         if changes:
             print(f"\n{report.changes_text(found.step, changes)}", flush=True)
-        if found.step >= plan.steps or (found.state or {}).get("final"):
+        ended = found.state is not None and found.state["final"] and not changes
+        if ended or found.step >= plan.steps:
             print(f"\n{run_dir} is finished at step {found.step:,}; nothing to do.")
             return cli.FINISHED
         cli.import_tensorflow(command.values.verbosity)
         with held:
             return carry_out(command, plan, devices, sources, found, changes, stop)
+
+
+def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Source]]:
+    """The plan of a command, with the devices and the data that it is made for.
+
+    Raises:
+      ValueError: the settings contradict each other, the data or the devices.
+      OSError: the data cannot be read.
+    """
+    sources = {split: open_source(command.data, split) for split in ("train", "eval")}
+    devices = choose_devices(command.settings.devices, gpus_here(command))
+    return make_plan(command.settings, dataset_facts(sources), devices), devices, sources
 
 
 def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
@@ -106,102 +126,166 @@ def carry_out(
     stop: StopRequests,
 ) -> int:
     """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
-    from input_pipeline import streams
     from trainer import actions, loop
-    from trainer.checkpoints import Checkpoints
-    from trainer.control import Control
-    from trainer.metrics import MetricsWriter
     from trainer.run import build_run
 
-    settings, run_dir = command.settings, pathlib.Path(command.settings.run.run_dir)
+    run_dir = pathlib.Path(command.settings.run.run_dir)
     with cli.wrong_command():
-        run = build_run(settings, plan, devices)
-    checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
-    history = actions.History()
-    if found.state is not None:
-        with cli.wrong_command():
-            history = actions.History(**checkpoints.restore(found.step)["history"])
-        print(f"going on from step {found.step:,} in {run_dir}")
-    (run_dir / "flags.txt").write_text(flags.flagfile_text(command), encoding="utf-8")
-    write_json(run_dir / "plan.json", plan.to_json())
-
-    def training_data(pipeline: int, pipelines: int) -> "streams.tf.data.Dataset":
-        layout = Layout(
-            plan.global_batch, plan.accumulate, plan.replicas // pipelines, pipelines, pipeline
-        )
-        return streams.training_stream(
-            sources["train"],
-            layout=layout,
-            seed=settings.run.seed,
-            augment=command.data.augment,
-            first_step=found.step,
-        )
-
-    def evaluation_data(pipeline: int, pipelines: int) -> "streams.tf.data.Dataset":
-        layout = Layout(plan.eval_batch, 1, plan.replicas // pipelines, pipelines, pipeline)
-        return streams.evaluation_stream(sources["eval"], layout=layout)
-
-    report.print_groups(run.groups)
-    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
-        print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
-    metrics = MetricsWriter(run_dir, found.step)
-    progress = report.Progress(plan, found.step)
-    save = actions.Save(plan, history, metrics, checkpoints, command.values.flag_values_dict())
-    log = actions.Log(plan, history, metrics, run.groups, progress.row)
-    evaluate = actions.Evaluate(
-        run,
-        plan,
-        history,
-        metrics,
-        run.stream(evaluation_data),
-        run_dir / "best",
-        settings.learning_rate.plateau,
-        progress.say,
-    )
-    control = Control(
-        run_dir / "control",
-        plan,
-        run.learning_rate,
-        found.step,
-        lambda step, event: metrics.note(step, plan.epoch(step), history.now(), event),
-        progress.say,
-    )
-    if changes:
-        event = {"event": "resumed", "changed": {n: list(pair) for n, pair in changes.items()}}
-        metrics.note(found.step, plan.epoch(found.step), history.now(), event)
+        run = build_run(command.settings, plan, devices)
+        host = make_host(command, plan, run, sources, found, changes)
     try:
-        control.take_up(found.step)
+        host.control.take_up(found.step)
         block = loop.train(
             run.train_loop,
-            iter(run.stream(training_data)),
+            iter(run.stream(training_data(command, plan, sources["train"], found.step))),
             first=found.step,
             last=plan.steps,
             next_boundary=lambda step: min(
                 next_due(step, plan.eval_every),
                 next_due(step, plan.checkpoint_every),
-                control.next_replay(step),
+                host.control.next_replay(step),
             ),
-            steps_per_loop=settings.run.steps_per_loop,
-            actions=(actions.StopAtNonFinite(), log, progress, evaluate, save, control),
+            steps_per_loop=command.settings.run.steps_per_loop,
+            actions=host.actions,
             finished=lambda: bool(run.learning_rate.finished().numpy()),
-            stop_requested=lambda: stop.requested() or control.stop_requested(),
+            stop_requested=lambda: stop.requested() or host.control.stop_requested(),
         )
         if block and not block.final:
-            save.save(block.last)
+            host.save.save(block.last)
     except actions.DivergedError as error:
-        progress.say(f"diverged: {error}")
+        host.progress.say(f"diverged: {error}")
         return cli.DIVERGED
     finally:
-        progress.close()
-        metrics.close()
+        host.progress.close()
+        host.metrics.close()
     if not (block and block.final):
         step = block.last if block else found.step
         print(f"stopped at step {step:,}, everything saved; the same command goes on from there")
         return cli.STOPPED
     actions.save_model(run, run_dir / "model.keras")
     noise = noise_scale(run_dir) if run.noise.measured else None
-    print(f"\n{report.summary_text(plan, block.last, history, noise, str(run_dir))}")
+    print(f"\n{report.summary_text(plan, block.last, host.history, noise, str(run_dir))}")
     return cli.FINISHED
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What the host does between two blocks of steps, and the parts of it that others ask for."""
+
+    actions: "tuple[Action, ...]"
+    control: "Control"
+    save: "Save"
+    history: "History"
+    metrics: "MetricsWriter"
+    progress: report.Progress
+
+
+def make_host(
+    command: flags.Command,
+    plan: Plan,
+    run: "Run",
+    sources: dict[str, Source],
+    found: Found,
+    changes: dict[str, tuple[Any, Any]],
+) -> Host:
+    """Restores the run from what was found, opens its files, and makes the host's actions.
+
+    Raises:
+      ValueError: the checkpoint does not match.
+    """
+    from trainer import actions
+    from trainer.checkpoints import Checkpoints
+    from trainer.control import Control
+    from trainer.metrics import MetricsWriter
+    from trainer.monitor import Monitor
+
+    run_dir, settings = pathlib.Path(command.settings.run.run_dir), command.settings
+    checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
+    history = actions.History()
+    if found.state is not None:
+        history = actions.History(**checkpoints.restore(found.step)["history"])
+        print(f"going on from step {found.step:,} in {run_dir}")
+    (run_dir / "flags.txt").write_text(flags.flagfile_text(command), encoding="utf-8")
+    write_json(run_dir / "plan.json", plan.to_json())
+    report.print_groups(run.groups)
+    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
+        print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
+    metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)
+
+    def note(step: int, event: Mapping[str, Any]) -> None:
+        metrics.note(step, plan.epoch(step), history.now(), event)
+
+    monitor = Monitor(
+        plan.steps_per_epoch,
+        plan.global_batch,
+        math.log(plan.dataset.num_classes),
+        say=progress.say,
+        note=note,
+        state=history.monitor,
+    )
+
+    def show(step: int, values: Mapping[str, float]) -> None:
+        progress.row(step, values)
+        monitor.row(step, values)
+        history.monitor = monitor.to_json()
+
+    evaluation = run.stream(evaluation_data(plan, sources["eval"]))
+    evaluate = actions.Evaluate(
+        run,
+        plan,
+        history,
+        metrics,
+        evaluation,
+        run_dir / "best",
+        settings.learning_rate.plateau,
+        progress.say,
+    )
+    log = actions.Log(plan, history, metrics, run.groups, show)
+    save = actions.Save(plan, history, metrics, checkpoints, command.values.flag_values_dict())
+    control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
+    if changes:
+        pairs = {name: list(pair) for name, pair in changes.items()}
+        note(found.step, {"event": "resumed", "changed": pairs})
+    return Host(
+        actions=(actions.StopAtNonFinite(), log, progress, evaluate, save, control),
+        control=control,
+        save=save,
+        history=history,
+        metrics=metrics,
+        progress=progress,
+    )
+
+
+def evaluation_data(plan: Plan, source: Source) -> "MakeDataset":
+    """The evaluation data, as `Run.stream` takes it."""
+    from input_pipeline.streams import evaluation_stream
+
+    def make(pipeline: int, pipelines: int) -> "tf.data.Dataset":
+        replicas = plan.replicas // pipelines
+        layout = Layout(plan.eval_batch, 1, replicas, pipelines, pipeline)
+        return evaluation_stream(source, layout=layout)
+
+    return make
+
+
+def training_data(
+    command: flags.Command, plan: Plan, source: Source, first_step: int
+) -> "MakeDataset":
+    """The training data from this step on, as `Run.stream` takes it."""
+    from input_pipeline.streams import training_stream
+
+    def make(pipeline: int, pipelines: int) -> "tf.data.Dataset":
+        return training_stream(
+            source,
+            layout=Layout(
+                plan.global_batch, plan.accumulate, plan.replicas // pipelines, pipelines, pipeline
+            ),
+            seed=command.settings.run.seed,
+            augment=command.data.augment,
+            first_step=first_step,
+        )
+
+    return make
 
 
 def noise_scale(run_dir: pathlib.Path) -> float:

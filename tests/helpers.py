@@ -37,12 +37,15 @@ class Ended:
 
 
 def start(
-    flags: str, cwd: pathlib.Path, extra: Mapping[str, str] | None = None
+    flags: str,
+    cwd: pathlib.Path,
+    extra: Mapping[str, str] | None = None,
+    module: str = "launch.train",
 ) -> subprocess.Popen:
-    """Starts `python -m launch.train` in a folder of its own with nothing of our environment."""
+    """Starts `python -m MODULE` in a folder of its own with nothing of our environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.train", *shlex.split(flags)],
+        [sys.executable, "-m", module, *shlex.split(flags)],
         cwd=cwd,
         env={**kept, "PYTHONPATH": str(REPOSITORY), **(extra or {})},
         stdin=subprocess.DEVNULL,
@@ -62,9 +65,14 @@ def finish(process: subprocess.Popen, seconds: float = 400) -> Ended:
     return Ended(process.returncode, out, err)
 
 
-def call(flags: str, cwd: pathlib.Path, extra: Mapping[str, str] | None = None) -> Ended:
-    """Runs `python -m launch.train` to its end."""
-    return finish(start(flags, cwd, extra))
+def call(
+    flags: str,
+    cwd: pathlib.Path,
+    extra: Mapping[str, str] | None = None,
+    module: str = "launch.train",
+) -> Ended:
+    """Runs `python -m MODULE` to its end."""
+    return finish(start(flags, cwd, extra, module))
 
 
 def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

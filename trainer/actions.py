@@ -37,6 +37,7 @@ class History:
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     unlogged_steps: int = 0
     plateau: dict[str, float] = dataclasses.field(default_factory=dict)
+    monitor: dict[str, Any] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def now(self) -> float:

@@ -182,29 +182,34 @@ def _check_lengths(plan: LearningRatePlan, decay: CurveSettings) -> None:
         raise ValueError(f"the milestones of --decay={decay.text} are not in ascending order.")
 
 
-def plan_sweep(sweep: str, first: float, last: float, steps: int) -> LearningRatePlan:
+def plan_sweep(
+    sweep: str, first: float, last: float, steps: int, factor: float = 1.0
+) -> LearningRatePlan:
     """A rate that rises from `first`, at the first of the updates, to `last`, at the last of them.
 
     Args:
       sweep: `exponential`, equal ratios from update to update, or `linear`, equal differences.
+      factor: what both are multiplied by: the scaling rule's, if they are for the reference batch.
 
     Raises:
-      ValueError: the sweep does not rise, or is no sweep.
+      ValueError: the sweep does not rise, or is too short to.
     """
     if not 0 < first < last:
         raise ValueError(
-            f"a sweep from --from_rate={first:.6g} to --to_rate={last:.6g} does not rise; "
-            "give rates above 0, the second one larger than the first."
+            f"--from_rate={first:g} and --to_rate={last:g} make no rising sweep; "
+            "give two rates above 0, the second one larger."
         )
     if steps < 2:
-        raise ValueError(f"a sweep of {steps} step has no two rates; give more steps.")
+        raise ValueError(f"a sweep of {steps} step cannot rise; give at least 2st.")
     length = steps - 1
-    rising = {"peak": first, "end": last, "steps": length, "warmup": "none", "decay": "linear"}
-    if sweep == "exponential":
-        arguments = {"period": float(length), "rate": last / first, "staircase": False}
-        # `end` is what a falling rate does not go below.
-        rising |= {"end": 0.0, "decay": "exponential", "arguments": arguments}
-    return LearningRatePlan(warmup_steps=0, warmup_start=0.0, **rising)
+    common = {"steps": length, "warmup": "none", "warmup_steps": 0, "warmup_start": 0.0}
+    if sweep == "linear":
+        return LearningRatePlan(peak=first * factor, end=last * factor, decay="linear", **common)
+    period = {"period": float(length), "rate": last / first, "staircase": False}
+    # `end` is what a rate does not go below.
+    return LearningRatePlan(
+        peak=first * factor, end=0.0, decay="exponential", arguments=period, **common
+    )
 
 
 def phases(plan: LearningRatePlan) -> tuple[Phase, ...]:

@@ -68,6 +68,12 @@ class MetricsWriter:
         )
         self._boards["train"].add_event(_event(step, summary=summary_pb2.Summary(value=[value])))
 
+    def picture(self, step: int, tag: str, png: bytes) -> None:
+        """Gives TensorBoard a picture, a PNG file's content."""
+        image = summary_pb2.Summary.Image(encoded_image_string=png, colorspace=3)
+        value = summary_pb2.Summary.Value(tag=tag, image=image)
+        self._boards["train"].add_event(_event(step, summary=summary_pb2.Summary(value=[value])))
+
     def flush(self) -> None:
         """Brings everything written so far to the disk."""
         self._file.flush()

@@ -1,6 +1,6 @@
 """Tells a loss that explodes, stalls or oscillates from one that improves, and what to try.
 
-    monitor = Monitor(plan.epoch, math.log(classes), say=print, note=note)
+    monitor = Monitor(steps_per_epoch, global_batch, math.log(classes), say=print, note=note)
     monitor.row(step, {"train/loss": 2.1, "learning_rate": 0.4})  # for every row of the log
 
 It looks at the logged losses and rates alone, averaged over intervals of which `LONG` make the
@@ -17,33 +17,35 @@ import numpy as np
 # A stretch is 3 epochs (every example was seen, and seen again), 1,000 steps where epochs are long,
 # and 100 steps at least: momentum alone remembers ten, and the first few tell nothing.
 STRETCH_EPOCHS, MOST_STEPS, LEAST_STEPS = 3, 1000, 100
-# Intervals in a stretch: enough for medians of its thirds, few enough that one averages many
-# examples and leaves little of the noise of sampling them.
+# Intervals in a stretch, enough for medians of its thirds.
 LONG = 20
+# Examples in an interval: single ones deviate by half a nat, the mean of so many by 0.03. Where the
+# batch is small, or rows are far apart, intervals and the stretch are longer for it.
+EXAMPLES = 256
 # The newest intervals, whose median is the loss of now: a lone spike never counts.
 NOW = 3
-# Explodes: now is above the best by this share of the reference: much of all there is to learn is
-# lost again. Of the recorded healthy curves, warm restarts and rough plateaus give back up to 0.22.
+# Explodes: now is above the best by this share of the reference (below, `judge`): much of all there
+# is to learn is lost again. The recorded healthy curves give back 0.2 after a restart, else 0.06.
 RISE = 0.4
 # Stalls: the loss is still above this share of the reference: as good as nothing was learned. One
 # that rests lower may be on its floor (noisy labels, smoothing, a small model): no one can tell.
-UNLEARNED = 0.9
-# Stalls, oscillates: a gain of less than this share of the loss over a stretch is none, however
-# sure it is, …
+UNLEARNED = 0.95
+# Stalls: over the stretch the loss gained less than this share of itself, for sure: the gain and
+# its standard error together are below. Where noise hides more than that, nothing is said.
 GAIN = 0.02
-# … and so is one of less than this many standard errors. Low: a doubtful gain keeps it silent.
-ERRORS = 1
-# Oscillates: the median change between successive intervals is above this share of the loss. At
-# this level sampling and a high but useful rate make 0.16 of the recorded healthy curves' …
-SWING = 0.25
-# … above this share of the reference: near zero every loss swings by its own size.
-LEVEL = 0.2
+# Oscillates: the median change between successive intervals is above this share of the loss, and
+# the stretch gained less than its standard error. What sampling does is below 0.05 …
+SWING = 0.1
+# … at a loss above this share of the reference; near zero every loss swings by its own size.
+LEVEL = 0.3
 # Stalls, oscillates: the rate is at least this share of the highest so far; below it a decay is
 # under way, and a loss that comes to rest is what it is for.
 HIGH = 0.5
 # Stalls, oscillates: no rate of the stretch is below this share of the newest: a rate that rises
 # is a warmup or a restart, to be waited for.
 RISING = 0.95
+
+LOWER = "a lower rate or a longer warmup"
 
 
 class Interval(NamedTuple):
@@ -92,45 +94,35 @@ def judge(
     rate, now, best = rates[-1], np.median(losses[-NOW:]), min(past.best, reference)
     if now > best + RISE * reference:
         finding = f"the loss has risen from {best:.3g} to {now:.3g} at a rate of {rate:.3g}"
-        return Verdict("explodes", finding, "a lower rate, a longer warmup or --clip_norm=1")
+        return Verdict("explodes", finding, f"{LOWER}, or --clip_norm=1")
     losses, rates = losses[-LONG:], rates[-LONG:]
     at_work = rate >= HIGH * max(past.rate, *rates) and min(rates) >= RISING * rate
-    if len(losses) < LONG or not at_work or _gains(losses):
+    if len(losses) < LONG or not at_work:
         return None
-    level, steps = np.median(losses), intervals[-1].step - intervals[-LONG].step
+    steps, level, third = intervals[-1].step - intervals[-LONG].step, np.median(losses), LONG // 3
     epochs = steps / steps_per_epoch
     lasting = f"for {epochs:.2g} epochs" if epochs >= 1 else f"for {steps:,} steps"
-    lasting = f"{lasting} at a rate of {rate:.3g}"
-    if level > LEVEL * reference and _swing(losses) > SWING * level:
+    swing = np.median(np.abs(np.diff(losses)))
+    gain = np.median(losses[:third]) - np.median(losses[-third:])
+    # Noise of deviation 1 changes by 0.95 in the median, and a median of n has the error 1.25/√n.
+    error = swing / 0.95 * 1.25 * math.sqrt(2 / third)
+    if level > LEVEL * reference and swing > SWING * level and gain < error:
         low, high = np.percentile(losses, (10, 90))
         finding = f"the loss has oscillated between {low:.3g} and {high:.3g} {lasting}"
-        return Verdict("oscillates", finding, "a lower rate or a longer warmup")
-    if level > UNLEARNED * reference:
-        advice = "another rate (launch.find_lr finds one), or a look at the labels"
-        if max(past.worst, *losses) > (1 + RISE) * reference:
-            advice = f"a lower rate or a longer warmup, since it jumped to {past.worst:.3g} first"
-        return Verdict("stalls", f"the loss has stalled at {level:.3g} {lasting}", advice)
+        return Verdict("oscillates", f"{finding} at a rate of {rate:.3g}", LOWER)
+    if level > UNLEARNED * reference and gain + error < GAIN * level:
+        finding = f"the loss has stalled at {level:.3g} {lasting} at a rate of {rate:.3g}"
+        if past.worst > (1 + RISE) * reference:
+            return Verdict("stalls", finding, f"{LOWER}, since it jumped to {past.worst:.3g} first")
+        return Verdict("stalls", finding, "another rate (launch.find_lr), or a look at the labels")
     return None
-
-
-def _swing(losses: np.ndarray) -> float:
-    return float(np.median(np.abs(np.diff(losses))))
-
-
-def _gains(losses: np.ndarray) -> bool:
-    """Whether the last third of a stretch is below the first one, beyond noise and by `GAIN`."""
-    third = len(losses) // 3
-    first, last = np.median(losses[:third]), np.median(losses[-third:])
-    # Noise of deviation 1 changes by 0.95 in the median, and a median of n has the error 1.25/√n.
-    error = _swing(losses) / 0.95 * 1.25 * math.sqrt(2 / third)
-    return bool(first - last > max(ERRORS * error, GAIN * first))
 
 
 class Monitor:
     """Judges every new interval and speaks once of each kind, until it has been gone for a stretch.
 
     Args:
-      steps_per_epoch: of the plan.
+      steps_per_epoch, global_batch: of the plan.
       chance: ln(classes), or None: then the first row's loss stands for it.
       say: takes the line for a person.
       note: takes the step and the event for `metrics.jsonl`.
@@ -140,6 +132,7 @@ class Monitor:
     def __init__(
         self,
         steps_per_epoch: float,
+        global_batch: int,
         chance: float | None,
         *,
         say: Callable[[str], None],
@@ -148,7 +141,7 @@ class Monitor:
     ) -> None:
         self._steps_per_epoch, self._say, self._note = steps_per_epoch, say, note
         stretch = max(LEAST_STEPS, min(MOST_STEPS, STRETCH_EPOCHS * steps_per_epoch))
-        self._least_steps = stretch / LONG
+        self._least_steps = max(stretch / LONG, EXAMPLES / global_batch)
         state = state or {}
         self._reference = state.get("reference", chance)
         self._past = Past(*state["past"]) if state.get("past") else None
@@ -161,11 +154,11 @@ class Monitor:
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """Takes a row of the log: the mean loss of the steps since the last row."""
         loss, rate = values["train/loss"], values["learning_rate"]
+        steps, self._step = step - self._step, step
         if not math.isfinite(loss):
             return  # others stop the run or skip the update; one more voice would be noise
         if self._reference is None:
             self._reference = loss
-        steps, self._step = step - self._step, step
         self._steps, self._sum = self._steps + steps, self._sum + steps * loss
         if self._steps >= self._least_steps:
             self._close(Interval(step, self._sum / self._steps, rate))

@@ -1,31 +1,34 @@
 """The learning-rate range test: what a sweep of rising rates says about the rate to train with.
 
-    rate, from update to update   1e-5 ──────────────── rising ────────────────▶ 100
-    smoothed loss                 ─────────╲
-                                            ╲______╱   ← best
-                                                  ╱    ← edge: half of the gain is lost again
-                                     ↑           ╱     ← diverged: the sweep stops
-                                     edge / 4, and the sweep again up to there, held: does it last?
+    smoothed loss  ────────╮                 ╱  diverged: the sweep stops
+                            ╲               ╱   edge: half of the gain is lost again
+                             ╰─────────────╯    lowest
+    rate           1e-5 ───────── rising ─────────▶ 100, the same factor from update to update
 
-The test is Smith's (2015, https://arxiv.org/abs/1506.01186, section 3.3). Reading it takes two of
-his sources: the best rate is usually within a factor of two of the largest that converges (Bengio
-2012, https://arxiv.org/abs/1206.5533, section 3.1.1), and the edge of a sweep lies above the largest
-that converges, since a loss takes its updates to rise: about twice as high on networks (measured:
-tests/benchmarks/find_lr.py). Together they make the quarter, and it is Smith's own "1/3 or 1/4 of the
-largest rate" as well. fast.ai's "a tenth of where the loss is lowest" reads the same curve, but the
-lowest point is where a curve is flattest, and moves with the noise and the length of the sweep.
+The test is Smith's (2015, https://arxiv.org/abs/1506.01186, section 3.3). The suggestion is the
+lower of two readings, each of which is good where the other is not:
 
-Where gradients have little noise the edge is late by more. On a quadratic of curvature λ without any
-noise, directions that the slow rates brought to rest must grow from next to nothing: an exponential
-sweep loses its gain only at a rate of up to 12.6/λ, however long it is (where the integral of
-log|1 − x|/x from 0, the real dilogarithm, is 0 again), and 2/λ is the largest that converges. So the
-quarter is tried out: the sweep again up to it, held there; if that does not last, half of it is.
+- the rate of the lowest smoothed loss, Smith's "the accuracy slows, becomes ragged, or starts to
+  fall". Adam trains on at rates far above its best, and its edge is too late a sign of them;
+- a quarter of the edge, where half of the gain is lost again. The best rate is usually within a
+  factor of two of the largest that converges (Bengio 2012, https://arxiv.org/abs/1206.5533, section
+  3.1.1), and an edge comes late, since a loss takes its updates to rise: Smith's "1/3 or 1/4".
+  Where the loss is nearly flat its lowest point is chance, and the edge is not.
+
+Both come late where gradients have next to no noise. On a quadratic of curvature λ the largest rate
+that converges is 2/λ, but a direction that slow rates brought to rest grows from next to nothing:
+without any noise an exponential sweep is back at its first loss at 12.6/λ only, however long it is
+(where the integral of log|1 − x|/x from 0, the real dilogarithm, is 0 again). So the suggestion is
+tried out: the sweep again up to it, held there; while that does not last, half of it is tried.
+
+Measured against grids of rates: tests/benchmarks/find_lr.py.
 
 Plain NumPy; `sweep` is given in by whoever can train.
 """
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,14 +60,18 @@ class Curve:
     first_loss: float  # before any update
     rates: Array  # float64 [points], as applied
     losses: Array  # float64 [points], after the update with that rate
-    smoothed_rates: Array  # float64 [points]
-    smoothed: Array  # float64 [points], of the losses; together a curve without the average's lag
+    smoothed: Array  # float64 [points], of the losses
     diverged: bool
 
     @property
     def best(self) -> int:
         """The point of the lowest smoothed loss."""
         return int(np.argmin(self.smoothed))
+
+    @property
+    def lowest_at(self) -> float:
+        """The rate of the lowest smoothed loss."""
+        return float(self.rates[self.best])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +124,8 @@ def read_curve(rates: Sequence[float], losses: Sequence[float], steps: int) -> C
     best = np.minimum.accumulate(smoothed)
     worse = (smoothed > DIVERGED_FACTOR * best) & (smoothed > first)
     points = int(np.argmax(worse)) + 1 if worse.any() else count - 1
-    middle = np.exp(smooth(np.log(rates[:points]), SMOOTHED_SHARE * steps))
     diverged = bool(worse.any()) or not finite.all()
-    return Curve(first, rates[:points], after[:points], middle, smoothed[:points], diverged)
+    return Curve(first, rates[:points], after[:points], smoothed[:points], diverged)
 
 
 def find_edge(curve: Curve) -> tuple[float, bool]:
@@ -155,7 +161,7 @@ def find_rate(sweep: Callable[[float], Curve]) -> Finding:
     """
     curve = sweep(math.inf)
     edge, edge_seen = find_edge(curve)
-    wanted, trials = min(float(curve.smoothed_rates[curve.best]), edge / SAFETY), []
+    wanted, trials = min(curve.lowest_at, edge / SAFETY), []
     for _ in range(_MOST_TRIALS):
         index = int(np.searchsorted(curve.rates, wanted, side="right")) - 1
         if index < 0:
@@ -178,7 +184,7 @@ def lasts(trial: Curve) -> bool:
     """
     lowest, last = trial.smoothed[trial.best], trial.smoothed[-1]
     allowed = min(DIVERGED_FACTOR * lowest, lowest + EDGE_SHARE * (trial.first_loss - lowest))
-    return not trial.diverged and last <= allowed
+    return bool(not trial.diverged and last <= allowed)
 
 
 class Recorder:
@@ -186,11 +192,13 @@ class Recorder:
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
-        self.rows: dict[str, Array] = {}
+        self._begin = time.perf_counter()
+        self.rows: dict[str, Array] = {}  # by name, and `seconds` since the beginning
 
     def __call__(self, block: Block) -> None:
         """Adds the block's rows; the loss of a step that changed nothing becomes NaN."""
         rows = {name: np.asarray(column, np.float64) for name, column in block.rows.items()}
+        rows["seconds"] = np.full(block.steps, time.perf_counter() - self._begin)
         rows["train/loss"] = np.where(rows["finite"] > 0, rows["train/loss"], np.nan)
         for name, column in rows.items():
             self.rows[name] = np.concatenate([self.rows.get(name, column[:0]), column])

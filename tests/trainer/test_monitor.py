@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,47 @@ HEALTHY = sorted(name for name in CURVES if name.startswith("healthy"))
 SICK = sorted(set(CURVES) - set(HEALTHY))
 CHANCE = math.log(10)
 Event = tuple[int, str]
-EXPECTED = {}
+# What is to be said of each sick curve, in this order, and the step by which, with a row a step.
+# One that explodes and then stays at chance level stalls as well.
+DEAD = ("explodes", "stalls")
+EXPECTED = {
+    "explodes-adamw": (DEAD, 20),
+    "explodes-adamw-warmup": (("explodes",), 80),  # it is at its lowest at step 45
+    "explodes-cnn": (("explodes",), 20),
+    "explodes-cnn-recovers": (("explodes",), 25),
+    "explodes-dead-0.5": (DEAD, 20),
+    "explodes-dead-0.8": (DEAD, 20),
+    "explodes-dead-1.5": (DEAD, 20),
+    "explodes-plain": (DEAD, 20),
+    "explodes-sgd": (DEAD, 20),
+    "explodes-warmup": (("explodes",), 40),  # it is at its lowest at step 20
+    "oscillates-clip": (("oscillates",), 165),
+    "oscillates-linear": (("explodes", "oscillates", "explodes"), 20),
+    "oscillates-linear-adamw": (("explodes", "oscillates"), 20),
+    "oscillates-step": (("oscillates",), 205),
+    "stalls-dead": (("stalls",), 110),
+    "stalls-dead-batch-16": (("stalls",), 350),
+    "stalls-frozen": (("stalls",), 110),
+    "stalls-rate-too-small": (("stalls",), 130),
+    "stalls-rate-too-small-batch-8": (("stalls",), 680),
+}
 
 
 class Listener:
     """A monitor and what it said."""
 
-    def __init__(self, steps_per_epoch: float, chance: float | None = CHANCE, **more: Any) -> None:
+    def __init__(
+        self,
+        steps_per_epoch: float,
+        batch: int = 64,
+        chance: float | None = CHANCE,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         self.lines: list[str] = []
         self.events: list[Event] = []
         self.notes: list[dict[str, Any]] = []
         self.monitor = Monitor(
-            steps_per_epoch, chance, say=self.lines.append, note=self._note, **more
+            steps_per_epoch, batch, chance, say=self.lines.append, note=self._note, state=state
         )
 
     def _note(self, step: int, event: dict[str, Any]) -> None:
@@ -36,7 +65,11 @@ class Listener:
         self.notes.append(event)
 
     def hear(
-        self, losses: Sequence[float], rates: Iterable[float] | float, every: int = 1, first: int = 0
+        self,
+        losses: Sequence[float],
+        rates: Sequence[float] | float,
+        every: int = 1,
+        first: int = 0,
     ) -> "Listener":
         """Feeds a loss and a rate for each step as rows of `every` steps."""
         rates = np.broadcast_to(np.asarray(rates, float), len(losses))
@@ -52,11 +85,9 @@ def read(name: str) -> dict[str, Any]:
 
 
 def test_there_are_curves_of_each_kind() -> None:
-    kinds = [kind for name in SICK for kind in name.split("-")[0].split("+")]
-    assert {kind: kinds.count(kind) >= 3 for kind in kinds} == dict.fromkeys(
-        ("explodes", "stalls", "oscillates"), True
-    )
+    assert sorted(EXPECTED) == SICK
     assert len(HEALTHY) >= 10
+    assert max(read(name)["loss"][-1] for name in HEALTHY) < 0.8 * CHANCE
 
 
 @pytest.mark.parametrize("chance", [CHANCE, None], ids=["chance", "no chance"])
@@ -64,45 +95,58 @@ def test_there_are_curves_of_each_kind() -> None:
 @pytest.mark.parametrize("name", HEALTHY)
 def test_no_word_on_a_healthy_recorded_loss(name: str, every: int, chance: float | None) -> None:
     curve = read(name)
-    listener = Listener(curve["steps_per_epoch"], chance)
+    listener = Listener(curve["steps_per_epoch"], curve["global_batch"], chance)
     assert listener.hear(curve["loss"], curve["learning_rate"], every).lines == []
 
 
-@pytest.mark.parametrize("every", [1, 3, 10])
 @pytest.mark.parametrize("name", SICK)
-def test_the_right_word_on_a_sick_recorded_loss(name: str, every: int) -> None:
+def test_the_right_word_on_a_sick_recorded_loss(name: str) -> None:
     curve, (kinds, soon) = read(name), EXPECTED[name]
-    listener = Listener(curve["steps_per_epoch"])
+    listener = Listener(curve["steps_per_epoch"], curve["global_batch"])
+    events = listener.hear(curve["loss"], curve["learning_rate"]).events
+    assert tuple(kind for _, kind in events) == kinds
+    assert events[0][0] <= soon
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("name", SICK)
+def test_no_wrong_word_on_a_sick_loss_of_fewer_rows(name: str, every: int) -> None:
+    curve, (kinds, _) = read(name), EXPECTED[name]
+    listener = Listener(curve["steps_per_epoch"], curve["global_batch"])
     events = listener.hear(curve["loss"], curve["learning_rate"], every).events
-    assert tuple(kind for _, kind in events) in kinds[every]
-    if every == 1:
-        assert events[0][0] <= soon
+    assert events or every == 5  # its intervals are too long for the shortest runs
+    assert {kind for _, kind in events} <= {*kinds, "stalls"}
 
 
-def decay(
-    *, steps: int, batch: int, floor: float, tau: float, seed: int, start: float = CHANCE
-) -> np.ndarray:
-    """An exponential decay to a floor, each step the mean of `batch` examples' heavy-tailed losses.
+def noisy(mean: np.ndarray | Sequence[float], batch: int, seed: int) -> np.ndarray:
+    """Each step the mean of `batch` examples' losses, heavy-tailed with a deviation of 0.5.
 
-    An example's loss is gamma-distributed with a deviation as large as its mean.
+    Digits have 0.3 at chance level and about 0.5 later, whatever the mean is.
     """
-    mean = floor + (start - floor) * np.exp(-np.arange(steps) / tau)
-    return mean * np.random.default_rng(seed).gamma(batch, 1 / batch, steps)
+    mean = np.asarray(mean)
+    shape = batch * (mean / 0.5) ** 2
+    return mean * np.random.default_rng(seed).gamma(shape, 1 / shape)
+
+
+def decay(*, steps: int, batch: int, floor: float, tau: float, seed: int) -> np.ndarray:
+    """A noisy exponential decay from chance level to a floor."""
+    mean = floor + (CHANCE - floor) * np.exp(-np.arange(steps) / tau)
+    return noisy(np.maximum(mean, 0.01), batch, seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("floor", [0.0, 0.1, 0.6, 1.2, 1.9])
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.5, 1.2, 1.9])
 @pytest.mark.parametrize("batch", [2, 8, 32, 256])
 @pytest.mark.parametrize("tau", [30, 300])
 def test_no_word_on_noisy_decays(tau: int, batch: int, floor: float, seed: int) -> None:
     losses = decay(steps=3000, batch=batch, floor=floor, tau=tau, seed=seed)
     for steps_per_epoch, every in ((1500 / batch, 1), (1500 / batch, 10), (5000, 1), (5000, 50)):
-        assert Listener(steps_per_epoch).hear(losses, 0.1, every).lines == []
+        assert Listener(steps_per_epoch, batch).hear(losses, 0.1, every).lines == []
 
 
 def test_no_word_while_a_warmup_has_not_reached_its_rate() -> None:
     rates = np.linspace(0, 0.1, 3000)
-    losses = CHANCE * np.random.default_rng(0).gamma(64, 1 / 64, 3000)
+    losses = noisy([CHANCE] * 3000, 64, seed=0)
     assert Listener(100).hear(losses, rates).lines == []
     assert [kind for _, kind in Listener(100).hear(losses, 0.1).events] == ["stalls"]
 
@@ -129,18 +173,18 @@ def test_no_word_on_a_lone_spike() -> None:
 @pytest.mark.parametrize("chance", [CHANCE, None])
 @pytest.mark.parametrize("loss", [CHANCE, 2.31])
 def test_a_loss_that_never_moves_stalls(loss: float, chance: float | None) -> None:
-    listener = Listener(22.4, chance).hear([loss] * 300, 0.1)
+    listener = Listener(22.4, 64, chance).hear([loss] * 300, 0.1)
     assert listener.events == [(100, "stalls")]
     assert listener.lines == [
         f"step 100  the loss has stalled at {loss:.3g} for 4.2 epochs at a rate of 0.1: "
-        "try another rate (launch.find_lr finds one), or a look at the labels"
+        "try another rate (launch.find_lr), or a look at the labels"
     ]
 
 
 def test_a_dead_network_is_told_from_one_that_never_started() -> None:
     listener = Listener(2000).hear([2.3, 900.0, 3.0] + [2.303] * 2000, 0.8, every=50)
     assert listener.lines == [
-        "step 1,050  the loss has stalled at 2.3 for 950 steps at a rate of 0.8: "
+        "step 1,000  the loss has stalled at 2.3 for 950 steps at a rate of 0.8: "
         "try a lower rate or a longer warmup, since it jumped to 20.3 first"
     ]
 
@@ -152,16 +196,15 @@ def test_a_loss_that_grows_explodes(seed: int) -> None:
     listener = Listener(30).hear(np.concatenate([healthy, growing]), 0.1)
     assert [kind for _, kind in listener.events] == ["explodes"]
     told = listener.events[0][0]
-    # Half of what was learned is lost when it passes 1; the median of three intervals is late by two.
-    assert growing[told - 500 - 20] < 1 < growing[told - 500]
+    assert growing[told - 501] > 0.4 * CHANCE > growing[told - 501 - 20]
 
 
 @pytest.mark.parametrize("every", [1, 5, 50])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_loss_that_swings_oscillates(seed: int, every: int) -> None:
-    """Swings that the intervals do not average out: a period of several hundred steps."""
-    wave = 1.2 + 0.8 * np.sin(2 * math.pi * np.arange(4000) / 317)
-    losses = np.minimum(wave, CHANCE) * np.random.default_rng(seed).gamma(64, 1 / 64, 4000)
+    """Swings that the intervals, of 50 steps, do not average out."""
+    wave = 1.2 + 0.6 * np.sin(2 * math.pi * np.arange(4000) / 133)
+    losses = noisy(wave, 64, seed)
     listener = Listener(5000).hear(losses, 0.8, every)
     assert [kind for _, kind in listener.events] == ["oscillates"]
     assert listener.events[0][0] <= 2000
@@ -173,20 +216,21 @@ def test_speaks_again_only_after_a_kind_was_gone_for_a_stretch() -> None:
     listener = Listener(10).hear([CHANCE] * 5 + good, 0.1)
     short, long = bad[:40] + good[:80], bad + good
     listener.hear(short * 2 + long * 2, 0.1, first=135)
-    starts = 135 + np.cumsum([0, 120, 120, 430])
-    assert [kind for _, kind in listener.events] == ["explodes"] * 2
-    assert [step - starts[index] for (step, _), index in zip(listener.events, (0, 3), strict=True)] == [10, 10]
+    first, again = 135, 135 + 2 * 120 + 430
+    assert listener.events == [(first + 10, "explodes"), (again + 10, "explodes")]
 
 
 def test_a_resumed_monitor_goes_on_as_if_undisturbed() -> None:
-    curve = read("oscillates-cnn")
+    curve = read("oscillates-linear")
     losses, rates = np.array(curve["loss"]), np.array(curve["learning_rate"])
-    whole = Listener(curve["steps_per_epoch"]).hear(losses, rates)
+    whole = Listener(curve["steps_per_epoch"], curve["global_batch"]).hear(losses, rates)
     assert whole.events
     for cut in (0, 1, 3, 50, 117, len(losses) - 1):
-        first = Listener(curve["steps_per_epoch"]).hear(losses[:cut], rates[:cut])
+        first = Listener(curve["steps_per_epoch"], curve["global_batch"]).hear(
+            losses[:cut], rates[:cut]
+        )
         state = json.loads(json.dumps(first.monitor.to_json(), allow_nan=False))
-        second = Listener(curve["steps_per_epoch"], state=state)
+        second = Listener(curve["steps_per_epoch"], curve["global_batch"], state=state)
         second.hear(losses[cut:], rates[cut:], first=cut)
         assert first.lines + second.lines == whole.lines
         assert second.monitor.to_json() == whole.monitor.to_json()
@@ -209,7 +253,7 @@ def test_the_event_is_plain_json() -> None:
         "event": "monitor",
         "verdict": "stalls",
         "finding": "the loss has stalled at 2.3 for 4.2 epochs at a rate of 0.1",
-        "advice": "another rate (launch.find_lr finds one), or a look at the labels",
+        "advice": "another rate (launch.find_lr), or a look at the labels",
     }
 
 

@@ -1,0 +1,283 @@
+"""Finds a learning rate: `python -m launch.find_lr --flagfile=digits`; see `trainer.range_test`."""
+
+import dataclasses
+import math
+import pathlib
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags as absl_flags
+
+from input_pipeline.sources import Source
+from launch import cli, flags, range_test_chart, report
+from launch.train import plan_command, training_data
+from trainer.files import write_json
+from trainer.learning_rate_plan import plan_sweep, scaled_rate
+from trainer.plan import Devices, Plan
+from trainer.range_test import (
+    Curve,
+    Finding,
+    NoSuggestionError,
+    Recorder,
+    Snapshot,
+    find_rate,
+    lasts,
+)
+
+if TYPE_CHECKING:
+    from trainer.metrics import MetricsWriter
+    from trainer.run import Run
+
+_LEAST_STEPS = 20
+_RESULT = "range_test.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What is asked of the range test: `plan` sweeps, and what is found goes to `out`."""
+
+    plan: Plan
+    kind: str
+    factor: float  # a rate at this batch over that at the reference batch
+    out: pathlib.Path
+
+
+def define_find_lr_flags() -> absl_flags.FlagValues:
+    """The flags of a training run and those of this command."""
+    values, group = flags.define_training_flags(), "range test"
+    text, number = absl_flags.DEFINE_string, absl_flags.DEFINE_float
+    text("sweep", "exponential", "exponential or linear.", values, module_name=group)
+    help_text = "The sweep's first rate.\nAt the reference batch, scaled like learning_rate."
+    number("from_rate", 1e-5, help_text, 0.0, None, values, module_name=group)
+    help_text = "Its last, if it does not diverge before.\nAt the reference batch too."
+    number("to_rate", 100.0, help_text, 0.0, None, values, module_name=group)
+    help_text = "How long the sweep takes.\nA duration; a sweep too short cannot tell rates apart."
+    text("sweep_for", "200st", help_text, values, module_name=group)
+    help_text = "Where the results go.\nDefault: runs/find_lr/DATASET-MODEL."
+    text("out", "", help_text, values, module_name=group)
+    return values
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    values = define_find_lr_flags()
+    if {"--help", "-h", "--helpfull"} & set(argv):
+        print(flags.help_text(values, "launch.find_lr", "--helpfull" in argv))
+        return cli.FINISHED
+    with cli.wrong_command():
+        command = flags.read_command(argv, values)
+        plan, devices, sources = plan_command(command)
+        sweep = plan_range_test(command, plan)
+        open_out_folder(sweep.out)
+    print(intended(sweep), flush=True)
+    cli.import_tensorflow(values.verbosity)
+    try:
+        return carry_out(command, sweep, devices, sources["train"])
+    except NoSuggestionError as error:
+        advice = "try a lower --from_rate, or a longer --sweep_for"
+        print(textwrap.fill(f"no suggestion: {error}; {advice}", 80))
+        return cli.DIVERGED
+
+
+def plan_range_test(command: flags.Command, plan: Plan) -> Sweep:
+    """The sweep in place of the run that is planned.
+
+    Raises:
+      ValueError: the sweep's flags contradict each other or the run.
+    """
+    values, rate = command.values, command.settings.learning_rate
+    kind = flags.one_of("sweep", values.sweep, ("exponential", "linear"))
+    if plan.learning_rate.adascale > 1:
+        raise ValueError(
+            "--lr_scaling=adascale moves the rate by a gain in every update, which a sweep would "
+            f"not see; find the rate of its reference batch: --global_batch={rate.reference_batch} "
+            "--lr_scaling=none."
+        )
+    units = {"global_batch": plan.global_batch, "examples": plan.dataset.train_examples}
+    steps = flags.duration(values, "sweep_for").steps(**units, total=plan.steps)
+    if steps < _LEAST_STEPS:
+        raise ValueError(
+            f"--sweep_for={values.sweep_for} is {steps} steps; give at least {_LEAST_STEPS}st."
+        )
+    factor, _ = scaled_rate(dataclasses.replace(rate, learning_rate=1.0), plan.global_batch)
+    rising = plan_sweep(kind, values.from_rate, values.to_rate, steps, factor)
+    swept = dataclasses.replace(
+        plan, steps=steps, epochs=steps / plan.steps_per_epoch, learning_rate=rising
+    )
+    out = values.out or f"runs/find_lr/{flags.folder_name(values)}"
+    return Sweep(swept, kind, factor, pathlib.Path(out))
+
+
+def open_out_folder(out: pathlib.Path) -> None:
+    """Makes the folder of the results, emptied of those of a range test before.
+
+    Raises:
+      ValueError: there are other things in it.
+      OSError: it cannot be made or written.
+    """
+    mine = (out / _RESULT).exists()
+    if not mine and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out={out} holds other things; give a new folder.")
+    try:
+        for board in ("train", "eval"):
+            shutil.rmtree(out / board, ignore_errors=True)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.jsonl", "found.flags", "range_test.png"):
+            (out / name).unlink(missing_ok=True)
+        # From here on the folder is ours, whatever becomes of this process.
+        write_json(out / _RESULT, {})
+    except OSError as error:
+        raise OSError(
+            f"--out={out} cannot be written ({error.strerror}); give a folder that can."
+        ) from None
+
+
+def intended(sweep: Sweep) -> str:
+    """What will be done, in a few lines."""
+    plan, rising = sweep.plan, sweep.plan.learning_rate
+    ratio = rising.arguments["rate"] if rising.arguments else rising.end / rising.peak
+    text = (
+        f"{sweep.kind}, {rising.peak:.3g} to {rising.peak * ratio:.3g} at batch "
+        f"{plan.global_batch:,}, {plan.steps:,} steps = {plan.epochs:.3g} epochs"
+    )
+    return report.table([*report.what_trains(plan), ("sweep", text)])
+
+
+def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: Source) -> int:
+    """Sweeps, reads the curve, tries the suggestion, and leaves everything in the folder."""
+    from trainer.metrics import MetricsWriter
+    from trainer.run import build_run
+
+    rate, plan = command.settings.learning_rate, sweep.plan
+    reference, scaling = rate.reference_batch, rate.scaling
+    with cli.wrong_command():
+        run = build_run(command.settings, plan, devices)
+    before = Snapshot(run.variables(), run.strategy.experimental_local_results)
+    metrics = MetricsWriter(sweep.out, 0)
+
+    def sweep_once(held_at: float) -> Curve:
+        data = training_data(command, plan, source, first_step=0)
+        recorder = sweep_rates(run, plan, iter(run.stream(data)), held_at)
+        before.put_back()
+        if held_at == math.inf:
+            log(metrics, plan, recorder)
+        return recorder.curve()
+
+    try:
+        finding = find_rate(sweep_once)
+        suggested = rounded_down(finding.suggestion / sweep.factor)
+        sentence = suggestion_text(suggested, sweep, reference, scaling)
+        picture = sweep.out / "range_test.png"
+        range_test_chart.save_chart(
+            finding, f"{title(sweep)}\n{sentence}", plan, sweep.factor, reference, picture
+        )
+        metrics.picture(plan.steps, "range_test", picture.read_bytes())
+    finally:
+        metrics.close()
+    comment = (
+        f"{sentence}, by launch.find_lr.\n"
+        "Every flag of the run: python -m launch.train --flagfile=THIS_FILE trains with it."
+    )
+    found_flags = flags.flagfile_text(command, comment, {"learning_rate": suggested})
+    (sweep.out / "found.flags").write_text(found_flags, encoding="utf-8")
+    write_json(sweep.out / _RESULT, to_json(finding, suggested, sweep))
+    print(f"\n{range_test_chart.terminal_chart(finding)}\n\n{summary_text(finding, sweep)}")
+    print(sentence)
+    return cli.FINISHED
+
+
+def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder:
+    """Trains through the sweep, the rate held from an update on, until it diverges or ends."""
+    from trainer import loop
+
+    run.learning_rate.steering.assign([held_at, math.inf, 1.0])
+    recorder = Recorder(plan.steps)
+    loop.train(
+        run.train_loop,
+        stream,
+        first=0,
+        last=plan.steps,
+        next_boundary=lambda step: math.inf,
+        steps_per_loop=0,
+        actions=(recorder,),
+        finished=lambda: False,
+        stop_requested=recorder.diverged,
+    )
+    return recorder
+
+
+def log(metrics: "MetricsWriter", plan: Plan, recorder: Recorder) -> None:
+    """Writes the sweep's rows: the applied rate of each step and what it had before its update."""
+    rows = recorder.rows
+    for index in range(len(rows["learning_rate"])):
+        names = ("train/loss", "train/accuracy", "gradient_norm", "learning_rate")
+        values = {name: float(rows[name][index]) for name in names}
+        metrics.write(index + 1, plan.epoch(index + 1), float(rows["seconds"][index]), values)
+    metrics.flush()
+
+
+def title(sweep: Sweep) -> str:
+    """What was tested, in a line."""
+    plan = sweep.plan
+    return (
+        f"range test: {plan.model} on {plan.dataset.name}, {plan.optimizer}, batch "
+        f"{plan.global_batch:,} on {plan.replicas} replica{'s' * (plan.replicas != 1)}, "
+        f"{plan.steps:,} steps, {sweep.kind}"
+    )
+
+
+def rounded_down(rate: float) -> float:
+    """The rate with two digits: a curve does not tell more."""
+    digit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    # A product such as 48 × 0.01 has digits of its own.
+    return float(f"{math.floor(rate / digit + 1e-9) * digit:.2g}")
+
+
+def suggestion_text(suggested: float, sweep: Sweep, reference: int, scaling: str) -> str:
+    """The suggestion in a line; `suggested` is the rate at the reference batch."""
+    here = f"suggested: {suggested * sweep.factor:.3g} at batch {sweep.plan.global_batch:,}"
+    if sweep.factor == 1:
+        return here
+    return f"{here} = {suggested:.2g} at the reference batch {reference:,} ({scaling})"
+
+
+def summary_text(finding: Finding, sweep: Sweep) -> str:
+    """What was read from the curve, how the trials went and where everything is."""
+    curve = finding.curve
+    lowest = f"{curve.smoothed[curve.best]:.4g} at a rate of {curve.lowest_at:.3g}"
+    edge = f"half of the gain lost again at {finding.edge:.3g}"
+    if not finding.edge_seen:
+        edge = f"not reached at {finding.edge:.3g}: a higher --to_rate may find a higher rate"
+    rows = [("lowest loss", f"{lowest}, {curve.first_loss:.4g} before the sweep"), ("edge", edge)]
+    for rate, trial in finding.trials:
+        verdict = "lasts" if lasts(trial) else "does not last"
+        rows.append(("trial", f"held at {rate:.3g} {verdict}: loss {trial.smoothed[-1]:.4g}"))
+    rows.append(("folder", f"{sweep.out}: range_test.png, metrics.jsonl, TensorBoard's train"))
+    rows.append(("go on with", f"python -m launch.train --flagfile={sweep.out}/found.flags"))
+    return report.table(rows)
+
+
+def to_json(finding: Finding, suggested: float, sweep: Sweep) -> dict[str, Any]:
+    """The finding as plain JSON values; rates are as applied where the name does not say else."""
+    curve, plan = finding.curve, sweep.plan
+    return {
+        "sweep": sweep.kind,
+        "global_batch": plan.global_batch,
+        "learning_rate": suggested * sweep.factor,
+        "learning_rate_at_reference_batch": suggested,
+        "edge": finding.edge,
+        "edge_seen": finding.edge_seen,
+        "lowest_at": curve.lowest_at,
+        "first_loss": curve.first_loss,
+        "trials": [
+            {"learning_rate": rate, "loss": float(trial.smoothed[-1]), "lasts": lasts(trial)}
+            for rate, trial in finding.trials
+        ],
+        "curve": {name: getattr(curve, name).tolist() for name in ("rates", "losses", "smoothed")},
+    }
+
+
+if __name__ == "__main__":
+    cli.exit_with(main)

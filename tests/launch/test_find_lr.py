@@ -1,0 +1,188 @@
+"""`launch.find_lr` on digits: what it leaves behind, what it leaves alone, what it refuses."""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import REPOSITORY, Ended, Run, call, in_parallel
+
+from launch import flags
+
+FLAGS = (
+    "--device=cpu --dataset=digits --augment=shift(1) --model=mlp --global_batch=64 --momentum=0.9 "
+    "--weight_decay=0.001 --clip_norm=5 --train_for=3ep --sweep_for=100st"
+)
+find = functools.partial(call, module="launch.find_lr")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pathlib.Path, Ended]]:
+    """A range test on 1 and on 2 replicas, each in a folder of its own."""
+    folders = {n: tmp_path_factory.mktemp(f"replicas{n}") for n in ("1", "2")}
+    ended = in_parallel(
+        {
+            n: functools.partial(find, f"{FLAGS} --replicas={n} --out=out", folder)
+            for n, folder in folders.items()
+        }
+    )
+    for end in ended.values():
+        assert end.code == 0, end
+    return {n: (folders[n], ended[n]) for n in folders}
+
+
+@pytest.mark.parametrize("replicas", ["1", "2"])
+def test_it_prints_a_suggestion_at_both_batches(
+    found: dict[str, tuple[pathlib.Path, Ended]], replicas: str
+) -> None:
+    folder, ended = found[replicas]
+    assert ended.err == ""
+    assert max(map(len, ended.out.splitlines())) <= 80
+    pattern = r"suggested: (\S+) at batch 64 = (\S+) at the reference batch 256 \(linear\)"
+    here, reference = map(float, re.search(pattern, ended.out).groups())
+    assert here == pytest.approx(reference / 4, rel=1e-2)
+    # The best rates of a grid: 0.1 and 0.2; it diverges from 0.4 to 0.8.
+    assert 0.03 <= here <= 0.3
+    result = json.loads((folder / "out" / "range_test.json").read_text(encoding="utf-8"))
+    assert result["learning_rate_at_reference_batch"] == reference
+    assert result["trials"][-1]["lasts"]
+
+
+def test_two_replicas_see_the_same_curve_as_one(
+    found: dict[str, tuple[pathlib.Path, Ended]],
+) -> None:
+    one, two = (Run(found[n][0] / "out").rows("train/") for n in ("1", "2"))
+    # Before rounding has grown: there the two trainings are one.
+    for a, b in zip(one[:60], two[:60], strict=True):
+        assert a["learning_rate"] == b["learning_rate"]
+        assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-4)
+
+
+def test_the_rates_are_the_sweep_that_was_asked_for(
+    found: dict[str, tuple[pathlib.Path, Ended]],
+) -> None:
+    run = Run(found["1"][0] / "out")
+    rows = run.rows("train/")
+    expected = np.geomspace(1e-5, 100, 100)[: len(rows)] * 64 / 256
+    np.testing.assert_allclose([row["learning_rate"] for row in rows], expected, rtol=1e-6)
+    board = run.board("train")
+    assert [step for step, _ in board["loss"]] == [row["step"] for row in rows]
+    np.testing.assert_allclose([rate for _, rate in board["learning_rate"]], expected, rtol=1e-6)
+
+
+def test_it_leaves_a_picture_and_nothing_but_its_results(
+    found: dict[str, tuple[pathlib.Path, Ended]],
+) -> None:
+    folder, _ = found["1"]
+    assert [path.name for path in folder.iterdir()] == ["out"]
+    png = (folder / "out" / "range_test.png").read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", png[16:24])
+    assert width > 800 and height > 400
+    events = b"".join(path.read_bytes() for path in (folder / "out" / "train").iterdir())
+    assert png in events
+
+
+def test_the_flagfile_found_trains_at_the_rate_found(
+    found: dict[str, tuple[pathlib.Path, Ended]], tmp_path: pathlib.Path
+) -> None:
+    flagfile = found["2"][0] / "out" / "found.flags"
+    result = json.loads((flagfile.parent / "range_test.json").read_text(encoding="utf-8"))
+    command = flags.read_command([f"--flagfile={flagfile}"])
+    rate = command.settings.learning_rate.learning_rate
+    assert rate == result["learning_rate_at_reference_batch"]
+    asked = flags.read_command(FLAGS.replace("--sweep_for=100st", "--replicas=2").split())
+    changed = {
+        name for name in asked.values if asked.values[name].value != command.values[name].value
+    }
+    assert changed <= {"learning_rate", "run_dir"}
+    ended = call(f"--flagfile={flagfile} --run_dir=run --warmup=none --log_every=1st", tmp_path)
+    assert ended.code == 0, ended
+    rows = Run(tmp_path / "run").rows("train/")
+    assert rows[0]["learning_rate"] == pytest.approx(rate / 4, rel=1e-6)
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"] / 2
+
+
+def test_a_second_range_test_takes_the_place_of_the_first(
+    found: dict[str, tuple[pathlib.Path, Ended]],
+) -> None:
+    folder, _ = found["1"]
+    before = (folder / "out" / "metrics.jsonl").read_text(encoding="utf-8")
+    command = f"{FLAGS} --out=out --sweep=linear --from_rate=0.01 --to_rate=8 --lr_scaling=none"
+    ended = find(command, folder)
+    assert ended.code == 0, ended
+    assert "suggested" in ended.out
+    after = Run(folder / "out").rows("train/")
+    assert (folder / "out" / "metrics.jsonl").read_text(encoding="utf-8") != before
+    expected = np.linspace(0.01, 8, 100)[: len(after)]
+    np.testing.assert_allclose([row["learning_rate"] for row in after], expected, rtol=1e-6)
+    assert len(Run(folder / "out").board("train")["loss"]) == len(after)
+
+
+def test_a_sweep_that_only_diverges_gives_no_suggestion(tmp_path: pathlib.Path) -> None:
+    ended = find(f"{FLAGS} --from_rate=1000 --to_rate=10000", tmp_path)
+    assert ended.code == 76
+    assert "no suggestion" in ended.out and "a lower --from_rate" in ended.out
+    assert not (tmp_path / "runs/find_lr/digits-mlp/found.flags").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "--model=mlp --optimizer=sgd --momentum=0.9 --accumulate=2",
+        "--model=cnn --optimizer=adamw --weight_decay=0.01",
+    ],
+)
+def test_the_state_is_put_back_bit_for_bit(more: str) -> None:
+    command = (
+        f"--device=cpu --dataset=digits --global_batch=60 --replicas=3 {more} --sweep_for=40st "
+        "--from_rate=0.0001 --to_rate=1"
+    )
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    ended = subprocess.run(
+        [sys.executable, REPOSITORY / "tests" / "sweep_twice.py", *command.split()],
+        env={**kept, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    # Weights and slots of three replicas, and what steers the rate.
+    assert len(result["changed"]) > result["variables"] / 2
+    assert result["not put back"] == []
+    assert result["other rows"] == []
+
+
+WRONG = {
+    "--sweep=quadratic": ["--sweep=quadratic", "exponential, linear"],
+    "--from_rate=1 --to_rate=0.1": ["--from_rate=1", "--to_rate=0.1", "larger"],
+    "--from_rate=0": ["--from_rate=0", "above 0"],
+    "--sweep_for=5st": ["--sweep_for=5st", "20st"],
+    "--sweep_for=5": ["--sweep_for", "'5'", "has no unit"],
+    "--lr_scaling=adascale --accumulate=2 --lr_reference_batch=32": [
+        "--lr_scaling=adascale",
+        "--global_batch=32 --lr_scaling=none",
+    ],
+    "--out=used": ["--out=used", "other things"],
+    "--learning_rat=1": ["learning_rat", "learning_rate"],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_command_is_one_sentence(wrong: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "flags.txt").write_text("--seed=0\n", encoding="utf-8")
+    ended = find(f"--device=cpu {wrong}", tmp_path)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
+    for part in WRONG[wrong]:
+        assert part in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
