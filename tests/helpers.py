@@ -55,7 +55,7 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen, seconds: float = 400) -> Ended:
+def finish(process: subprocess.Popen, seconds: float = 900) -> Ended:
     """Waits for a started command; one that does not end is killed, and an error."""
     try:
         out, err = process.communicate(timeout=seconds)

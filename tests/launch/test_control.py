@@ -38,7 +38,7 @@ def control(run_dir: pathlib.Path, flags: str, *reason: str) -> Ended:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     return Ended(process.returncode, process.stdout, process.stderr)
 

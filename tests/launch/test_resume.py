@@ -74,7 +74,7 @@ def interrupt_twice_at_once(folder: pathlib.Path) -> tuple[Ended, float]:
         "--steps_per_loop=1000000 --run_dir=run"
     )
     process = start(flags, folder)
-    wait_until((folder / "run/plan.json").exists, process)
+    wait_until((folder / "run/train").exists, process)
     time.sleep(3 + random.random())
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -112,16 +112,12 @@ def resumed(stories: Stories) -> Run:
 
 
 @pytest.fixture
-def processes(
-    stories: Stories,
-) -> dict[str, State]:
+def processes(stories: Stories) -> dict[str, State]:
     """What became of each of its four processes."""
     return stories["interrupt_three_times"][1]
 
 
-def test_sigkill_leaves_the_last_checkpoint_or_none(
-    processes: dict[str, State],
-) -> None:
+def test_sigkill_leaves_the_last_checkpoint_or_none(processes: dict[str, State]) -> None:
     ended, checkpoints, logged = processes["killed early"]
     assert (ended.code, checkpoints) == (-signal.SIGKILL, [])
     assert 3 <= logged < 20
@@ -130,9 +126,7 @@ def test_sigkill_leaves_the_last_checkpoint_or_none(
     assert 21 <= logged < 40
 
 
-def test_sigterm_saves_and_exits_with_75(
-    processes: dict[str, State],
-) -> None:
+def test_sigterm_saves_and_exits_with_75(processes: dict[str, State]) -> None:
     ended, checkpoints, logged = processes["stopped"]
     assert ended.code == 75
     assert "going on from step 20" in ended.out
@@ -141,9 +135,7 @@ def test_sigterm_saves_and_exits_with_75(
     assert ended.err.strip() == "stopping after this step and saving; once more leaves at once"
 
 
-def test_the_same_command_goes_on_from_there_and_finishes(
-    processes: dict[str, State],
-) -> None:
+def test_the_same_command_goes_on_from_there_and_finishes(processes: dict[str, State]) -> None:
     ended, checkpoints, logged = processes["finished"]
     assert (ended.code, ended.err) == (0, "")
     assert f"going on from step {processes['stopped'][1][-1]}" in ended.out
@@ -234,9 +226,7 @@ def test_a_second_ctrl_c_leaves_at_once(stories: Stories) -> None:
     assert Run(folder / "run").checkpoints() == []
 
 
-def test_ctrl_c_before_the_first_step_exits_with_75_too(
-    stories: Stories,
-) -> None:
+def test_ctrl_c_before_the_first_step_exits_with_75_too(stories: Stories) -> None:
     folder, ended = stories["interrupt_while_starting"]
     assert ended.code == 75
     assert "stopped at step 0" in ended.out

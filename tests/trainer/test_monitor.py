@@ -72,11 +72,11 @@ class Listener:
         first: int = 0,
     ) -> "Listener":
         """Feeds a loss and a rate for each step as rows of `every` steps."""
-        rates = np.broadcast_to(np.asarray(rates, float), len(losses))
-        for end in range(every, len(losses) + 1, every):
-            loss = float(np.mean(losses[end - every : end]))
-            values = {"train/loss": loss, "learning_rate": float(rates[end - 1])}
-            self.monitor.row(first + end, values)
+        rows = len(losses) // every
+        means = np.reshape(losses[: rows * every], (rows, every)).mean(axis=1).tolist()
+        rates = np.broadcast_to(rates, len(losses))[every - 1 :: every].tolist()
+        for index, (loss, rate) in enumerate(zip(means, rates, strict=True), start=1):
+            self.monitor.row(first + every * index, {"train/loss": loss, "learning_rate": rate})
         return self
 
 
@@ -91,7 +91,7 @@ def test_there_are_curves_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("chance", [CHANCE, None], ids=["chance", "no chance"])
-@pytest.mark.parametrize("every", [1, 2, 3, 5, 10, 20, 50])
+@pytest.mark.parametrize("every", [1, 2, 5, 10, 50])
 @pytest.mark.parametrize("name", HEALTHY)
 def test_no_word_on_a_healthy_recorded_loss(name: str, every: int, chance: float | None) -> None:
     curve = read(name)
@@ -134,7 +134,7 @@ def decay(*, steps: int, batch: int, floor: float, tau: float, seed: int) -> np.
     return noisy(np.maximum(mean, 0.01), batch, seed)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("floor", [0.0, 0.1, 0.5, 1.2, 1.9])
 @pytest.mark.parametrize("batch", [2, 8, 32, 256])
 @pytest.mark.parametrize("tau", [30, 300])
