@@ -1,8 +1,9 @@
 """Lets the interpreter end while TensorFlow's threads still read ahead in Python.
 
-A thread that asks for the interpreter's lock once it is ending is killed inside its call, and the
-iterator, which is destroyed later, waits for that call for ever: one exit in ten hung (TensorFlow
-2.21, Python 3.11, an iterator in a module's variable). So iterators must end first.
+An iterator that is still alive when the interpreter ends is destroyed in the middle of that, when
+other threads can no longer run Python: its destructor then waited for ever for a call into Python
+that never came back (seen with TensorFlow 2.21 on Python 3.11, now and then, with an iterator in a
+module's variable). So iterators end before the interpreter does.
 """
 
 import atexit
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 
 def close_iterators_at_exit() -> None:
-    """From now on, iterators over datasets are destroyed when the program ends."""
+    """Has all iterators over datasets destroyed when the program ends; calling it again is free."""
     atexit.unregister(_close_iterators)
     atexit.register(_close_iterators)
 

@@ -309,7 +309,7 @@ def _parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T
     try:
         return parse(values[name].value)
     except ValueError as error:
-        raise ValueError(f"--{name}: {error}") from None
+        raise ValueError(f"--{name}={values[name].value}: {error}") from None
 
 
 def _data_settings(values: flags.FlagValues) -> DataSettings:

@@ -163,7 +163,8 @@ class Evaluate:
         self.history.plateau, cut = plateau.judge(settings, self.history.plateau, value)
         before = float(scale.numpy())
         after = max(before * settings.factor, settings.minimum)
-        if not cut or after >= before:
+        # The scale is a float32: at the minimum it may lie a rounding above it.
+        if not cut or after > before * (1 - 1e-6):
             return
         scale.assign(after)
         reason = f"{settings.metric} has not improved in {settings.patience + 1} evaluations"
