@@ -20,7 +20,7 @@ def test_the_plan_comes_first_the_progress_next_and_the_summary_last(
     assert "batch          64 = 4 replicas × 2 micro-batches × 8" in lines
     first = next(n for n, line in enumerate(lines) if line.startswith("step 1/50 "))
     plan = "\n".join(lines[:first])
-    for fragment in ("1,437 to train, 360 to evaluate", "50 steps", "warmup, linear: steps 1–10"):
+    for fragment in ("1,437 to train, 360 to evaluate", "50 steps", "warmup linear: steps 1–10"):
         assert fragment in plan
     assert max(map(len, lines[:first])) <= 80
     assert sum(line.startswith("step ") and "/50 " in line for line in lines) == 50
