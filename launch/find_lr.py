@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from input_pipeline.sources import Source
 from launch import cli, flags, range_test_chart, report
 from launch.train import plan_command, training_data
+from trainer.curves import NEVER
 from trainer.files import write_json
 from trainer.learning_rate_plan import plan_sweep, scaled_rate
 from trainer.plan import Devices, Plan
@@ -192,7 +193,7 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
     """Trains through the sweep, the rate held from an update on, until it diverges or ends."""
     from trainer import loop
 
-    run.learning_rate.steering.assign([held_at, math.inf, 1.0])
+    run.learning_rate.steering.assign([min(held_at, NEVER), NEVER, 1.0])
     recorder = Recorder(plan.steps)
     loop.train(
         run.train_loop,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainer.blocks import Block
+from trainer.curves import NEVER
 from trainer.durations import parse_duration
 from trainer.files import append_line, read_lines, write_json
 from trainer.plan import Plan
@@ -194,7 +195,7 @@ class Control:
         elif request.action == "hold":
             steering[0] = min(steering[0], progress)
         elif request.action == "resume_schedule":
-            scale, steering = 1.0, [math.inf, math.inf, 1.0]
+            scale, steering = 1.0, [NEVER, NEVER, 1.0]
         elif request.action == "cooldown":
             steps = self._cooldown_steps(str(request.value), progress)
             steering = [min(steering[0], progress), progress + steps, float(steps)]
@@ -251,8 +252,8 @@ class Control:
                 "epoch": self._plan.epoch(block.last),
                 "learning_rate": float(block.rows["learning_rate"][-1]),
                 "scale": float(self._rate.scale.numpy()),
-                "held_at": held if math.isfinite(held) else None,
-                "ends_at": ends if math.isfinite(ends) else None,
+                "held_at": held if held < NEVER else None,
+                "ends_at": ends if ends < NEVER else None,
                 "time": time.time(),
                 "pid": os.getpid(),
             },

@@ -14,6 +14,8 @@ from trainer.calls import Call, Parameter, Value, bind, choose, parse_call
 from trainer.durations import Duration, parse_duration
 
 Array = np.ndarray
+# A progress that no run reaches; finite, so that checkpoints hold finite numbers alone.
+NEVER = 1e18
 Curve = Callable[["LearningRatePlan", Array], Array]
 
 WARMUPS = {

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.curves import LearningRatePlan
+from trainer.curves import NEVER, LearningRatePlan
 from trainer.device_curves import make_momentum, make_rate
 
 
@@ -21,7 +21,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     - `progress` (float64 []): the updates done, with AdaScale the sum of their gains;
     - `scale` (float32 []): what the rate is multiplied by: plateau, a person, a backoff;
     - `steering` (float64 [3]): where a person held the curve, where a cooldown ends the run, and
-      how long that cooldown is; infinite where nobody did.
+      how long that cooldown is; `NEVER` where nobody did.
 
     Created in a strategy's scope. Nothing else sets the optimizer's learning rate.
     """
@@ -31,7 +31,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self._curve, self._momentum_curve = make_rate(plan), make_momentum(plan)
         self.progress = replicated_variable(np.float64(0.0), "progress")
         self.scale = replicated_variable(np.float32(1.0), "scale")
-        self.steering = replicated_variable(np.array([np.inf, np.inf, 1.0]), "steering")
+        self.steering = replicated_variable(np.array([NEVER, NEVER, 1.0]), "steering")
         self.applied = replicated_variable(np.float32(0.0), "applied")
         self.momentum = (
             replicated_variable(np.float32(0.0), "momentum") if self._momentum_curve else None
@@ -63,7 +63,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         # Sums of gains carry rounding errors; an update that only makes up for them is none.
         ends_at = tf.minimum(
             self.steering.read_value()[1],
-            self.plan.steps - 1e-6 if self.plan.adascale > 1 else np.inf,
+            self.plan.steps - 1e-6 if self.plan.adascale > 1 else NEVER,
         )
         return self.progress.read_value() >= ends_at
 

@@ -199,18 +199,25 @@ ARMS = {"lockstep": train_lockstep, "fit": train_fit, "bare": train_bare, "contr
 def build_keras(cell: str) -> tuple[Any, "keras.Model", "keras.optimizers.Optimizer", Plan]:
     """Lockstep's strategy, model, learning rate; and the same optimizer as Keras ships it."""
     import keras
+    import tensorflow as tf
 
+    from trainer.device_curves import make_rate
     from trainer.devices import make_strategy
-    from trainer.learning_rate import make_curve
     from trainer.models import make_model
 
+    class Planned(keras.optimizers.schedules.LearningRateSchedule):
+        """The plan's rate as Keras takes it."""
+
+        def __call__(self, step: tf.Tensor) -> tf.Tensor:
+            return tf.cast(curve(tf.cast(step, tf.float64)), tf.float32)
+
     settings, plan, devices = plan_cell(cell)
-    strategy = make_strategy(devices)
+    strategy, curve = make_strategy(devices), make_rate(plan.learning_rate)
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
         model = make_model(plan.model, plan.dataset)
         optimizer = keras.optimizers.SGD(
-            make_curve(plan.learning_rate),
+            Planned(),
             momentum=settings.optimizer.momentum,
             nesterov=True,
             weight_decay=settings.optimizer.weight_decay,

@@ -30,8 +30,6 @@ def test_what_it_leaves_is_finite(diverged: tuple[Ended, Run]) -> None:
     _, run = diverged
     assert run.checkpoints() == [1]
     variables = run.variables(1)
-    # Where a person held the curve or ends the run: infinite where nobody did.
-    assert list(variables.pop("learning_rate/steering")) == [np.inf, np.inf, 1.0]
     for name, value in variables.items():
         assert np.all(np.isfinite(value)), name
     assert np.max(np.abs(variables["model/logits/bias"])) > 1e20  # about to burst
