@@ -9,12 +9,23 @@ TOLERANCE = 1e-5
 STEPS = 50
 
 
+def trained(run: Run, step: int) -> dict[str, np.ndarray]:
+    """All variables but the averages of the gradient's noise.
+
+    That statistic compares micro-batches and is not taken where replicas share a synchronized
+    BatchNormalization: it is no part of the promise, and nothing here depends on it.
+    """
+    variables = run.variables(step)
+    del variables["learning_rate/gradient_noise"]
+    return variables
+
+
 @pytest.mark.parametrize("replicas", ["2", "4"])
 def test_sgd_with_accumulation_gives_the_same_variables_on_any_number_of_replicas(
     sgd_runs: dict[str, Run], replicas: str
 ) -> None:
     difference, name = worst_difference(
-        sgd_runs["1"].variables(STEPS), sgd_runs[replicas].variables(STEPS)
+        trained(sgd_runs["1"], STEPS), trained(sgd_runs[replicas], STEPS)
     )
     assert difference <= TOLERANCE, name
 
@@ -24,14 +35,14 @@ def test_adamw_gives_the_same_variables_on_any_number_of_replicas(
     adamw_runs: dict[str, Run], replicas: str
 ) -> None:
     difference, name = worst_difference(
-        adamw_runs["1"].variables(STEPS), adamw_runs[replicas].variables(STEPS)
+        trained(adamw_runs["1"], STEPS), trained(adamw_runs[replicas], STEPS)
     )
     assert difference <= TOLERANCE, name
 
 
 def test_without_batch_normalization_accumulation_changes_nothing(mlp_runs: dict[str, Run]) -> None:
     difference, name = worst_difference(
-        mlp_runs["1x1"].variables(STEPS), mlp_runs["2x2"].variables(STEPS)
+        trained(mlp_runs["1x1"], STEPS), trained(mlp_runs["2x2"], STEPS)
     )
     assert difference <= TOLERANCE, name
 
@@ -55,12 +66,12 @@ def test_what_is_compared_trained_with_everything_on(
     for runs, clip in ((sgd_runs, 0.1), (adamw_runs, 0.1)):
         for run in runs.values():
             assert min(row["gradient_norm"] for row in run.rows("train/")) > clip
-            after = run.variables(STEPS)
+            after = trained(run, STEPS)
             assert after["learning_rate/progress"] == STEPS
             assert np.linalg.norm(after["model/conv1_norm/moving_mean"]) > 0.1
     assert max(row["gradient_norm"] for row in mlp_runs["1x1"].rows("train/")) > 0.5
-    assert any("momentum" in name for name in sgd_runs["1"].variables(STEPS))
-    assert any("velocity" in name for name in adamw_runs["1"].variables(STEPS))
+    assert any("momentum" in name for name in trained(sgd_runs["1"], STEPS))
+    assert any("velocity" in name for name in trained(adamw_runs["1"], STEPS))
     for name, run in (*sgd_runs.items(), *adamw_runs.items()):
         plan = run.plan()
         assert plan["replicas"] == int(name)
