@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
         plans = [
             plan_of([*([f"--flagfile={recipe}"] if recipe else []), *argv]) for recipe in recipes
         ]
+        if any(plan.learning_rate.decay.startswith("python:") for plan, _ in plans):
+            cli.import_tensorflow(values.verbosity)
         names = [pathlib.Path(recipe).stem if recipe else "plan" for recipe in recipes]
         for name, (plan, notes) in zip(names, plans, strict=True):
             if values.compare:

@@ -33,7 +33,10 @@ def plan_text(plan: Plan) -> str:
     for phase in phases(plan.learning_rate):
         span = f"steps {phase.start + 1:,}–{phase.stop:,}"
         epochs = f"epochs {plan.epoch(phase.start):.3g}–{plan.epoch(phase.stop):.3g}"
-        rows.append(("", f"{phase.name}: {span}, {epochs}: {phase.begin:.3g} → {phase.end:.3g}"))
+        rates = f"{phase.begin:.3g} → {phase.end:.3g}"
+        if math.isnan(phase.begin):
+            rates = "a schedule of your own"
+        rows.append(("", f"{phase.name}: {span}, {epochs}: {rates}"))
     rows.append(
         (
             "every",

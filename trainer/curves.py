@@ -5,6 +5,7 @@ A curve is a function of the progress p, the updates done so far: the first upda
 """
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Callable
 
@@ -120,6 +121,9 @@ def parse_decay(text: str) -> CurveSettings:
     if text.startswith("python:"):
         if text.count(":") != 2 or not all(text.split(":")):
             raise ValueError(f"{text!r} is not of the form python:module:function.")
+        # Found only, not run: a schedule of Keras takes TensorFlow, which is not here yet.
+        if importlib.util.find_spec(text.split(":")[1].partition(".")[0]) is None:
+            raise ValueError(f"{text!r} names no module on PYTHONPATH or in this folder.")
         return CurveSettings(text, text=text)
     call = parse_call(text)
     choose("decay", call.name, (*DECAYS, "python:module:function"))
@@ -156,33 +160,42 @@ def _milestones(call: Call) -> tuple[tuple[Duration, float], ...]:
 
 def rate(plan: LearningRatePlan, progress: Array | float) -> Array:
     """The planned rate at each progress, float64 of the same shape."""
-    if plan.decay.startswith("python:"):
-        return _own_rate(plan, progress)
     p = np.asarray(progress, np.float64)
-    q = np.maximum(p - plan.warmup_steps, 0.0)
-    after = _decay(plan)(q)
-    if not plan.warmup_steps:
-        return after
-    start, target = plan.warmup_start, float(_decay(plan)(np.float64(0.0)))
-    share = np.minimum((p + 1) / plan.warmup_steps, 1.0)
-    before = {
-        "linear": lambda: start + (target - start) * share,
-        "exponential": lambda: start * (target / start) ** share,
-        "constant": lambda: np.full_like(p, start),
-    }[plan.warmup]()
-    return np.where(p < plan.warmup_steps, before, after)
+    values = np.empty_like(p)
+    warming = p < plan.warmup_steps
+    values[warming] = _warmup(plan, p[warming])
+    # A schedule of the user's own takes TensorFlow, so it is called for nothing but its own steps.
+    if not warming.all():
+        values[~warming] = _decay(plan)(p[~warming] - plan.warmup_steps)
+    return values
 
 
-def _own_rate(plan: LearningRatePlan, progress: Array | float) -> Array:
+def _warmup(plan: LearningRatePlan, progress: Array) -> Array:
+    if not progress.size:
+        return progress
+    start, target = plan.warmup_start, warmup_target(plan)
+    share = np.minimum((progress + 1) / plan.warmup_steps, 1.0)
+    if plan.warmup == "linear":
+        return start + (target - start) * share
+    if plan.warmup == "exponential":
+        return start * (target / start) ** share
+    return np.full_like(progress, start)
+
+
+def warmup_target(plan: LearningRatePlan) -> float:
+    """What the warmup leads to: the first rate of the decay; the peak before a user's schedule."""
+    own = plan.decay.startswith("python:")
+    return plan.peak if own else float(_decay(plan)(np.float64(0.0)))
+
+
+def _own_decay(plan: LearningRatePlan, updates: Array) -> Array:
     """A schedule of the user's own is only known by calling it, which takes TensorFlow."""
     import tensorflow as tf
 
-    from trainer.device_curves import make_rate
+    from trainer.device_curves import make_decay
 
-    curve = make_rate(plan)
-    points = np.asarray(progress, np.float64).reshape(-1)
-    values = [float(curve(tf.constant(p, tf.float64))) for p in points]
-    return np.reshape(values, np.shape(progress))
+    decay = make_decay(plan)
+    return np.asarray([float(decay(tf.constant(q, tf.float64))) for q in updates])
 
 
 def momentum(plan: LearningRatePlan, progress: Array | float) -> Array | None:
@@ -196,6 +209,8 @@ def momentum(plan: LearningRatePlan, progress: Array | float) -> Array | None:
 
 def _decay(plan: LearningRatePlan) -> Callable[[Array], Array]:
     """The decay as a function of the updates since the end of the warmup."""
+    if plan.decay.startswith("python:"):
+        return lambda updates: _own_decay(plan, updates)
     peak, end, length, given = plan.peak, plan.end, plan.decay_steps, plan.arguments
 
     def cosine(share: Array) -> Array:

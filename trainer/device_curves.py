@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from keras.optimizers import schedules
 
-from trainer.curves import LearningRatePlan
+from trainer.curves import LearningRatePlan, warmup_target
 
 Curve = Callable[[Any], Any]  # progress, float64 [] → rate, float64 []
 
@@ -24,13 +24,12 @@ def make_rate(plan: LearningRatePlan) -> Curve:
     Raises:
       ValueError: the user's own schedule cannot be imported or is none.
     """
-    decay = _make_decay(plan)
+    decay = make_decay(plan)
     if not plan.warmup_steps:
         return decay
-    length, start = float(plan.warmup_steps), plan.warmup_start
+    length, start, target = float(plan.warmup_steps), plan.warmup_start, warmup_target(plan)
 
     def curve(progress: Any) -> Any:
-        target = decay(ops.zeros_like(progress))
         share = ops.minimum((progress + 1.0) / length, 1.0)
         if plan.warmup == "linear":
             before = start + (target - start) * share
@@ -53,7 +52,12 @@ def make_momentum(plan: LearningRatePlan) -> Curve | None:
     return lambda progress: cycle(ops.maximum(progress - float(plan.warmup_steps), 0.0))
 
 
-def _make_decay(plan: LearningRatePlan) -> Curve:
+def make_decay(plan: LearningRatePlan) -> Curve:
+    """The rate as a function of the updates since the end of the warmup.
+
+    Raises:
+      ValueError: the user's own schedule cannot be imported or is none.
+    """
     # A NumPy float64 makes Keras's schedules compute in float64 rather than float32.
     peak, end, length = np.float64(plan.peak), np.float64(plan.end), float(plan.decay_steps)
     given = plan.arguments

@@ -67,15 +67,30 @@ def checkpoint_and(run: Run, logged: Callable[[], bool]) -> bool:
     return bool(run.checkpoints()) and logged()
 
 
+# A schedule that tells when it is traced, which is within the call of the first block.
+TELLING_SCHEDULE = """
+import keras, pathlib
+
+class Telling(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        pathlib.Path("traced").touch()
+        return 0.01
+
+def make(peak, steps):
+    return Telling()
+"""
+
+
 def interrupt_twice_at_once(folder: pathlib.Path) -> tuple[Ended, float]:
     """Ctrl-C twice, within a block of device steps that would take minutes."""
+    (folder / "telling.py").write_text(TELLING_SCHEDULE, encoding="utf-8")
     flags = (
         "--device=cpu --model=mlp --train_for=2000ep --eval_every=0 --checkpoint_every=0 "
-        "--steps_per_loop=1000000 --run_dir=run"
+        "--steps_per_loop=1000000 --decay=python:telling:make --run_dir=run"
     )
     process = start(flags, folder)
-    wait_until((folder / "run/train").exists, process)
-    time.sleep(3 + random.random())
+    wait_until((folder / "traced").exists, process)
+    time.sleep(random.uniform(0, 3))
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

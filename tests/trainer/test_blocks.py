@@ -20,16 +20,16 @@ def test_the_nth_turn_is_at_the_step_nearest_to_n_periods(period: float) -> None
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_due_says_the_same_as_next_due(period: float) -> None:
-    steps = [step for step in range(1, 401) if due(step, period, last=10_000)]
+    steps = [step for step in range(1, 401) if due(step, period)]
     walked, step = [], 0
     while (step := next_due(step, period)) <= 400:
         walked.append(step)
     assert steps == walked
 
 
-def test_the_last_step_is_always_due() -> None:
-    assert [step for step in range(1, 11) if due(step, 4, last=10)] == [4, 8, 10]
+def test_nothing_is_due_before_the_first_step() -> None:
+    assert not due(0, 1.0)
 
 
 def test_a_period_as_long_as_the_run_is_due_at_its_end_alone() -> None:
-    assert [step for step in range(1, 51) if due(step, 50, last=50)] == [50]
+    assert [step for step in range(1, 51) if due(step, 50)] == [50]

@@ -36,7 +36,7 @@ def test_batch_and_replica_count_do_not_matter(untrained: dict[str, Run]) -> Non
     (expected,) = first.rows("eval/")
     for run in others:
         difference, name = worst_difference(
-            first.variables(1), {**run.variables(1), **optimizer(first)}
+            first.variables(1), {**run.variables(1), **of_the_training_batch(first)}
         )
         assert difference == 0, name
         (row,) = run.rows("eval/")
@@ -44,9 +44,10 @@ def test_batch_and_replica_count_do_not_matter(untrained: dict[str, Run]) -> Non
         assert row["eval/loss"] == pytest.approx(expected["eval/loss"], rel=1e-6)
 
 
-def optimizer(run: Run) -> dict[str, object]:
-    """The optimizer's variables, which are momenta of the batch even where nothing is learned."""
-    return {n: v for n, v in run.variables(1).items() if n.startswith("optimizer/")}
+def of_the_training_batch(run: Run) -> dict[str, object]:
+    """The momenta and the gradient-noise averages: of the batch, even where nothing is learned."""
+    prefixes = ("optimizer/", "learning_rate/gradient_noise")
+    return {n: v for n, v in run.variables(1).items() if n.startswith(prefixes)}
 
 
 @pytest.mark.parametrize("replicas", ["1", "2", "4"])
