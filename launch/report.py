@@ -1,6 +1,7 @@
 """What a person sees: the plan, the progress, the closing summary, each within 80 columns."""
 
 import math
+import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,10 @@ def _wrapped(name: str, value: str) -> str:
     )
 
 
+# Below this share of the time, waiting for data is not worth a line.
+_INPUT_BOUND = 0.05
+
+
 class Progress:
     """The progress bar on a terminal, moved by every block; in a log file, a line a logged row."""
 
@@ -137,9 +142,9 @@ def _count(number: float) -> str:
 
 
 def summary_text(
-    plan: Plan, step: int, history: "History", noise_scale: float | None, run_dir: str
+    plan: Plan, step: int, history: "History", noise_scale: float | None, wait: float, run_dir: str
 ) -> str:
-    """The closing summary: accuracy, time, speed, batch size, where everything is."""
+    """The closing summary: accuracy, time, speed, input, batch size, where everything is."""
     rows, seconds = [], history.now()
     if history.evaluation:
         accuracy, loss = history.evaluation["eval/accuracy"], history.evaluation["eval/loss"]
@@ -149,6 +154,8 @@ def summary_text(
         rows.append(("best", f"{history.best:.2%} {where}"))
     speed = step * plan.global_batch / seconds
     rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
+    if wait >= _INPUT_BOUND:
+        rows.append(("input", input_verdict(plan.device, wait, os.cpu_count() or 1)))
     if noise_scale is not None:
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
     rows.append(("folder", run_dir))
@@ -161,6 +168,18 @@ def changes_text(step: int, changes: Mapping[str, tuple[Any, Any]]) -> str:
     width = max(map(len, changes)) + 2
     rows = [f"{'--' + n:{width}}  {then!s:24}  {now}" for n, (then, now) in sorted(changes.items())]
     return "\n".join([f"{'flag':{width}}  {f'until step {step:,}':24}  from now on", *rows])
+
+
+def input_verdict(device: str, wait: float, cores: int) -> str:
+    """One line on a run that waited for its data for this share of the time.
+
+    The input needs 1 / (1 - wait) times its present rate; on GPUs all the cores work for it.
+    """
+    text = f"input-bound: {wait:.0%} of the time was spent waiting for data"
+    if device == "CPU":
+        return f"{text}; the same {cores} cores prepare it and train"
+    more = math.ceil(cores * wait / (1 - wait)) if wait < 1 else cores
+    return f"{text}; {more} more core{'s' * (more != 1)} would do"
 
 
 def batch_verdict(global_batch: int, noise_scale: float) -> str:

@@ -20,7 +20,7 @@ from trainer.run_folder import Found, lock, open_run_folder
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from trainer.actions import History, Save
+    from trainer.actions import History, Log, Save
     from trainer.control import Control
     from trainer.loop import Action
     from trainer.metrics import MetricsWriter
@@ -154,6 +154,8 @@ def carry_out(
             host.save.save(block.last)
     except actions.DivergedError as error:
         host.progress.say(f"diverged: {error}")
+        event = {"event": "diverged", "what": str(error)}
+        host.metrics.note(error.step, plan.epoch(error.step), host.history.now(), event)
         return cli.DIVERGED
     finally:
         host.progress.close()
@@ -164,7 +166,8 @@ def carry_out(
         return cli.STOPPED
     actions.save_model(run, run_dir / "model.keras")
     noise = noise_scale(run_dir) if run.noise.measured else None
-    print(f"\n{report.summary_text(plan, block.last, host.history, noise, str(run_dir))}")
+    wait = host.log.input_wait_fraction()
+    print(f"\n{report.summary_text(plan, block.last, host.history, noise, wait, str(run_dir))}")
     return cli.FINISHED
 
 
@@ -174,6 +177,7 @@ class Host:
 
     actions: "tuple[Action, ...]"
     control: "Control"
+    log: "Log"
     save: "Save"
     history: "History"
     metrics: "MetricsWriter"
@@ -249,6 +253,7 @@ def make_host(
     return Host(
         actions=(actions.StopAtNonFinite(), log, progress, evaluate, save, control),
         control=control,
+        log=log,
         save=save,
         history=history,
         metrics=metrics,

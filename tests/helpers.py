@@ -24,7 +24,7 @@ from input_pipeline.sources import open_source
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # The fields of a row of metrics.jsonl that tell of time, and so differ from run to run.
-TIMES = {"seconds", "step_ms", "examples_per_second"}
+TIMES = {"seconds", "step_ms", "examples_per_second", "input_wait_fraction"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ def main() -> None:
     """Trains with every command line of the file, a JSON list; all with the same devices."""
     for command in json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")):
         code = train.main(shlex.split(command))
-        if code != cli.FINISHED:
+        if code not in (cli.FINISHED, cli.DIVERGED):
             raise SystemExit(f"exit code {code}: {command}")
 
 

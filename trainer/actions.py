@@ -22,7 +22,11 @@ from trainer.settings import PlateauSettings
 
 
 class DivergedError(Exception):
-    """The training diverged; the message says what happened, where, and what to try."""
+    """The training diverged at a step; the message says what happened, where, and what to try."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 @dataclasses.dataclass
@@ -72,21 +76,30 @@ class Log:
     ) -> None:
         self._plan, self._history, self._metrics, self._show = plan, history, metrics, show
         self._groups = groups
+        # Seconds of each step since the row before, and those of them spent waiting for its data.
         self._seconds: list[float] = []
+        self._waits: list[float] = []
+        self._all_seconds = self._all_waits = 0.0
 
     def __call__(self, block: Block) -> None:
         """Adds the block's steps and writes the rows that are due."""
         now, history = self._history.now(), self._history
+        columns = {name: column for name, column in block.rows.items() if name != "input_wait"}
         for index in range(block.steps):
-            for name, column in block.rows.items():
+            for name, column in columns.items():
                 history.unlogged[name] = history.unlogged.get(name, 0.0) + float(column[index])
             history.unlogged_steps += 1
             if block.seconds is not None:
                 self._seconds.append(block.seconds / block.steps)
+                self._waits.append(float(block.rows["input_wait"][index]))
             step = block.first + index + 1
             ends = block.final and step == block.last
             if ends or due(step, self._plan.log_every):
-                self._write(step, now, {n: float(c[index]) for n, c in block.rows.items()})
+                self._write(step, now, {n: float(c[index]) for n, c in columns.items()})
+
+    def input_wait_fraction(self) -> float:
+        """The share of the time of all steps so far in which they waited for their data."""
+        return self._all_waits / self._all_seconds if self._all_seconds else 0.0
 
     def _write(self, step: int, seconds: float, row: Mapping[str, float]) -> None:
         history = self._history
@@ -97,12 +110,17 @@ class Log:
                 values[f"learning_rate/{group.name}"] = group.factor * row["learning_rate"]
         del values["finite"]
         if self._seconds:
-            step_seconds = sum(self._seconds) / len(self._seconds)
+            seconds_of_rows, waits = sum(self._seconds), sum(self._waits)
+            step_seconds = seconds_of_rows / len(self._seconds)
+            values["input_wait_fraction"] = waits / seconds_of_rows
+            self._all_seconds += seconds_of_rows
+            self._all_waits += waits
             values["step_ms"] = 1000 * step_seconds
             values["examples_per_second"] = self._plan.global_batch / step_seconds
         self._metrics.write(step, self._plan.epoch(step), seconds, values)
         self._show(step, values)
-        history.unlogged, history.unlogged_steps, self._seconds = {}, 0, []
+        history.unlogged, history.unlogged_steps = {}, 0
+        self._seconds, self._waits = [], []
 
 
 class StopAtNonFinite:
@@ -115,8 +133,9 @@ class StopAtNonFinite:
             step = block.first + int(bad[0]) + 1
             rate = float(block.rows["learning_rate"][bad[0]])
             raise DivergedError(
+                step,
                 f"the loss or the gradients of step {step} were not finite at a learning rate of "
-                f"{rate:.4g}; try a lower --learning_rate, a longer --warmup or --clip_norm=1."
+                f"{rate:.4g}; try a lower --learning_rate, a longer --warmup or --clip_norm=1.",
             )
 
 

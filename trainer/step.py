@@ -87,10 +87,25 @@ def make_train_loop(
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
 
+    def wait_for(iterator: Iterator[Batch]) -> tuple[tuple[Batch, ...], tf.Tensor]:
+        """The step's micro-batches, and the seconds until they were there."""
+        begin = tf.timestamp()
+        with tf.control_dependencies([begin]):
+            micro_batches = tuple(next(iterator) for _ in range(settings.accumulate))
+        parts = [
+            part
+            for batch in micro_batches
+            for value in batch.values()
+            for part in strategy.experimental_local_results(value)
+        ]
+        with tf.control_dependencies(parts):
+            return micro_batches, tf.timestamp() - begin
+
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        micro_batches = tuple(next(iterator) for _ in range(settings.accumulate))
+        micro_batches, waited = wait_for(iterator)
         gradients, row = strategy.run(compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
+        row["input_wait"] = waited
         micro_square, square = row.pop("micro_square"), row.pop("square")
         # The conditions stand between two `run` calls: inside one they would cross a
         # synchronization.

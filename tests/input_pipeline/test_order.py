@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline.order import record_at
+from input_pipeline.order import WINDOW_BLOCKS, record_at
 
 
-def records(length: int, *, first: int = 0, count: int, seed: int = 7) -> np.ndarray:
+def records(
+    length: int, *, first: int = 0, count: int, seed: int = 7, block: int = 0
+) -> np.ndarray:
     positions = tf.range(first, first + count, dtype=tf.int64)
-    return record_at(positions, length=length, seed=seed).numpy()
+    return record_at(positions, length=length, seed=seed, block=block).numpy()
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 64, 1437])
@@ -39,3 +41,38 @@ def test_neighbours_are_independent() -> None:
 def test_a_late_epoch_and_any_seed_are_valid() -> None:
     late = records(100, first=100 * 10**12, count=100, seed=-(2**40))
     assert sorted(late) == list(range(100))
+
+
+def test_the_perfect_shuffle_is_that_of_index_shuffle() -> None:
+    # The order of runs made so far must not change under their checkpoints.
+    seed = tf.constant([7, 3], tf.int64)
+    one_by_one = tf.random.experimental.index_shuffle(tf.range(50, dtype=tf.int64), seed, 49)
+    assert records(50, first=150, count=50).tolist() == one_by_one.numpy().tolist()
+
+
+@pytest.mark.parametrize(("length", "block"), [(1437, 10), (1437, 64), (100, 99), (64, 8), (5, 2)])
+def test_blocks_too_make_a_permutation_of_every_epoch(length: int, block: int) -> None:
+    epochs = records(length, count=3 * length, block=block).reshape(3, length)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(length))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize("block", [0, 1, 9])
+def test_blocks_too_are_a_function_of_the_position(block: int) -> None:
+    together = records(100, first=95, count=230, block=block)
+    one_by_one = [records(100, first=95 + i, count=1, block=block)[0] for i in range(230)]
+    assert together.tolist() == one_by_one
+
+
+def test_a_window_reads_few_blocks_and_shuffles_them() -> None:
+    block, length = 50, 10_000
+    span = WINDOW_BLOCKS * block
+    epoch = records(length, first=3 * length, count=length, block=block)
+    for window in epoch.reshape(-1, span):
+        ordered = np.sort(window)
+        # Runs of adjacent records: no more than there are blocks, and one for the ring's end.
+        assert (np.diff(ordered) > 1).sum() <= WINDOW_BLOCKS
+        assert abs(np.corrcoef(window[:-1], window[1:])[0, 1]) < 0.25
+    other = records(length, first=4 * length, count=length, block=block)
+    assert {*epoch[:span]} != {*other[:span]}

@@ -26,6 +26,13 @@ def test_it_says_what_happened_and_exits_with_76(diverged: tuple[Ended, Run]) ->
     assert "Traceback" not in told
 
 
+def test_the_log_tells_it(diverged: tuple[Ended, Run]) -> None:
+    _, run = diverged
+    last = run.rows()[-1]
+    assert (last["step"], last["event"]) == (2, "diverged")
+    assert "step 2 were not finite" in last["what"]
+
+
 def test_what_it_leaves_is_finite(diverged: tuple[Ended, Run]) -> None:
     _, run = diverged
     assert run.checkpoints() == [1]
@@ -33,5 +40,5 @@ def test_what_it_leaves_is_finite(diverged: tuple[Ended, Run]) -> None:
     for name, value in variables.items():
         assert np.all(np.isfinite(value)), name
     assert np.max(np.abs(variables["model/logits/bias"])) > 1e20  # about to burst
-    assert [row["step"] for row in run.rows()] == [1]
+    assert [row["step"] for row in run.rows("train/")] == [1]
     assert not (run.folder / "model.keras").exists()

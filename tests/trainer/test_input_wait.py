@@ -1,0 +1,77 @@
+"""The time that a step waits for its data, measured inside the device loop."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers import REPOSITORY
+
+from launch.report import input_verdict
+
+# Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
+PROGRAM = """
+import json, sys, time
+import numpy as np
+from launch import cli, flags
+from launch.train import plan_command, training_data
+command = flags.read_command(["--device=cpu", "--replicas=2", "--model=mlp"])
+plan, devices, sources = plan_command(command)
+cli.import_tensorflow(0)
+import tensorflow as tf
+from trainer.run import build_run
+
+def slowly(number):
+    time.sleep(SECONDS)
+    return number
+
+def delayed(pipeline, pipelines):
+    data = training_data(command, plan, sources["train"], 0)(pipeline, pipelines)
+    def wait(batch):
+        position = tf.numpy_function(slowly, [batch["position"]], tf.int64)
+        return batch | {"position": tf.ensure_shape(position, batch["position"].shape)}
+    return data.map(wait)
+
+run = build_run(command.settings, plan, devices)
+stream = iter(run.stream(delayed))
+run.train_loop(stream, tf.constant(10))
+begin = time.perf_counter()
+waits = run.train_loop(stream, tf.constant(10))["input_wait"].numpy()
+print(json.dumps({"steps": len(waits), "waits": float(waits.sum()),
+                  "seconds": time.perf_counter() - begin}))
+"""
+
+
+def measure(seconds: float) -> dict[str, float]:
+    """What the block of ten steps says it waited, and how long it took."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.replace("SECONDS", str(seconds))],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_a_block_waits_as_long_as_its_data_takes_less_what_training_hides() -> None:
+    measured = measure(0.1)
+    assert measured["steps"] == 10
+    # Twenty micro-batches, two seconds; two at most were there before, and training hides little.
+    assert 1.2 < measured["waits"] <= measured["seconds"]
+    assert measured["waits"] > 0.5 * measured["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("device", "wait", "cores", "expected"),
+    [
+        ("GPU", 0.38, 4, "input-bound: 38% of the time was spent waiting for data; 3 more cores"),
+        ("GPU", 0.1, 8, "input-bound: 10% of the time was spent waiting for data; 1 more core "),
+        ("CPU", 0.38, 2, "input-bound: 38% of the time was spent waiting for data; the same 2"),
+    ],
+)
+def test_the_verdict_says_how_many_cores_more(
+    device: str, wait: float, cores: int, expected: str
+) -> None:
+    assert input_verdict(device, wait, cores).startswith(expected)
