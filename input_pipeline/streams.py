@@ -27,11 +27,7 @@ from input_pipeline.augment_ops import augment_image, uniform_draws
 from input_pipeline.layout import Layout
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
-
-# Micro-batches in the making at once, and images of each: fixed, so that memory has a bound. Four
-# hide the reading behind the decoding; sixteen images each then keep 64 cores busy.
-_MICRO_BATCHES_AT_ONCE = 4
-_IMAGES_AT_ONCE = 16
+from input_pipeline.tuning import IMAGES_AT_ONCE, host_cores, host_memory, tune
 
 Tensors = dict[str, tf.Tensor]
 
@@ -71,7 +67,7 @@ def training_stream(
             "record": record,
         }
 
-    return _in_parallel(tf.data.Dataset.counter(), micro_batch, layout)
+    return _in_parallel(tf.data.Dataset.counter(), micro_batch, layout, source)
 
 
 def evaluation_stream(source: Source, *, layout: Layout) -> tf.data.Dataset:
@@ -104,7 +100,7 @@ def evaluation_stream(source: Source, *, layout: Layout) -> tf.data.Dataset:
 
     global_batches = -(-source.length // layout.global_batch)
     numbers = tf.data.Dataset.range(global_batches * layout.micro_batches_per_step)
-    return _in_parallel(numbers, micro_batch, layout)
+    return _in_parallel(numbers, micro_batch, layout, source)
 
 
 def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
@@ -129,7 +125,7 @@ def _examples(
             lambda example: finish(*example),
             (images, draws),
             fn_output_signature=tf.TensorSpec(source.image_shape, tf.uint8),
-            parallel_iterations=_IMAGES_AT_ONCE,
+            parallel_iterations=IMAGES_AT_ONCE,
         )
     shape = [records.shape[0], *source.image_shape]
     return tf.ensure_shape(images, shape), tf.ensure_shape(labels, shape[:1])
@@ -151,13 +147,17 @@ def _read(source: Source, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _in_parallel(
-    numbers: tf.data.Dataset, micro_batch: Callable[[tf.Tensor], Tensors], layout: Layout
+    numbers: tf.data.Dataset,
+    micro_batch: Callable[[tf.Tensor], Tensors],
+    layout: Layout,
+    source: Source,
 ) -> tf.data.Dataset:
     """Makes the micro-batches with these numbers, several at once, in their order."""
-    stream = numbers.map(micro_batch, num_parallel_calls=_MICRO_BATCHES_AT_ONCE, deterministic=True)
+    tuning = tune(layout, source.image_shape, host_cores(), host_memory())
+    stream = numbers.map(micro_batch, num_parallel_calls=tuning.at_once, deterministic=True)
     close_iterators_at_exit()
     options = tf.data.Options()
     options.deterministic = True
     # The layout already says who takes what: tf.distribute must not divide the data again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return stream.prefetch(2 * layout.replicas).with_options(options)
+    return stream.prefetch(tuning.prefetched).with_options(options)

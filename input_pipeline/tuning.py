@@ -1,0 +1,62 @@
+"""How much the input works on at once: from the host's cores and memory; no TensorFlow.
+
+    peak memory = (at_once × 3 + prefetched) × micro_batch × bytes of an image
+
+in decoded images of uint8: one in the making is there as read, augmented and in its batch; those
+that are ready wait for the devices. The encoded records come on top, as large as they are.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+
+from input_pipeline.layout import Layout
+
+# Images of one micro-batch that are in the making at once.
+IMAGES_AT_ONCE = 16
+# Four micro-batches hide the reading behind the decoding.
+_FEWEST_AT_ONCE = 4
+# Of the host's memory, what the input may take.
+_SHARE_OF_MEMORY = 0.25
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the input works on at once.
+
+    Attributes:
+        at_once: micro-batches in the making.
+        prefetched: micro-batches that are ready and wait.
+        peak_bytes: what decoded images take at most.
+    """
+
+    at_once: int
+    prefetched: int
+    peak_bytes: int
+
+
+def tune(layout: Layout, image_shape: tuple[int, int, int], cores: int, memory: int) -> Tuning:
+    """What keeps `cores` cores busy within a quarter of `memory` bytes, or is least."""
+    image_bytes = math.prod(image_shape)
+    tasks = min(layout.micro_batch, IMAGES_AT_ONCE)
+    at_once = max(_FEWEST_AT_ONCE, math.ceil(2 * cores / tasks))
+    # The devices take a micro-batch each at a time.
+    prefetched = 2 * layout.replicas
+
+    def peak(at_once: int, prefetched: int) -> int:
+        return (3 * at_once + prefetched) * layout.micro_batch * image_bytes
+
+    while peak(at_once, prefetched) > _SHARE_OF_MEMORY * memory and at_once > 1:
+        at_once -= 1
+        prefetched = min(prefetched, max(layout.replicas, at_once))
+    return Tuning(at_once, prefetched, peak(at_once, prefetched))
+
+
+def host_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host_memory() -> int:
+    """The host's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,74 @@
+"""What the input works on at once, and that the memory it takes is what the formula says."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers import REPOSITORY
+
+from input_pipeline.layout import Layout
+from input_pipeline.tuning import tune
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("cores", "layout", "at_once"),
+    [
+        (2, Layout(64), 4),
+        (64, Layout(512, replicas=8), 8),
+        # Small micro-batches: more of them, or cores would be idle.
+        (64, Layout(2), 64),
+        (2, Layout(2), 4),
+    ],
+)
+def test_there_are_two_images_in_the_making_for_every_core(
+    cores: int, layout: Layout, at_once: int
+) -> None:
+    tuning = tune(layout, (224, 224, 3), cores, 1000 * GIB)
+    assert tuning.at_once == at_once
+    assert tuning.prefetched == 2 * layout.replicas
+    image_bytes = 224 * 224 * 3
+    assert tuning.peak_bytes == (3 * at_once + tuning.prefetched) * layout.micro_batch * image_bytes
+
+
+def test_a_quarter_of_the_memory_is_the_bound() -> None:
+    free = tune(Layout(1024), (512, 512, 3), 64, 1000 * GIB)
+    bound = tune(Layout(1024), (512, 512, 3), 64, 16 * GIB)
+    assert bound.peak_bytes <= 4 * GIB < free.peak_bytes
+    assert bound.at_once >= 1 and bound.prefetched >= 1
+    least = tune(Layout(1024, replicas=2), (4096, 4096, 3), 64, GIB)
+    assert (least.at_once, least.prefetched) == (1, 2)
+
+
+PROGRAM = """
+import resource, time
+import tensorflow as tf
+from input_pipeline.layout import Layout
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+from input_pipeline.streams import training_stream
+from input_pipeline.tuning import host_cores, host_memory, tune
+source, layout = open_source(DataSettings("synthetic:512x512x3"), "train"), Layout(96)
+stream = training_stream(source, layout=layout, seed=0, augment="flip")
+tf.zeros([8, 8]) @ tf.zeros([8, 8])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+for batch in stream.take(12):
+    time.sleep(0.5)
+print(peak() - before, tune(layout, source.image_shape, host_cores(), host_memory()).peak_bytes)
+"""
+
+
+def test_the_memory_it_takes_is_within_the_formula() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    taken, formula = map(int, ended.stdout.split())
+    # TensorFlow's own start-up of a pipeline is some ten megabytes.
+    assert 0.3 * formula < taken < formula + 100 * 2**20
