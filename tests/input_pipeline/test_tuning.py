@@ -29,7 +29,9 @@ def test_there_are_two_images_in_the_making_for_every_core(
     assert tuning.at_once == at_once
     assert tuning.prefetched == 2 * layout.replicas
     image_bytes = 224 * 224 * 3
-    assert tuning.peak_bytes == (3 * at_once + tuning.prefetched) * layout.micro_batch * image_bytes
+    assert (
+        tuning.peak_bytes == (3 * at_once + 3 * layout.replicas) * layout.micro_batch * image_bytes
+    )
 
 
 def test_a_quarter_of_the_memory_is_the_bound() -> None:
@@ -56,6 +58,7 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 for batch in stream.take(12):
     time.sleep(0.5)
+    del batch
 print(peak() - before, tune(layout, source.image_shape, host_cores(), host_memory()).peak_bytes)
 """
 
