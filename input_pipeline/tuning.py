@@ -3,7 +3,8 @@
     peak memory = (at_once × 3 + prefetched + replicas) × micro_batch × bytes of an image
 
 in decoded images of uint8: one in the making is there as read, augmented and in its batch; those
-that are ready wait for the devices, which have a micro-batch each at hand. The encoded records come on top, as large as they are.
+that are ready wait for the devices, which have a micro-batch each at hand. The encoded records
+come on top, as large as they are.
 """
 
 import math

@@ -17,7 +17,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+from tests.benchmarks.trained import REPOSITORY, train_all
+
 COMMON = "--device=cpu --dataset=digits --train_for=10ep --eval_every=0 --checkpoint_every=0"
 # At the reference batch of 256; the batch is 64, so a quarter of them is applied.
 GRID = {
@@ -37,23 +38,19 @@ def main() -> int:
     names = [*map(str, GRID[given.optimizer]), "found"]
     with tempfile.TemporaryDirectory() as folder:
         suggestions = [find(common, seed, folder) for seed in range(given.seeds)]
-        commands, folders = [], {}
+        commands = {}
         for name in names:
             for seed in range(given.seeds):
-                rate = suggestions[seed] if name == "found" else name
-                folders[name, seed] = pathlib.Path(folder, f"{name}-{seed}")
-                flags = [f"--learning_rate={rate}", f"--run_dir={folders[name, seed]}"]
+                flags = [f"--learning_rate={name}"]
                 if name == "found":
-                    flags += [f"--flagfile={folder}/find-{seed}/found.flags"]
-                commands.append(" ".join([*common, f"--seed={seed}", *flags]))
-        # 76 of a run that diverges ends the process: each rate has its own.
-        for first in range(0, len(commands), given.seeds):
-            train(commands[first : first + given.seeds], folder)
-        accuracies = {key: accuracy(path) for key, path in folders.items()}
+                    flags = [f"--flagfile={folder}/find-{seed}/found.flags"]
+                    flags += [f"--learning_rate={suggestions[seed]}"]
+                commands[f"{name}-{seed}"] = " ".join([*common, f"--seed={seed}", *flags])
+        ended = train_all(commands, pathlib.Path(folder))
     print(f"{' '.join(common)}\n\n{'rate':>28}  test accuracy of each seed, mean")
     means = {}
     for name in names:
-        each = [accuracies[name, seed] for seed in range(given.seeds)]
+        each = [ended[f"{name}-{seed}"].accuracy for seed in range(given.seeds)]
         means[name] = statistics.mean(each)
         shown = f"found: {', '.join(f'{s:.2g}' for s in suggestions)}" if name == "found" else name
         print(f"{shown:>28}  {'  '.join(f'{a:6.2f}' for a in each)}  {means[name]:6.2f}")
@@ -71,22 +68,6 @@ def find(common: Sequence[str], seed: int, folder: str) -> float:
     subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, timeout=300)
     result = json.loads(pathlib.Path(out, "range_test.json").read_text(encoding="utf-8"))
     return result["learning_rate_at_reference_batch"]
-
-
-def train(commands: Sequence[str], folder: str) -> None:
-    """Trains with each of the commands, in one process; a run that diverges leaves no result."""
-    list_file = pathlib.Path(folder, "commands.json")
-    list_file.write_text(json.dumps(commands), encoding="utf-8")
-    command = [sys.executable, "-m", "tests.many_runs", str(list_file)]
-    subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, timeout=300)
-
-
-def accuracy(run_dir: pathlib.Path) -> float:
-    """The accuracy at the end of a run, in percent; 0 of one that diverged."""
-    path = run_dir / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    values = [row["eval/accuracy"] for row in map(json.loads, lines) if "eval/accuracy" in row]
-    return 100 * values[-1] if values else 0.0
 
 
 if __name__ == "__main__":
