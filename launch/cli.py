@@ -6,7 +6,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
+T = TypeVar("T")
+_kept: list[object] = []
 FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
 
 
@@ -44,6 +47,17 @@ def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     sys.stderr.flush()
     # Not sys.exit: TensorFlow's threads can wait for the interpreter while it waits for them.
     os._exit(code)
+
+
+def keep(thing: T) -> T:
+    """Keeps something alive until `exit_with` ends the process, which destroys nothing.
+
+    An iterator over an endless input waits in its destructor until all its threads have stopped,
+    and glibc 2.25 to 2.40 can lose the wake-up (https://sourceware.org/bugzilla/show_bug.cgi?id=25847):
+    now and then the process then waits for ever, after all its work is done.
+    """
+    _kept.append(thing)
+    return thing
 
 
 def import_tensorflow(verbosity: int) -> None:

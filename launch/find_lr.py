@@ -160,7 +160,7 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
 
     def sweep_once(held_at: float) -> Curve:
         data = training_data(command, plan, source, first_step=0)
-        recorder = sweep_rates(run, plan, iter(run.stream(data)), held_at)
+        recorder = sweep_rates(run, plan, cli.keep(iter(run.stream(data))), held_at)
         before.put_back()
         if held_at == math.inf:
             log(metrics, plan, recorder)

@@ -137,7 +137,7 @@ def carry_out(
         host.control.take_up(found.step)
         block = loop.train(
             run.train_loop,
-            iter(run.stream(training_data(command, plan, sources["train"], found.step))),
+            cli.keep(iter(run.stream(training_data(command, plan, sources["train"], found.step)))),
             first=found.step,
             last=plan.steps,
             next_boundary=lambda step: min(

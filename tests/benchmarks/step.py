@@ -120,7 +120,7 @@ def train_lockstep(cell: str, turns: Turns) -> None:
 
     settings, plan, devices = plan_cell(cell)
     run, arrays = build_run(settings, plan, devices), make_data(plan)
-    stream = iter(run.stream(lambda *_: endless(arrays, plan)))
+    stream = cli.keep(iter(run.stream(lambda *_: endless(arrays, plan))))
 
     def block(steps: int) -> None:
         rows = run.train_loop(stream, tf.constant(steps))
@@ -185,7 +185,7 @@ def train_bare(cell: str, turns: Turns) -> None:
 
     arrays = make_data(plan)
     data = strategy.distribute_datasets_from_function(lambda _: endless(pairs(arrays), plan))
-    stream = iter(data)
+    stream = cli.keep(iter(data))
     train(stream, tf.constant(CHECKED_STEPS))
     report(model, optimizer, arrays)
     while turns.begin():
