@@ -43,8 +43,10 @@ class GradientNoise:
         """Whether there are micro-batches to compare."""
         return self._micro_batches > 1
 
-    def update(self, micro_square: tf.Tensor, square: tf.Tensor) -> None:
-        """Takes one step's square norms in, both float32 [].
+    def update(
+        self, micro_square: tf.Tensor, square: tf.Tensor, finite: tf.Tensor | bool = True
+    ) -> None:
+        """Takes one step's square norms in, both float32 [], if `finite`, bool [].
 
         Args:
           micro_square: the sum over micro-batches of |g|², g being the micro-batch's part of the
@@ -57,7 +59,9 @@ class GradientNoise:
         noise = (mean_square - square) / (1 / micro_batch - 1 / self._batch)
         signal = (count * square - mean_square) / (count - 1)
         now = tf.stack([noise, signal, tf.ones_like(noise)])
-        self.averages.assign(self._keep * self.averages + (1 - self._keep) * now)
+        before = self.averages.read_value()
+        after = self._keep * before + (1 - self._keep) * now
+        self.averages.assign(tf.where(finite, after, before))
 
     def noise_scale(self) -> tf.Tensor:
         """The gradient noise scale in examples, float32 []: infinite where no signal is seen."""

@@ -6,7 +6,7 @@ sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` ru
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -47,29 +47,37 @@ def make_train_loop(
     weights = [v.value for v in variables]
     losses = make_losses(settings.label_smoothing)
     batch_size = float(settings.global_batch)
+    sizes = [w.shape.num_elements() for w in weights]
 
-    def forward_backward(batch: Batch) -> list[tf.Tensor]:
+    def forward_backward(batch: Batch) -> tf.Tensor:
+        """A micro-batch's part of the sums, float32 [4 + weights]: statistics, then gradient.
+
+        One flat tensor, as the collective would pack them anyway: summing, norm and clipping are
+        then one operation each, not one a variable.
+        """
         with tf.GradientTape() as tape:
             logits = model(batch["image"], training=True)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses(batch["label"], logits) * batch["weight"])
             # A regularizer counts once in the whole: each micro-batch bears its share.
             objective = (loss + sum(model.losses) * weight) / batch_size
-        gradients = tape.gradient(objective, weights, unconnected_gradients="zero")
-        square = square_norm(gradients) if noise.measured else tf.zeros([])
-        return [objective, count_correct(batch, logits), weight, square, *gradients]
+        parts = tape.gradient(objective, weights, unconnected_gradients="zero")
+        gradient = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+        square = square_norm(gradient) if noise.measured else tf.zeros([])
+        statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
+        return tf.concat([statistics, gradient], axis=0)
 
     def compute(*micro_batches: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         sums = forward_backward(micro_batches[0])
         for batch in micro_batches[1:]:
-            sums = [a + b for a, b in zip(sums, forward_backward(batch), strict=True)]
+            sums += forward_backward(batch)
         context = tf.distribute.get_replica_context()
-        return finish(*context.all_reduce(tf.distribute.ReduceOp.SUM, sums))
+        return finish(context.all_reduce(tf.distribute.ReduceOp.SUM, sums))
 
-    def finish(
-        loss: tf.Tensor, correct: tf.Tensor, weight: tf.Tensor, micro: tf.Tensor, *sums: tf.Tensor
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        square = square_norm(sums)
+    def finish(sums: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        loss, correct, weight, micro = tf.unstack(sums[:4])
+        gradient = sums[4:]
+        square = square_norm(gradient)
         factor = batch_size / weight
         norm = tf.sqrt(square) * factor
         row = {
@@ -82,7 +90,8 @@ def make_train_loop(
         }
         if settings.clip_norm:
             factor *= tf.minimum(1.0, settings.clip_norm / (norm + 1e-12))
-        return [gradient * factor for gradient in sums], row
+        parts = tf.split(gradient * factor, sizes)
+        return [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)], row
 
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
@@ -107,13 +116,12 @@ def make_train_loop(
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
         micro_square, square = row.pop("micro_square"), row.pop("square")
-        # The conditions stand between two `run` calls: inside one they would cross a
-        # synchronization.
-        if noise.measured and row["finite"] > 0:
-            noise.update(micro_square, square)
+        if noise.measured:
+            noise.update(micro_square, square, row["finite"] > 0)
         gain = noise.gain() if settings.adascale else tf.ones([], tf.float64)
         learning_rate.set_applied(gain)
         row["learning_rate"] = learning_rate.applied.read_value()
+        # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
             strategy.run(apply, args=(gradients,))
             learning_rate.progress.assign_add(gain)
@@ -190,9 +198,9 @@ def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(correct, tf.float32) * batch["weight"])
 
 
-def square_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+def square_norm(tensor: tf.Tensor) -> tf.Tensor:
     """The sum of all squares, float32 []."""
-    return 2.0 * tf.add_n([tf.nn.l2_loss(tensor) for tensor in tensors])
+    return 2.0 * tf.nn.l2_loss(tensor)
 
 
 def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
