@@ -62,10 +62,12 @@ def make_train_loop(
             # A regularizer counts once in the whole: each micro-batch bears its share.
             objective = (loss + sum(model.losses) * weight) / batch_size
         parts = tape.gradient(objective, weights, unconnected_gradients="zero")
-        gradient = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
-        square = square_norm(gradient) if noise.measured else tf.zeros([])
+        flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
+        if noise.measured:
+            flat = [tf.concat(flat, axis=0)]
+            square = square_norm(flat[0])
         statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
-        return tf.concat([statistics, gradient], axis=0)
+        return tf.concat([statistics, *flat], axis=0)
 
     def compute(*micro_batches: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         sums = forward_backward(micro_batches[0])
