@@ -69,7 +69,12 @@ def make_train_loop(
         statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
         return tf.concat([statistics, *flat], axis=0)
 
-    def compute(*micro_batches: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    def compute(
+        waited: tf.Tensor, *micro_batches: Batch
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        # Nothing is computed before all is there, or computing would count as waiting.
+        with tf.control_dependencies([waited]):
+            micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
         sums = forward_backward(micro_batches[0])
         for batch in micro_batches[1:]:
             sums += forward_backward(batch)
@@ -114,7 +119,7 @@ def make_train_loop(
 
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
         micro_batches, waited = wait_for(iterator)
-        gradients, row = strategy.run(compute, args=micro_batches)
+        gradients, row = strategy.run(compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
         micro_square, square = row.pop("micro_square"), row.pop("square")

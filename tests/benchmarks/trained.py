@@ -44,8 +44,10 @@ def train_all(commands: Mapping[str, str], folder: pathlib.Path) -> dict[str, Tr
     def train(names: Sequence[str]) -> None:
         core = cores.get()
         lines = [f"{commands[name]} --run_dir={folder / name}" for name in names]
-        _train_in_turn(lines, folder / f"core-{core}.json", core)
-        cores.put(core)
+        try:
+            _train_in_turn(lines, folder / f"core-{core}.json", core)
+        finally:
+            cores.put(core)
         print(f"{names[0]} … {names[-1]}: {[read(folder / name) for name in names]}", flush=True)
 
     folder.mkdir(parents=True, exist_ok=True)
