@@ -2,12 +2,12 @@
 
 import tensorflow as tf
 
+from input_pipeline.tuning import WINDOW_BLOCKS
+
 # What tf.random.experimental.index_shuffle puts before its seed; that function itself pads the
 # wrong axis of a seed per index (TensorFlow 2.21), which an epoch boundary inside a block needs.
 _KEY = 498247692
 _ROUNDS = 4
-# Blocks that are shuffled into each other where whole blocks are permuted.
-WINDOW_BLOCKS = 8
 
 
 def record_at(position: tf.Tensor, *, length: int, seed: int, block: int = 0) -> tf.Tensor:

@@ -15,6 +15,8 @@ from input_pipeline.layout import Layout
 
 # Images of one micro-batch that are in the making at once.
 IMAGES_AT_ONCE = 16
+# Blocks that `order` shuffles into each other where whole blocks are permuted.
+WINDOW_BLOCKS = 8
 # Four micro-batches hide the reading behind the decoding.
 _FEWEST_AT_ONCE = 4
 # Of the host's memory, what the input may take.

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline.order import WINDOW_BLOCKS, record_at
+from input_pipeline.order import record_at
+from input_pipeline.tuning import WINDOW_BLOCKS
 
 
 def records(
