@@ -73,6 +73,7 @@ def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
         eval_examples=sources["eval"].length,
         num_classes=train.num_classes,
         image_shape=train.image_shape,
+        left_out=sum(source.left_out for source in sources.values()),
     )
 
 
@@ -101,7 +102,7 @@ def changed_flags(command: flags.Command, found: Found) -> dict[str, tuple[Any, 
         for name in flags.DECISIVE & set(then) & set(now)
         if then[name] != now[name]
     }
-    for name in ("dataset", "global_batch", "seed"):
+    for name in ("dataset", "train_split", "global_batch", "seed"):
         if name in changed:
             before, after = changed[name]
             raise ValueError(

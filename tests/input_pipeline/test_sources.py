@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
-from input_pipeline.tfrecord_index import TFRecordReader, build_index
+from input_pipeline.tfrecord_index import open_index
+from input_pipeline.tfrecord_reader import TFRecordReader
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:

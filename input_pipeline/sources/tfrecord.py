@@ -1,0 +1,120 @@
+"""`tfrecord:GLOB,EVAL_GLOB`: TFRecord files of tf.train.Examples, local or remote.
+
+The names of the classes are the lines of a `classes.txt` beside the files, as `launch.prepare
+--to_tfrecord` writes it; without one, `--num_classes` says how many there are.
+"""
+
+import os
+
+import numpy as np
+
+from input_pipeline.bad_records import bad_list_of
+from input_pipeline.example import describe_features, read_example
+from input_pipeline.files import find_files, is_remote
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources.image_shape import look_at_shapes
+from input_pipeline.sources.source import ExampleFeatures, Source
+from input_pipeline.tfrecord_index import open_index
+from input_pipeline.tfrecord_reader import TFRecordReader
+
+CLASSES = "classes.txt"
+# So many records are looked at for an advice on the number of classes.
+_LABELS_LOOKED_AT = 1000
+
+
+def open_split(rest: str, settings: DataSettings, split: str) -> Source:
+    """Opens a split; its index is built where there is none.
+
+    Raises:
+        ValueError: no file matches, a file is truncated or corrupt, the records do not hold the
+            features, or nothing tells the number of classes.
+    """
+    train, _, evaluation = rest.partition(",")
+    if split == "eval" and not evaluation:
+        raise ValueError(
+            f"the dataset {settings.dataset!r} names no files to evaluate on: add their pattern "
+            f"after a comma, tfrecord:{train},EVAL_GLOB."
+        )
+    paths = find_files((train if split == "train" else evaluation).strip())
+    index = open_index(paths)
+    name = f"{os.path.basename(os.path.dirname(os.path.abspath(paths[0]))) or 'tfrecord'}/{split}"
+    if not len(index):
+        raise ValueError(f"{paths[0]} holds no records: give files that do.")
+    read, features = (
+        TFRecordReader(index).read,
+        ExampleFeatures(**parse_features(settings.features)),
+    )
+    check_features(read(np.array([0]))[0][0], features, index.describe(0))
+    names = _class_names(paths)
+
+    def image(record: int) -> bytes:
+        return b"".join(read_example(read(np.array([record]))[0][0])[features.image])
+
+    return Source(
+        name=name,
+        length=len(index),
+        num_classes=settings.num_classes or len(names) or _unknown(read, features, len(index)),
+        image_shape=look_at_shapes(image, len(index), name),
+        encoded=True,
+        read=read,
+        features=features,
+        class_names=names if settings.num_classes in (0, len(names)) else (),
+        describe=index.describe,
+        bad_list=bad_list_of(paths, index.stamp),
+    )
+
+
+def parse_features(text: str) -> dict[str, str]:
+    """The names in `image=NAME,label=NAME` by `image` and `label`, either of which may be left out.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    names = {key.strip(): value.strip() for key, _, value in pairs}
+    if set(names) - {"image", "label"} or not all(names.values()) or len(names) < len(pairs):
+        raise ValueError(
+            f"the features {text!r} are not valid: write image=NAME,label=NAME, "
+            "for example image=image/encoded,label=image/class/label."
+        )
+    return names
+
+
+def check_features(data: bytes, features: ExampleFeatures, where: str) -> None:
+    """Sees that a record holds one image and one label.
+
+    Raises:
+        ValueError: it does not; the sentence lists what it holds.
+    """
+    try:
+        found, listed = read_example(data), describe_features(data)
+    except ValueError:
+        raise ValueError(
+            f"{where}: this is no tf.train.Example, the only kind of record that is understood."
+        ) from None
+    for role, kind in (("image", bytes), ("label", int)):
+        values = found.get(getattr(features, role), [])
+        if len(values) != 1 or not isinstance(values[0], kind):
+            wanted = "bytes" if kind is bytes else "int64"
+            raise ValueError(
+                f"{where}: there is no feature {getattr(features, role)!r} with one {wanted} value "
+                f"for the {role}; the record holds {listed or 'nothing'}: say which it is with "
+                f"--features={role}=NAME."
+            )
+
+
+def _class_names(paths: list[str]) -> tuple[str, ...]:
+    place = os.path.join(os.path.dirname(paths[0]), CLASSES)
+    if is_remote(place) or not os.path.isfile(place):
+        return ()
+    with open(place, encoding="utf-8") as file:
+        return tuple(line.strip() for line in file if line.strip())
+
+
+def _unknown(read: object, features: ExampleFeatures, length: int) -> int:
+    records = np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64))
+    labels = [read_example(data).get(features.label, [0])[0] for data in read(records)[0]]
+    raise ValueError(
+        f"the number of classes is not known: give --num_classes=N; {len(labels):,} of the "
+        f"{length:,} records hold labels from {min(labels)} to {max(labels)}."
+    )
