@@ -25,7 +25,7 @@ def look_at_shapes(
         ValueError: none of the images is one.
     """
     records = np.unique(np.linspace(0, length - 1, _LOOKED_AT).astype(np.int64))
-    shapes = {shape for record in records if (shape := _shape(image(int(record))))}
+    shapes = {shape for record in records if (shape := _shape(image, int(record)))}
     if not shapes:
         raise ValueError(
             f"{name} holds no image in a known format, as far as {len(records)} of its records "
@@ -36,11 +36,11 @@ def look_at_shapes(
     return height, width, max(shape[2] for shape in shapes)
 
 
-def _shape(content: bytes) -> tuple[int, int, int] | None:
+def _shape(image: Callable[[int], bytes], record: int) -> tuple[int, int, int] | None:
+    """The shape of one image, from its header; None where it cannot be read, which others tell."""
     try:
-        # Reads the header only.
-        with PIL.Image.open(io.BytesIO(content)) as image:
-            channels = 1 if image.mode.split(";")[0] in _GREY else 3
-            return image.height, image.width, channels
+        with PIL.Image.open(io.BytesIO(image(record))) as opened:
+            channels = 1 if opened.mode.split(";")[0] in _GREY else 3
+            return opened.height, opened.width, channels
     except (OSError, ValueError):
         return None

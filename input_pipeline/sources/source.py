@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from input_pipeline.bad_records import BadList
+from input_pipeline.tfrecord_index import TFRecordIndex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Source:
         numbers: takes int64 [n] record numbers and returns those by which `bad_list` knows them;
             left out, they are the same.
         bad_list: where the bad records of the files are listed, if anywhere.
+        index: that of the TFRecord files that the records lie in, if they do.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Source:
     left_out: int = 0
     numbers: Callable[[np.ndarray], np.ndarray] = np.asarray
     bad_list: BadList | None = None
+    index: TFRecordIndex | None = None
 
     def __post_init__(self) -> None:
         if self.describe is None:

@@ -48,6 +48,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         class_names=tuple(label.names or ()),
         describe=files.describe,
         bad_list=_bad_list(files),
+        index=None if isinstance(files, ArrayRecordReader) else files,
     )
     return select(source, ranges)
 

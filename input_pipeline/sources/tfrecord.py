@@ -4,7 +4,9 @@ The names of the classes are the lines of a `classes.txt` beside the files, as `
 --to_tfrecord` writes it; without one, `--num_classes` says how many there are.
 """
 
+import contextlib
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,12 +16,16 @@ from input_pipeline.files import find_files, is_remote
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import ExampleFeatures, Source
-from input_pipeline.tfrecord_index import open_index
+from input_pipeline.tfrecord_index import TFRecordIndex, open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
 CLASSES = "classes.txt"
 # So many records are looked at for an advice on the number of classes.
 _LABELS_LOOKED_AT = 1000
+# So many of the first records are tried to find one that can be read.
+_TRIED = 100
+
+Read = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -44,8 +50,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         TFRecordReader(index).read,
         ExampleFeatures(**parse_features(settings.features)),
     )
-    check_features(read(np.array([0]))[0][0], features, index.describe(0))
-    names = _class_names(paths)
+    _check_features(read, features, index)
+    names = _class_names(find_files(train.strip())[0])
 
     def image(record: int) -> bytes:
         return b"".join(read_example(read(np.array([record]))[0][0])[features.image])
@@ -61,6 +67,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         class_names=names if settings.num_classes in (0, len(names)) else (),
         describe=index.describe,
         bad_list=bad_list_of(paths, index.stamp),
+        index=index,
     )
 
 
@@ -80,12 +87,15 @@ def parse_features(text: str) -> dict[str, str]:
     return names
 
 
-def check_features(data: bytes, features: ExampleFeatures, where: str) -> None:
-    """Sees that a record holds one image and one label.
+def _check_features(read: Read, features: ExampleFeatures, index: TFRecordIndex) -> None:
+    """Sees that the first record that can be read holds one image and one label.
 
     Raises:
-        ValueError: it does not; the sentence lists what it holds.
+        ValueError: it does not, and the sentence lists what it holds; or none of the first few
+            can be read.
     """
+    record, data = _first_readable(read, len(index))
+    where = index.describe(record)
     try:
         found, listed = read_example(data), describe_features(data)
     except ValueError:
@@ -103,15 +113,25 @@ def check_features(data: bytes, features: ExampleFeatures, where: str) -> None:
             )
 
 
-def _class_names(paths: list[str]) -> tuple[str, ...]:
-    place = os.path.join(os.path.dirname(paths[0]), CLASSES)
+def _first_readable(read: Read, length: int) -> tuple[int, bytes]:
+    """A bad record must not keep its dataset from being opened, least of all by launch.prepare."""
+    last = min(length, _TRIED) - 1
+    for record in range(last):
+        with contextlib.suppress(ValueError):
+            return record, read(np.array([record]))[0][0]
+    return last, read(np.array([last]))[0][0]
+
+
+def _class_names(path: str) -> tuple[str, ...]:
+    """The names in the file beside the training files, none where there is none."""
+    place = os.path.join(os.path.dirname(path), CLASSES)
     if is_remote(place) or not os.path.isfile(place):
         return ()
     with open(place, encoding="utf-8") as file:
         return tuple(line.strip() for line in file if line.strip())
 
 
-def _unknown(read: object, features: ExampleFeatures, length: int) -> int:
+def _unknown(read: Read, features: ExampleFeatures, length: int) -> int:
     records = np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64))
     labels = [read_example(data).get(features.label, [0])[0] for data in read(records)[0]]
     raise ValueError(

@@ -11,14 +11,14 @@ import tensorflow as tf
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
+from input_pipeline.sources.digits import FOLDER
 from input_pipeline.tfrecord_index import open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, 8, 8, 1] and int64 [n], read with tf.data alone."""
-    folder = Path(open_source.__code__.co_filename).parent / "digits"
-    paths = sorted(map(str, folder.glob(f"{split}-*.tfrecord")))
+    paths = sorted(map(str, FOLDER.glob(f"{split}-*.tfrecord")))
     features = {
         "image": tf.io.FixedLenFeature([], tf.string),
         "label": tf.io.FixedLenFeature([], tf.int64),
@@ -53,7 +53,7 @@ def test_the_reader_returns_any_record_of_any_file_as_tensorflow_does(tmp_path: 
         with tf.io.TFRecordWriter(path) as writer:
             for record in records:
                 writer.write(record)
-    (read,) = TFRecordReader(build_index(paths)).read(np.array([3, 0, 2, 1, 3]))
+    (read,) = TFRecordReader(open_index(paths)).read(np.array([3, 0, 2, 1, 3]))
     assert read.tolist() == [b"two", b"", b"x" * 5000, b"one", b"two"]
 
 
@@ -69,13 +69,13 @@ def test_a_truncated_file_is_named_with_the_offset(tmp_path: Path, kept: int) ->
     path = tmp_path / "cut.tfrecord"
     path.write_bytes(two_records(path)[:kept])
     with pytest.raises(ValueError, match=r"cut\.tfrecord is truncated.* offset 116 "):
-        build_index([str(path)])
+        open_index([str(path)])
 
 
 def test_a_file_cut_after_it_was_indexed_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.tfrecord"
     content = two_records(path)
-    reader = TFRecordReader(build_index([str(path)]))
+    reader = TFRecordReader(open_index([str(path)]))
     path.write_bytes(content[:150])
     assert reader.read(np.array([0]))[0].tolist() == [b"a" * 100]
     with pytest.raises(ValueError, match=r"cut\.tfrecord changed.* offset 116 "):
