@@ -111,7 +111,7 @@ def _files(info: "tfds.core.DatasetInfo", spec: str) -> tuple[list[str], list[in
             f"{', '.join(info.splits)}, a slice such as train[:90%] or train[1000:], or a sum of "
             "them such as train+test."
         ) from None
-    if not any(part.take for part in parts):
+    if not parts or min(part.take for part in parts) < 1:
         raise ValueError(f"the split {spec!r} of {info.full_name} is empty: give one with records.")
     needed = {part.filename for part in parts}
     paths, lengths = [], []
