@@ -68,11 +68,10 @@ def facts(source: Source, seconds: float) -> str:
     text = f"{source.name}: {source.length:,} records, {source.num_classes:,} classes"
     if source.index is None:
         return f"{text}; opened in {seconds:.1f} s, needs no index"
-    size = int(source.index.bounds[-1])
-    where = source.index.kept or "nowhere: neither the data's folder nor the cache can be written"
-    return (
-        f"{text}; files of {size:,} bytes, {len(source.index):,} records; {seconds:.1f} s; {where}"
-    )
+    records, size = len(source.index), int(source.index.bounds[-1])
+    of = "" if records == source.length else f" of the {records:,}"
+    where = source.index.kept or "not kept: neither beside the data nor in the cache can be written"
+    return f"{text}{of} in {size:,} bytes, opened in {seconds:.1f} s; index {where}"
 
 
 def verify(split: str, source: Source) -> None:

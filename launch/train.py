@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.layout import Layout
-from input_pipeline.sources import Source, open_source
+from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
 from launch.stop import StopRequests
 from trainer.blocks import next_due
@@ -60,7 +60,7 @@ def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Sourc
       ValueError: the settings contradict each other, the data or the devices.
       OSError: the data cannot be read.
     """
-    sources = {split: open_source(command.data, split) for split in ("train", "eval")}
+    sources = open_sources(command.data)
     devices = choose_devices(command.settings.devices, gpus_here(command))
     return make_plan(command.settings, dataset_facts(sources), devices), devices, sources
 

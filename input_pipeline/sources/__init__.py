@@ -4,13 +4,14 @@ Nothing here imports TensorFlow for local files: the plan asks a source for its 
 TensorFlow loads. Each kind is imported only when it is asked for.
 """
 
+import dataclasses
 import difflib
 import importlib
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import ExampleFeatures, Source, leave_out_bad
 
-__all__ = ["DATASETS", "ExampleFeatures", "Source", "open_source"]
+__all__ = ["DATASETS", "ExampleFeatures", "Source", "open_source", "open_sources"]
 
 _SPLITS = ("train", "eval")
 # How each kind is written; the module of that name here has `open_split(rest, settings, split)`.
@@ -31,6 +32,33 @@ _BELONG = {
     "features": ("tfds", "tfrecord"),
     "num_classes": ("tfrecord",),
 }
+
+
+def open_sources(settings: DataSettings) -> dict[str, Source]:
+    """Opens both splits and sees that one model can take the images of both.
+
+    Raises:
+        ValueError: they differ in size and no image_size is given, or in channels and are not
+            files that can be decoded to either; or what open_source raises.
+    """
+    train, evaluation = (open_source(settings, split) for split in _SPLITS)
+    *size, channels = train.image_shape
+    *eval_size, eval_channels = evaluation.image_shape
+    if evaluation.encoded:
+        eval_channels = channels
+    if channels != eval_channels or (size != eval_size and not settings.image_size):
+        shapes = (
+            "×".join("any" if side is None else str(side) for side in source.image_shape)
+            for source in (train, evaluation)
+        )
+        raise ValueError(
+            f"the images of {train.name} are {' and those of the evaluation '.join(shapes)}: give "
+            "--image_size=N, or images of the same kind for both."
+        )
+    return {
+        "train": train,
+        "eval": dataclasses.replace(evaluation, image_shape=(*eval_size, eval_channels)),
+    }
 
 
 def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -> Source:
