@@ -96,12 +96,14 @@ def kept_paths(paths: Sequence[str], name: str) -> list[Path]:
         paths: the files.
         name: what is kept, with `{}` for what tells it from that of other files.
     """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = [Path(home) / "lockstep"] if os.path.isabs(home) else []
+    if any(map(is_remote, paths)):
+        return [folder / name.format(digest(paths)).lstrip(".") for folder in cache]
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    remote = any(map(is_remote, paths))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lockstep"
-    names = paths if remote else [os.path.relpath(path, folder) for path in paths]
-    cached = cache / name.format(digest(names if remote else [folder, *names])).lstrip(".")
-    return [cached] if remote else [Path(folder) / name.format(digest(names)), cached]
+    names = [os.path.relpath(path, folder) for path in paths]
+    cached = name.format(digest([folder, *names])).lstrip(".")
+    return [Path(folder) / name.format(digest(names)), *(place / cached for place in cache)]
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import PIL.Image
@@ -14,6 +15,7 @@ from input_pipeline.sources.source import Source
 
 # Records of one task; reading is fastest in such blocks.
 BLOCK = 64
+_AT_ONCE = 1024 * BLOCK
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 
 
@@ -27,18 +29,16 @@ def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadReco
     pool = ThreadPoolExecutor(os.cpu_count())
     found = []
     try:
-        for records, bad in pool.map(lambda block: _bad_of(source, block), blocks(source.length)):
-            found += bad
-            looked_at(len(records))
+        # A future is large beside a record: never millions of them at once.
+        for first in range(0, source.length, _AT_ONCE):
+            records = np.arange(first, min(first + _AT_ONCE, source.length))
+            parts = [records[row : row + BLOCK] for row in range(0, len(records), BLOCK)]
+            for part, bad in zip(parts, pool.map(partial(_bad_of, source), parts), strict=True):
+                found += bad
+                looked_at(len(part))
     finally:
         pool.shutdown(cancel_futures=True)
     return found
-
-
-def blocks(length: int) -> Iterator[np.ndarray]:
-    """The record numbers of a source in blocks, int64 each."""
-    for first in range(0, length, BLOCK):
-        yield np.arange(first, min(first + BLOCK, length))
 
 
 def images_and_labels(source: Source, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,10 +60,10 @@ def images_and_labels(source: Source, records: np.ndarray) -> tuple[np.ndarray, 
     return images, labels
 
 
-def _bad_of(source: Source, records: np.ndarray) -> tuple[np.ndarray, list[BadRecord]]:
+def _bad_of(source: Source, records: np.ndarray) -> list[BadRecord]:
     whys = _whys(source, records)
     numbers = source.numbers(records).tolist()
-    return records, [
+    return [
         BadRecord(number, source.describe(int(record)), why)
         for record, number, why in zip(records, numbers, whys, strict=True)
         if why

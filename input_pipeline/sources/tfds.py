@@ -67,9 +67,10 @@ def _info(name: str, data_dir: str) -> "tfds.core.DatasetInfo":
         near = difflib.get_close_matches(name.split(":")[0].split("/")[0], there, 1)
         hint = f" (there is {near[0]})" if near else ""
         raise ValueError(
-            f"the dataset tfds:{name} is not in {folder}{hint}: give the --data_dir that holds it, "
-            'or prepare it: python -c "import tensorflow_datasets as tfds; '
-            f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\""
+            f"the dataset tfds:{name} is not in {folder}{hint}: prepare it with "
+            'python -c "import tensorflow_datasets as tfds; '
+            f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\", "
+            "or give the --data_dir that holds it."
         ) from None
     except (ValueError, OSError, AssertionError) as error:
         raise ValueError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
 from input_pipeline.example import describe_features, read_example
-from input_pipeline.files import find_files, is_remote
+from input_pipeline.files import find_files, open_files, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import ExampleFeatures, Source
@@ -43,7 +43,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         )
     paths = find_files((train if split == "train" else evaluation).strip())
     index = open_index(paths)
-    name = f"{os.path.basename(os.path.dirname(os.path.abspath(paths[0]))) or 'tfrecord'}/{split}"
+    name = f"{os.path.basename(os.path.dirname(paths[0])) or 'tfrecord'}/{split}"
     if not len(index):
         raise ValueError(f"{paths[0]} holds no records: give files that do.")
     read, features = (
@@ -125,10 +125,12 @@ def _first_readable(read: Read, length: int) -> tuple[int, bytes]:
 def _class_names(path: str) -> tuple[str, ...]:
     """The names in the file beside the training files, none where there is none."""
     place = os.path.join(os.path.dirname(path), CLASSES)
-    if is_remote(place) or not os.path.isfile(place):
+    try:
+        size, _ = size_and_time(place)
+        text = open_files([place])[0].read_at(size, 0).decode()
+    except ValueError:
         return ()
-    with open(place, encoding="utf-8") as file:
-        return tuple(line.strip() for line in file if line.strip())
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _unknown(read: Read, features: ExampleFeatures, length: int) -> int:

@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from input_pipeline.example import describe_features, read_example, write_example
 from input_pipeline.files import kept_paths
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_sources
 from input_pipeline.tfrecord_index import masked_crc, open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
@@ -224,6 +226,24 @@ def test_remote_files_are_read_through_tensorflow_by_many_threads(
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(in_some_order, range(50)))
+
+
+def test_a_remote_dataset_with_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = f"ram://{uuid.uuid4().hex}/pets"
+    tf.io.gfile.makedirs(folder)
+    png = tf.io.encode_png(np.zeros((3, 4, 1), np.uint8)).numpy()
+    write(f"{folder}/train-0", [write_example({"image": png, "label": 1})] * 3)
+    write(f"{folder}/val-0", [write_example({"image": png, "label": 1})])
+    with tf.io.gfile.GFile(f"{folder}/classes.txt", "w") as file:
+        file.write("cat\ndog\n")
+    sources = open_sources(DataSettings(f"tfrecord:{folder}/train-*,{folder}/val-*"))
+    assert [source.length for source in sources.values()] == [3, 1]
+    assert sources["train"].name == "pets/train"
+    assert sources["eval"].class_names == ("cat", "dog")
+    assert sources["train"].image_shape == (3, 4, 1)
+    with pytest.raises(ValueError, match=r"no file matches 'ram://.*/none-"):
+        open_sources(DataSettings(f"tfrecord:{folder}/none-*"))
 
 
 def test_more_files_than_a_process_may_open_at_first(tmp_path: Path) -> None:
