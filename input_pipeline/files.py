@@ -39,7 +39,10 @@ def find_files(pattern: str) -> list[str]:
     Raises:
         ValueError: there are none.
     """
-    paths = _gfile().glob(pattern) if is_remote(pattern) else glob.glob(pattern, recursive=True)
+    if is_remote(pattern):
+        paths = _gfile().glob(pattern)
+    else:
+        paths = glob.glob(os.path.expanduser(pattern), recursive=True)
     paths = sorted(path for path in paths if is_remote(path) or os.path.isfile(path))
     if not paths:
         where = "" if is_remote(pattern) or os.path.isabs(pattern) else f" in {os.getcwd()}"

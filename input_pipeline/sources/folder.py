@@ -5,7 +5,6 @@ the images lie in it; its label is its place among the names of the training cla
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,36 +30,28 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     classes = _folders(_split_folder(root, "train", settings.train_split))
     folder = _split_folder(root, split, getattr(settings, f"{split}_split"))
     here = _folders(folder)
-    if not here:
-        raise ValueError(f"{folder} holds no folder: put one in for each class, with its images.")
-    for name in here:
-        if name not in classes:
+    _check_classes(folder, here, classes)
+    found = [_images_below(folder / label) for label in here]
+    for label, (below, _) in zip(here, found, strict=True):
+        if not below:
             raise ValueError(
-                f"the folder {folder / name} is a class that there is nothing of to train on: "
-                f"remove it, or give images of it for training; the classes are {_some(classes)}."
-            )
-    files = {name: list(_images(folder / name)) for name in here}
-    for name, images in files.items():
-        if not images:
-            raise ValueError(
-                f"the class {name!r} is empty, {folder / name} holds no image "
+                f"the class {label!r} is empty, {folder / label} holds no image "
                 f"({', '.join(_SUFFIXES)}): put some there or remove the folder."
             )
-    # A million paths as Python's strings would take 150 MB: only the part below the class is kept,
-    # in an array of bytes.
-    below = np.array([image for images in files.values() for image in images])
-    labels = np.repeat([classes.index(name) for name in here], [len(x) for x in files.values()])
-    folders = tuple(os.fsencode(folder / name) for name in classes)
-    images = FolderImages(folders, below, labels.astype(np.int64))
-    name = f"{root.resolve().name}/{split}"
+    labels = [classes.index(label) for label in here]
+    images = FolderImages(
+        folders=tuple(os.fsencode(folder / label) for label in classes),
+        below=np.array([path for below, _ in found for path in below]),
+        labels=np.repeat(np.array(labels, np.int64), [len(below) for below, _ in found]),
+    )
     # Replacing, adding or removing an image changes its folder's time; so a list of bad ones holds
     # until one is overwritten in its place.
-    stamp = digest([(name, os.stat(folder / name).st_mtime_ns, len(files[name])) for name in here])
+    stamp = digest([here, [times for _, times in found]])
     return Source(
-        name=name,
-        length=len(labels),
+        name=f"{root.resolve().name}/{split}",
+        length=len(images.labels),
         num_classes=len(classes),
-        image_shape=look_at_shapes(images.image, len(labels), str(folder)),
+        image_shape=look_at_shapes(images.image, len(images.labels), str(folder)),
         encoded=True,
         read=images.read,
         class_names=tuple(classes),
@@ -75,7 +66,8 @@ class FolderImages:
 
     Attributes:
         folders: the folder of each class, by label.
-        below: bytes [n], the path of each image below its class's folder.
+        below: bytes [n], the path of each image below its class's folder: a million whole paths
+            as Python's strings would take 150 MB.
         labels: int64 [n].
     """
 
@@ -129,15 +121,31 @@ def _folders(folder: Path) -> list[str]:
     return sorted(x.name for x in os.scandir(folder) if x.is_dir() and not x.name.startswith("."))
 
 
-def _images(folder: Path) -> Iterator[bytes]:
-    """The paths of the images below a folder, relative to it, sorted."""
-    found = []
-    for place, _, names in os.walk(folder, followlinks=True):
+def _check_classes(folder: Path, here: list[str], classes: list[str]) -> None:
+    if not here:
+        raise ValueError(f"{folder} holds no folder: put one in for each class, with its images.")
+    for label in here:
+        if label not in classes:
+            raise ValueError(
+                f"the folder {folder / label} is a class that there is nothing of to train on: "
+                f"remove it, or give images of it for training; the classes are {_some(classes)}."
+            )
+
+
+def _images_below(folder: Path) -> tuple[list[bytes], list[int]]:
+    """The paths of the images below a folder, sorted, and the times of the folders they lie in."""
+    found, times = [], []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        times.append(os.stat(place).st_mtime_ns)
         relative = os.path.relpath(place, folder)
-        for name in names:
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
-                found.append(os.fsencode(os.path.normpath(os.path.join(relative, name))))
-    return iter(sorted(found))
+        prefix = "" if relative == os.curdir else relative + os.sep
+        found += [
+            os.fsencode(prefix + name)
+            for name in names
+            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found), times
 
 
 def _some(names: list[str]) -> str:

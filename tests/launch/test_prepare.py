@@ -202,11 +202,13 @@ def test_a_run_does_not_go_on_with_other_examples(tmp_path: pathlib.Path) -> Non
     source = open_source(DataSettings(f"folder:{tmp_path}/pets"), "train")
     run = tmp_path / "run"
     (run / "checkpoints/step-3").mkdir(parents=True)
-    state = {"flags": {}, "final": False}
+    state = {"flags": {"train_split": ""}, "final": False}
     (run / "checkpoints/step-3/state.json").write_text(json.dumps(state))
     (run / "plan.json").write_text(json.dumps({"dataset": {"train_examples": 24}}))
     flags = "--device=cpu --dataset=folder:pets --run_dir=run --global_batch=8 --png="
     assert call(flags, tmp_path, module="launch.plan").code == 0
+    ended = call(f"{flags} --train_split=test", tmp_path, module="launch.plan")
+    assert ended.code == 2 and "trained with --train_split=, not test; give that" in ended.err
     source.bad_list.update(np.arange(24), [BadRecord(17, "there", "why")])
     ended = call(flags, tmp_path, module="launch.plan")
     assert ended.code == 2
