@@ -205,7 +205,7 @@ def test_a_run_does_not_go_on_with_other_examples(tmp_path: pathlib.Path) -> Non
     state = {"flags": {"train_split": ""}, "final": False}
     (run / "checkpoints/step-3/state.json").write_text(json.dumps(state))
     (run / "plan.json").write_text(json.dumps({"dataset": {"train_examples": 24}}))
-    flags = "--device=cpu --dataset=folder:pets --run_dir=run --global_batch=8 --png="
+    flags = "--device=cpu --dataset=folder:pets --run_dir=run --global_batch=6 --png="
     assert call(flags, tmp_path, module="launch.plan").code == 0
     ended = call(f"{flags} --train_split=test", tmp_path, module="launch.plan")
     assert ended.code == 2 and "trained with --train_split=, not test; give that" in ended.err
