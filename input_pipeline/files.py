@@ -10,7 +10,7 @@ import os
 import queue
 import re
 import resource
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,17 +112,13 @@ def kept_paths(paths: Sequence[str], name: str) -> list[Path]:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A file to write beside `path`, which becomes `path` at the end, or vanishes at an error."""
-    handle, beside = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    os.close(handle)
+    # Several may write at once, on several machines too.
+    beside = path.with_name(f".writing-{uuid.uuid4().hex}")
     try:
-        yield Path(beside)
-        # As open() would have made it: mkstemp's files are for their owner alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)
+        yield beside
         os.replace(beside, path)
     finally:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def keep(paths: Sequence[Path], write: Callable[[Path], None]) -> Path | None:

@@ -82,11 +82,13 @@ def verify(split: str, source: Source) -> None:
     seconds = time.monotonic() - start
     speed = source.length / max(seconds, 1e-3)
     text = f"{source.length:,} records in {seconds:.1f} s, {speed:,.0f}/s: {len(bad):,} bad"
+    place = None
     if source.bad_list:
         place = source.bad_list.update(source.numbers(np.arange(source.length)), bad)
-        if bad:
-            where = f"listed in {place}" if place else "but no place to list them can be written"
-            text += f", {where}; training leaves them out"
+    if bad and place:
+        text += f", listed in {place}; training leaves them out"
+    elif bad:
+        text += ", which nothing can be listed beside: training will meet them"
     print(report.table([("verified", f"{source.name}: {text}")]))
     for record in bad[:_SHOWN]:
         print(report.table([("", f"{record.where}: {record.why}")]))
