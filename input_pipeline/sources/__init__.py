@@ -35,30 +35,16 @@ _BELONG = {
 
 
 def open_sources(settings: DataSettings) -> dict[str, Source]:
-    """Opens both splits and sees that one model can take the images of both.
+    """Opens both splits; files to evaluate on are decoded to the channels of those to train on.
 
     Raises:
-        ValueError: they differ in size and no image_size is given, or in channels and are not
-            files that can be decoded to either; or what open_source raises.
+        ValueError: as open_source does.
     """
     train, evaluation = (open_source(settings, split) for split in _SPLITS)
-    *size, channels = train.image_shape
-    *eval_size, eval_channels = evaluation.image_shape
     if evaluation.encoded:
-        eval_channels = channels
-    if channels != eval_channels or (size != eval_size and not settings.image_size):
-        shapes = (
-            "×".join("any" if side is None else str(side) for side in source.image_shape)
-            for source in (train, evaluation)
-        )
-        raise ValueError(
-            f"the images of {train.name} are {' and those of the evaluation '.join(shapes)}: give "
-            "--image_size=N, or images of the same kind for both."
-        )
-    return {
-        "train": train,
-        "eval": dataclasses.replace(evaluation, image_shape=(*eval_size, eval_channels)),
-    }
+        shape = (*evaluation.image_shape[:2], train.image_shape[2])
+        evaluation = dataclasses.replace(evaluation, image_shape=shape)
+    return {"train": train, "eval": evaluation}
 
 
 def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -> Source:

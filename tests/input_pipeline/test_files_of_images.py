@@ -97,19 +97,14 @@ def test_the_shape_is_that_of_the_images(
     assert opened(f"folder:{tmp_path}").image_shape == shape
 
 
-def test_one_model_must_fit_the_images_of_both_splits(tmp_path: Path) -> None:
+def test_grey_files_to_evaluate_on_are_decoded_to_colour_if_those_to_train_on_are(
+    tmp_path: Path,
+) -> None:
     write(tmp_path / "train/a/1.png", image(1))
     write(tmp_path / "test/a/1.png", image(1, mode="L"))
-    # Grey files can be decoded to colour.
+    assert opened(f"folder:{tmp_path}", "eval").image_shape == (3, 4, 1)
     sources = open_sources(DataSettings(f"folder:{tmp_path}"))
     assert [source.image_shape for source in sources.values()] == [(3, 4, 3), (3, 4, 3)]
-    write(tmp_path / "test/a/1.png", image(1, size=(5, 5)))
-    with pytest.raises(ValueError, match="3×4×3 and those of the evaluation 5×5×3: give --image_s"):
-        open_sources(DataSettings(f"folder:{tmp_path}"))
-    assert open_sources(DataSettings(f"folder:{tmp_path}", image_size=4))
-    np.savez(tmp_path / "a.npz", **ARRAYS | {"x_test": np.zeros((2, 2, 3, 3), np.uint8)})
-    with pytest.raises(ValueError, match="2×3×1 and those of the evaluation 2×3×3"):
-        open_sources(DataSettings(f"arrays:{tmp_path}/a.npz", image_size=4))
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
