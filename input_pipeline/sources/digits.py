@@ -24,5 +24,4 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         read=TFRecordReader(index).read,
         features=ExampleFeatures(),
         class_names=tuple("0123456789"),
-        describe=index.describe,
     )
