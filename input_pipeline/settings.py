@@ -8,11 +8,23 @@ class DataSettings:
     """The dataset and what is done to its training images.
 
     Attributes:
-        dataset: which dataset, `digits` or `synthetic:HxWxC[xCLASSES]`.
-        data_dir: the folder that holds datasets which are not part of the package.
+        dataset: which dataset, one of the forms in `sources.DATASETS`.
+        data_dir: the folder that holds the datasets of TFDS; empty: its own default.
+        train_split: what to train on, a split of TFDS such as `train[:90%]` or the name of a
+            folder in folder:DIR; empty: `train`.
+        eval_split: what to evaluate on; empty: the first of `test` and `validation` that exists.
+        features: where a tf.train.Example holds image and label: `image=NAME,label=NAME`; empty:
+            what TFDS says, else `image` and `label`.
+        num_classes: the number of classes of TFRecord files; 0: that of their classes.txt.
+        image_size: height and width of the images that the model sees; 0: the dataset's own.
         augment: operations on training images, for example `shift(1)|flip`, or `none`.
     """
 
     dataset: str
     data_dir: str = ""
+    train_split: str = ""
+    eval_split: str = ""
+    features: str = ""
+    num_classes: int = 0
+    image_size: int = 0
     augment: str = "none"

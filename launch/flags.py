@@ -13,6 +13,7 @@ from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
+from launch import data_flags
 from trainer.curves import parse_decay, parse_warmup
 from trainer.durations import Duration, parse_duration
 from trainer.multipliers import parse_multipliers
@@ -31,14 +32,12 @@ OPTIMIZERS = ("sgd", "adamw")
 _REPEATS = "Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."
 SCALINGS = ("linear", "sqrt", "none", "adascale")
 # The flags that decide what comes out of a run; the others only what is seen of it.
-DECISIVE = frozenset(
+DECISIVE = data_flags.DECISIVE | frozenset(
     [
         "seed",
         "train_for",
         "accumulate",
         "global_batch",
-        "dataset",
-        "augment",
         "model",
         "learning_rate",
         "lr_scaling",
@@ -119,8 +118,7 @@ def define_training_flags() -> flags.FlagValues:
         1,
         "Micro-batches a replica sums an update.\nThe global batch stays what it is.",
     )
-    text("data", "dataset", "digits", "digits or synthetic:224x224x3.")
-    text("data", "augment", "none", "Augmentation, such as shift(1)|flip.")
+    data_flags.define_data_flags(values)
     text("model", "model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
     number("learning rate", "learning_rate", 0.1, "The rate at the reference batch.")
     text(
@@ -314,7 +312,7 @@ def _parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T
 
 def _data_settings(values: flags.FlagValues) -> DataSettings:
     _parsed(values, "augment", parse_augment)
-    return DataSettings(dataset=values.dataset, augment=values.augment)
+    return data_flags.data_settings(values)
 
 
 def _settings(values: flags.FlagValues) -> Settings:

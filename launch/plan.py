@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from launch import chart, cli, flags, report
-from launch.train import changed_flags, plan_command
+from launch.train import changed_flags, check_same_examples, plan_command
 from trainer.plan import Plan
 from trainer.run_folder import newest_checkpoint
 
@@ -68,6 +68,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     run_dir = pathlib.Path(command.settings.run.run_dir)
     found = newest_checkpoint(run_dir)
     changes = changed_flags(command, found)
+    check_same_examples(plan, run_dir, found)
     notes = [report.changes_text(found.step, changes)] if changes else []
     if found.step:
         notes = [f"{run_dir} is at step {found.step:,}; training goes on from there", *notes]

@@ -51,7 +51,8 @@ def plan_text(plan: Plan) -> str:
 def what_trains(plan: Plan) -> list[tuple[str, str]]:
     """The plan's rows on devices, batch, data and model."""
     data = plan.dataset
-    shape = "×".join(map(str, data.image_shape))
+    shape = "×".join("any" if size is None else str(size) for size in data.image_shape)
+    left_out = f"; {data.left_out:,} bad record{'s' * (data.left_out != 1)} left out"
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:
         share += f" × {plan.accumulate} micro-batches"
@@ -61,7 +62,7 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         (
             "data",
             f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
-            f"{shape}, {data.num_classes} classes",
+            f"{shape}, {data.num_classes} classes{left_out if data.left_out else ''}",
         ),
         ("model", f"{plan.model}, {plan.optimizer}"),
     ]

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.layout import Layout
-from input_pipeline.sources import Source, open_source
+from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
 from launch.stop import StopRequests
 from trainer.blocks import next_due
-from trainer.files import read_lines, write_json
+from trainer.files import read_json, read_lines, write_json
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
 from trainer.run_folder import Found, lock, open_run_folder
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
             run_dir = pathlib.Path(command.settings.run.run_dir)
             found = open_run_folder(run_dir, command.settings.run.resume)
             changes = changed_flags(command, found)
+            check_same_examples(plan, run_dir, found)
             held = lock(run_dir)
         print(report.plan_text(plan), flush=True)
         if changes:
@@ -59,7 +60,7 @@ def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Sourc
       ValueError: the settings contradict each other, the data or the devices.
       OSError: the data cannot be read.
     """
-    sources = {split: open_source(command.data, split) for split in ("train", "eval")}
+    sources = open_sources(command.data)
     devices = choose_devices(command.settings.devices, gpus_here(command))
     return make_plan(command.settings, dataset_facts(sources), devices), devices, sources
 
@@ -73,6 +74,7 @@ def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
         eval_examples=sources["eval"].length,
         num_classes=train.num_classes,
         image_shape=train.image_shape,
+        left_out=sum(source.left_out for source in sources.values()),
     )
 
 
@@ -101,7 +103,7 @@ def changed_flags(command: flags.Command, found: Found) -> dict[str, tuple[Any, 
         for name in flags.DECISIVE & set(then) & set(now)
         if then[name] != now[name]
     }
-    for name in ("dataset", "global_batch", "seed"):
+    for name in ("dataset", "train_split", "global_batch", "seed"):
         if name in changed:
             before, after = changed[name]
             raise ValueError(
@@ -114,6 +116,22 @@ def changed_flags(command: flags.Command, found: Found) -> dict[str, tuple[Any, 
             f"give those, or --resume=auto:\n{report.changes_text(found.step, changed)}"
         )
     return changed
+
+
+def check_same_examples(plan: Plan, run_dir: pathlib.Path, found: Found) -> None:
+    """Sees that a position in the data means the same example as when the run began.
+
+    Raises:
+      ValueError: there are more or fewer training examples than then.
+    """
+    before = read_json(run_dir / "plan.json") if found.state is not None else None
+    then, now = (before or {}).get("dataset", {}).get("train_examples"), plan.dataset.train_examples
+    if then not in (None, now):
+        raise ValueError(
+            f"the run in {run_dir} was trained on {then:,} examples of {plan.dataset.name} and "
+            f"there are {now:,} now, {plan.dataset.left_out:,} bad ones left out; give it the same "
+            "data, or another --run_dir."
+        )
 
 
 def carry_out(

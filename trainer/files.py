@@ -14,6 +14,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     os.replace(beside, path)
 
 
+def read_json(path: pathlib.Path) -> Any:
+    """What write_json wrote; None where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def append_line(path: pathlib.Path, value: Any) -> None:
     """Appends one JSON line and brings it to the disk."""
     with path.open("a", encoding="utf-8") as file:

@@ -27,7 +27,8 @@ class DatasetFacts:
     train_examples: int
     eval_examples: int
     num_classes: int
-    image_shape: tuple[int, int, int]  # height, width, channels
+    image_shape: tuple[int | None, int | None, int]  # height, width, channels; None: they vary
+    left_out: int = 0  # bad records that are in the files and not among the examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +174,10 @@ def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Device
             f"use {' or '.join(map(str, near))}, the nearest that do."
         )
     if batch > dataset.train_examples:
+        most = dataset.train_examples // parts * parts
         raise ValueError(
             f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
-            f"of {dataset.name}; use at most {dataset.train_examples // parts * parts}."
+            f"of {dataset.name}; use {f'at most {most}' if most else 'fewer replicas'}."
         )
     return batch // parts
 

@@ -1,5 +1,6 @@
 """Sources, their facts and their errors."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,15 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from input_pipeline.bad_records import BadList, BadRecord
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
-from input_pipeline.tfrecord_index import TFRecordReader, build_index
+from input_pipeline.sources.digits import FOLDER
+from input_pipeline.sources.source import leave_out_bad, select
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, 8, 8, 1] and int64 [n], read with tf.data alone."""
-    folder = Path(open_source.__code__.co_filename).parent / "digits"
-    paths = sorted(map(str, folder.glob(f"{split}-*.tfrecord")))
+    paths = sorted(map(str, FOLDER.glob(f"{split}-*.tfrecord")))
     features = {
         "image": tf.io.FixedLenFeature([], tf.string),
         "label": tf.io.FixedLenFeature([], tf.int64),
@@ -43,42 +45,6 @@ def test_digits_as_a_source(split: str, length: int) -> None:
     source = open_source(DataSettings("digits"), split)
     assert (source.length, source.num_classes) == (length, 10)
     assert source.image_shape == (8, 8, 1) and source.encoded
-
-
-def test_the_reader_returns_any_record_of_any_file_as_tensorflow_does(tmp_path: Path) -> None:
-    contents = [[b"", b"one", b"x" * 5000], [], [b"two"]]
-    paths = [str(tmp_path / f"{number}.tfrecord") for number in range(3)]
-    for path, records in zip(paths, contents, strict=True):
-        with tf.io.TFRecordWriter(path) as writer:
-            for record in records:
-                writer.write(record)
-    (read,) = TFRecordReader(build_index(paths)).read(np.array([3, 0, 2, 1, 3]))
-    assert read.tolist() == [b"two", b"", b"x" * 5000, b"one", b"two"]
-
-
-def two_records(path: Path) -> bytes:
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(b"a" * 100)
-        writer.write(b"b" * 100)
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize("kept", [231, 120, 117])  # inside the checksum, the length, its start
-def test_a_truncated_file_is_named_with_the_offset(tmp_path: Path, kept: int) -> None:
-    path = tmp_path / "cut.tfrecord"
-    path.write_bytes(two_records(path)[:kept])
-    with pytest.raises(ValueError, match=r"cut\.tfrecord is truncated.* offset 116 "):
-        build_index([str(path)])
-
-
-def test_a_file_cut_after_it_was_indexed_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cut.tfrecord"
-    content = two_records(path)
-    reader = TFRecordReader(build_index([str(path)]))
-    path.write_bytes(content[:150])
-    assert reader.read(np.array([0]))[0].tolist() == [b"a" * 100]
-    with pytest.raises(ValueError, match=r"cut\.tfrecord changed.* offset 116 "):
-        reader.read(np.array([1]))
 
 
 def synthetic(form: str, split: str = "train") -> Source:
@@ -118,7 +84,10 @@ def test_synthetic_classes_can_be_told_apart(form: str, classes: int) -> None:
     [
         ("digit", "nearest valid one is digits"),
         ("synthetc:8x8x1", "nearest valid one is synthetic:HxWxC"),
-        ("imagenet", r"'imagenet' is unknown: use digits or synthetic:HxWxC"),
+        ("imagenet", r"'imagenet' is unknown: use digits, synthetic:HxWxC.*or python:module"),
+        ("tdfs:mnist", "nearest valid one is tfds:NAME"),
+        ("folder", "incomplete: use folder:DIR"),
+        ("arrays:", "incomplete: use arrays:FILE.npz"),
         ("", "'' is unknown"),
         ("digits:8", "nearest valid one is digits"),
         ("synthetic", "for example synthetic:224x224x3"),
@@ -134,6 +103,94 @@ def test_an_unknown_dataset_is_refused(dataset: str, message: str) -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="use one of train, eval"):
         open_source(DataSettings("digits"), "test")
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"train_split": "train[:5]"}, "--train_split=.* belongs to .* tfds and folder, not"),
+        ({"features": "image=x"}, "--features=image=x belongs to .* tfds and tfrecord, not"),
+        ({"num_classes": 3}, "--num_classes=3 belongs to .* tfrecord, not to 'digits'"),
+        ({"data_dir": "/data"}, "--data_dir=/data belongs to .* tfds, not to 'digits'"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(
+    setting: dict[str, str | int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_source(DataSettings("digits", **setting), "train")
+
+
+def own_source(split: str) -> Source:
+    """What `python:test_sources:own_source` finds."""
+    images = np.zeros((3, 2, 2, 1), np.uint8)
+    labels = np.array([0, 1, 1])
+    return Source(
+        name=f"own/{split}",
+        length=3,
+        num_classes=2,
+        image_shape=(2, 2, 1),
+        encoded=False,
+        read=lambda records: (images[records], labels[records]),
+    )
+
+
+def test_a_source_of_ones_own() -> None:
+    source = open_source(DataSettings(f"python:{__name__}:own_source"), "eval")
+    assert (source.name, source.length) == ("own/eval", 3)
+    assert source.describe(2) == "record 2 of own/eval"
+    assert source.read(np.array([2]))[1].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "rest, message",
+    [
+        ("module", "not of the form python:module:function"),
+        ("no_such_module:f", "cannot be imported .No module named 'no_such_module'"),
+        (f"{__name__}:no_such", "cannot be imported .*no_such"),
+        (f"{__name__}:digits", "returned tuple for 'train': it must return"),
+    ],
+)
+def test_a_wrong_source_of_ones_own_is_refused(rest: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_source(DataSettings(f"python:{rest}"), "train")
+
+
+def test_a_selection_is_in_the_order_of_its_ranges_and_keeps_the_numbers() -> None:
+    whole = synthetic("2x2x1")
+    part = select(whole, np.array([[10, 12], [5, 5], [3, 6]]))
+    assert part.length == 5
+    assert part.numbers(np.arange(5)).tolist() == [10, 11, 3, 4, 5]
+    assert np.array_equal(part.read(np.array([4, 0]))[0], whole.read(np.array([5, 10]))[0])
+    assert part.describe(2) == "record 3 of synthetic/train"
+    again = select(part, np.array([[1, 4]]))
+    assert again.numbers(np.arange(3)).tolist() == [11, 3, 4]
+
+
+def test_bad_records_are_left_out_of_any_slice_until_the_files_change(tmp_path: Path) -> None:
+    bad = BadList((tmp_path / "bad.json",), "as they are")
+    whole = dataclasses.replace(synthetic("2x2x1"), length=20, bad_list=bad)
+    assert leave_out_bad(whole) is whole
+    first, second = (select(whole, np.array([ends])) for ends in ([0, 10], [10, 20]))
+    bad.update(first.numbers(np.arange(10)), [BadRecord(n, "there", "why") for n in (0, 4, 5)])
+    bad.update(second.numbers(np.arange(10)), [BadRecord(19, "there", "why")])
+    rest = leave_out_bad(whole)
+    assert (rest.length, rest.left_out) == (16, 4)
+    expected = [1, 2, 3, *range(6, 19)]
+    assert rest.numbers(np.arange(16)).tolist() == expected
+    assert np.array_equal(rest.read(np.arange(16))[0], whole.read(np.array(expected))[0])
+    assert leave_out_bad(second).numbers(np.arange(9)).tolist() == list(range(10, 19))
+    # Looked at again, those that are good now count again; the others stay.
+    bad.update(first.numbers(np.arange(10)), [])
+    assert [record.number for record in bad.load()] == [19]
+    changed = dataclasses.replace(whole, bad_list=dataclasses.replace(bad, stamp="changed"))
+    assert leave_out_bad(changed).left_out == 0
+
+
+def test_a_damaged_list_of_bad_records_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"stamp": "s", "bad": [{')
+    with pytest.raises(ValueError, match=r"bad\.json is damaged: remove it"):
+        BadList((tmp_path / "bad.json",), "s").load()
 
 
 def test_the_facts_need_no_tensorflow() -> None:

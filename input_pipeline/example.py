@@ -1,0 +1,93 @@
+"""tf.train.Example, the record of a TFRecord file, without TensorFlow.
+
+Its three messages as TensorFlow's `example.proto` and `feature.proto` define them, under another
+package's name, so that TensorFlow can load its own beside them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_LISTS = {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}
+
+
+def read_example(data: bytes) -> dict[str, list[bytes] | list[float] | list[int]]:
+    """The features of a serialized tf.train.Example by their names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        example = _Example.FromString(data)
+    except DecodeError:
+        raise ValueError("the record is no tf.train.Example") from None
+    features = example.features.feature
+    return {name: list(_values(features[name])) for name in sorted(features)}
+
+
+def write_example(features: Mapping[str, bytes | int]) -> bytes:
+    """A serialized tf.train.Example of single values; equal ones give equal bytes."""
+    example = _Example()
+    for name, value in features.items():
+        kind = "int64_list" if isinstance(value, int) else "bytes_list"
+        getattr(example.features.feature[name], kind).value.append(value)
+    # A protocol buffer's map has no order of its own; without this the bytes vary.
+    return example.SerializeToString(deterministic=True)
+
+
+def describe_features(data: bytes) -> str:
+    """The names of a serialized tf.train.Example's features with their kinds and lengths.
+
+    Raises:
+        ValueError: it is none.
+    """
+    kinds = {bytes: "bytes", float: "float", int: "int64"}
+    said = []
+    for name, values in read_example(data).items():
+        kind = kinds[type(values[0])] if values else "empty"
+        said.append(f"{name} ({kind}{'' if len(values) == 1 else f' × {len(values)}'})")
+    return ", ".join(said)
+
+
+def _values(feature: Any) -> Any:
+    kind = feature.WhichOneof("kind")
+    return getattr(feature, kind).value if kind else ()
+
+
+def _example_class() -> Any:
+    """The class of tf.train.Example."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="lockstep/example.proto", package="lockstep", syntax="proto3"
+    )
+
+    def field(message: Any, name: str, number: int, kind: Any, **more: Any) -> Any:
+        label = more.pop("label", _FIELD.LABEL_OPTIONAL)
+        return message.field.add(name=name, number=number, type=kind, label=label, **more)
+
+    types = (_FIELD.TYPE_BYTES, _FIELD.TYPE_FLOAT, _FIELD.TYPE_INT64)
+    for name, kind in zip(_LISTS.values(), types, strict=True):
+        message = file.message_type.add(name=name)
+        field(message, "value", 1, kind, label=_FIELD.LABEL_REPEATED)
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, (name, kind) in enumerate(_LISTS.items(), start=1):
+        type_name = f".lockstep.{kind}"
+        field(feature, name, number, _FIELD.TYPE_MESSAGE, type_name=type_name, oneof_index=0)
+    features = file.message_type.add(name="Features")
+    entry = features.nested_type.add(name="FeatureEntry", options={"map_entry": True})
+    field(entry, "key", 1, _FIELD.TYPE_STRING)
+    field(entry, "value", 2, _FIELD.TYPE_MESSAGE, type_name=".lockstep.Feature")
+    entry_name = ".lockstep.Features.FeatureEntry"
+    repeated = _FIELD.LABEL_REPEATED
+    field(features, "feature", 1, _FIELD.TYPE_MESSAGE, type_name=entry_name, label=repeated)
+    example = file.message_type.add(name="Example")
+    field(example, "features", 1, _FIELD.TYPE_MESSAGE, type_name=".lockstep.Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("lockstep.Example"))
+
+
+_Example = _example_class()

@@ -1,0 +1,90 @@
+"""Where examples come from: `open_source` finds the kind of dataset; each kind has a file here.
+
+Nothing here imports TensorFlow for local files: the plan asks a source for its facts before
+TensorFlow loads. Each kind is imported only when it is asked for.
+"""
+
+import dataclasses
+import difflib
+import importlib
+
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources.source import ExampleFeatures, Source, leave_out_bad
+
+__all__ = ["DATASETS", "ExampleFeatures", "Source", "open_source", "open_sources"]
+
+_SPLITS = ("train", "eval")
+# How each kind is written; the module of that name here has `open_split(rest, settings, split)`.
+DATASETS = {
+    "digits": "digits",
+    "synthetic": "synthetic:HxWxC[xCLASSES]",
+    "tfds": "tfds:NAME[/CONFIG][:VERSION]",
+    "folder": "folder:DIR",
+    "tfrecord": "tfrecord:GLOB,EVAL_GLOB",
+    "arrays": "arrays:FILE.npz",
+    "python": "python:module:function",
+}
+# The settings that mean something to some kinds only.
+_BELONG = {
+    "data_dir": ("tfds",),
+    "train_split": ("tfds", "folder"),
+    "eval_split": ("tfds", "folder"),
+    "features": ("tfds", "tfrecord"),
+    "num_classes": ("tfrecord",),
+}
+
+
+def open_sources(settings: DataSettings) -> dict[str, Source]:
+    """Opens both splits; files to evaluate on are decoded to the channels of those to train on.
+
+    Raises:
+        ValueError: as open_source does.
+    """
+    train, evaluation = (open_source(settings, split) for split in _SPLITS)
+    if evaluation.encoded:
+        shape = (*evaluation.image_shape[:2], train.image_shape[2])
+        evaluation = dataclasses.replace(evaluation, image_shape=shape)
+    return {"train": train, "eval": evaluation}
+
+
+def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -> Source:
+    """Opens one split, `train` or `eval`, of the dataset that the settings name.
+
+    Args:
+        settings: the dataset and how to read it.
+        split: `train` or `eval`.
+        leave_out: whether to leave out the records that `launch.prepare --verify` found bad.
+
+    Raises:
+        ValueError: the dataset or the split is unknown, missing or empty, or a file is truncated
+            or corrupt.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"the split {split!r} is unknown: use one of {', '.join(_SPLITS)}.")
+    kind, colon, rest = settings.dataset.partition(":")
+    if kind not in DATASETS or (colon and DATASETS[kind] == kind):
+        nearest = difflib.get_close_matches(kind, DATASETS, n=1, cutoff=0.5)
+        hint = f", the nearest valid one is {DATASETS[nearest[0]]}" if nearest else ""
+        *forms, last = DATASETS.values()
+        raise ValueError(
+            f"the dataset {settings.dataset!r} is unknown{hint}: use {', '.join(forms)} or {last}, "
+            "for example synthetic:224x224x3."
+        )
+    for name, kinds in _BELONG.items():
+        if getattr(settings, name) and kind not in kinds:
+            raise ValueError(
+                f"--{name}={getattr(settings, name)} belongs to datasets of the kind "
+                f"{' and '.join(kinds)}, not to {settings.dataset!r}: leave it out."
+            )
+    if DATASETS[kind] != kind and not rest and kind != "synthetic":
+        raise ValueError(f"the dataset {settings.dataset!r} is incomplete: use {DATASETS[kind]}.")
+    module = importlib.import_module(f"input_pipeline.sources.{kind}")
+    source = module.open_split(rest, settings, split)
+    if leave_out:
+        source = leave_out_bad(source)
+    if not source.length:
+        lost = f" but {source.left_out} bad ones" if source.left_out else ""
+        raise ValueError(
+            f"{source.name} holds no records{lost}: give a dataset or split that does."
+        )
+    return source

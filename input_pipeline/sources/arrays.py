@@ -1,0 +1,101 @@
+"""`arrays:FILE.npz`: x_train, y_train, x_test and y_test, as Keras keeps its datasets.
+
+An array that is not compressed (`np.savez`) is mapped into memory where it lies in the file; one
+that is (`np.savez_compressed`) is loaded.
+"""
+
+import os
+import struct
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from input_pipeline.bad_records import bad_list_of
+from input_pipeline.files import digest, reason, size_and_time
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources.source import Source
+
+_NAMES = {"train": ("x_train", "y_train"), "eval": ("x_test", "y_test")}
+# Of a member's own header in a zip file: its name's and its extra field's lengths, and its size.
+_LENGTHS, _LENGTHS_AT, _HEADER = struct.Struct("<HH"), 26, 30
+
+
+def open_split(rest: str, settings: DataSettings, split: str) -> Source:
+    """Opens a split.
+
+    Raises:
+        ValueError: the file or an array in it is missing, or the arrays do not fit.
+    """
+    path = Path(rest).expanduser()
+    stamp = digest(size_and_time(str(path)))
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            labels = _labels(archive, file, path, "train")
+            images, own = (_array(archive, file, path, name) for name in _NAMES[split])
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({reason(error)}): give a file that np.savez wrote."
+        ) from None
+    x, y = _NAMES[split]
+    own = own.reshape(len(own)) if own.ndim == 2 and own.shape[1] == 1 else own
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ValueError(
+            f"{x} in {path} is {images.dtype} {list(images.shape)}: give uint8 "
+            "[n, height, width, channels] or [n, height, width]."
+        )
+    if own.shape != (len(images),) or not np.issubdtype(own.dtype, np.integer):
+        raise ValueError(
+            f"{y} in {path} is {own.dtype} {list(own.shape)}: give whole numbers [{len(images)}], "
+            f"a label for each image of {x}."
+        )
+    images = images if images.ndim == 4 else images[..., None]
+    own = own.astype(np.int64)
+
+    def read(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(images[records]), own[records]
+
+    return Source(
+        name=f"{path.stem}/{split}",
+        length=len(images),
+        num_classes=int(labels.max()) + 1,
+        image_shape=images.shape[1:],
+        encoded=False,
+        read=read,
+        describe=lambda record: f"{path}, {x}[{record}]",
+        bad_list=bad_list_of([str(path), split], stamp),
+    )
+
+
+def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -> np.ndarray:
+    labels = _array(archive, file, path, _NAMES[split][1])
+    if not labels.size:
+        raise ValueError(f"{_NAMES[split][1]} in {path} is empty: give some examples to train on.")
+    return labels
+
+
+def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> np.ndarray:
+    """An array of an npz file, mapped if it is not compressed."""
+    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    if name not in members:
+        raise ValueError(
+            f"{path} holds no array {name}, but {', '.join(members) or 'nothing'}: name its arrays "
+            "x_train, y_train, x_test and y_test."
+        )
+    member = members[name]
+    if member.compress_type != zipfile.ZIP_STORED:
+        with archive.open(member) as compressed:
+            return np.lib.format.read_array(compressed)
+    file.seek(member.header_offset)
+    lengths = _LENGTHS.unpack_from(file.read(_HEADER), _LENGTHS_AT)
+    file.seek(member.header_offset + _HEADER + sum(lengths))
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, fortran, dtype = read_header(file)
+    order = "F" if fortran else "C"
+    if not np.prod(shape):
+        return np.zeros(shape, dtype)
+    return np.memmap(os.fspath(path), dtype, "r", file.tell(), shape, order)

@@ -1,0 +1,32 @@
+"""`python:module:function`: a source of the user's own, called with `train` or `eval`."""
+
+import importlib
+
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources.source import Source
+
+
+def open_split(rest: str, settings: DataSettings, split: str) -> Source:
+    """Opens a split: what the function returns.
+
+    Raises:
+        ValueError: there is no such function, or it returns no Source.
+    """
+    module, _, function = rest.partition(":")
+    given = f"the dataset {settings.dataset!r}"
+    if not module or not function or ":" in function:
+        raise ValueError(f"{given} is not of the form python:module:function.")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{given} cannot be imported ({error}): give a module on PYTHONPATH and a function in "
+            "it."
+        ) from None
+    source = make(split)
+    if not isinstance(source, Source):
+        raise ValueError(
+            f"{given} returned {type(source).__name__} for {split!r}: it must return an "
+            "input_pipeline.sources.Source."
+        )
+    return source

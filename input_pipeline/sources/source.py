@@ -1,0 +1,99 @@
+"""What every dataset comes to: one small record of facts and a `read`."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from input_pipeline.bad_records import BadList
+from input_pipeline.tfrecord_index import TFRecordIndex
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleFeatures:
+    """The names under which a serialized tf.train.Example holds its image and its label."""
+
+    image: str = "image"
+    label: str = "label"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One split of a dataset: its facts, and its records by number.
+
+    Attributes:
+        name: what messages call it, for example `digits/train`.
+        length: number of records.
+        num_classes: labels are in [0, num_classes).
+        image_shape: (height, width, channels) of a decoded image; height and width are None where
+            the images' sizes vary.
+        encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
+        read: takes int64 [n] record numbers. Without `features` it returns (images, labels):
+            dtype object [n] of bytes if encoded, else uint8 [n, height, width, channels]; and
+            int64 [n]. With `features` it returns one array of dtype object [n]: serialized
+            tf.train.Examples. Any number of threads may call it at once. Raises ValueError, a
+            sentence, where a record cannot be read.
+        features: set where records are serialized tf.train.Examples, to be parsed by TensorFlow.
+        class_names: the names by label, where they are known.
+        describe: where a record lies, for messages: `FILE, record at byte OFFSET`, the path of an
+            image, or `record N of NAME`, which is what it says if left out.
+        left_out: records of the files that are not among the `length` ones because
+            `launch.prepare --verify` found them bad.
+        numbers: takes int64 [n] record numbers and returns those by which `bad_list` knows them;
+            left out, they are the same.
+        bad_list: where the bad records of the files are listed, if anywhere.
+        index: that of the TFRecord files that the records lie in, if they do.
+    """
+
+    name: str
+    length: int
+    num_classes: int
+    image_shape: tuple[int | None, int | None, int]
+    encoded: bool
+    read: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    features: ExampleFeatures | None = None
+    class_names: tuple[str, ...] = ()
+    describe: Callable[[int], str] = None  # type: ignore[assignment]  # set below
+    left_out: int = 0
+    numbers: Callable[[np.ndarray], np.ndarray] = np.asarray
+    bad_list: BadList | None = None
+    index: TFRecordIndex | None = None
+
+    def __post_init__(self) -> None:
+        if self.describe is None:
+            object.__setattr__(self, "describe", lambda record: f"record {record} of {self.name}")
+
+
+def select(source: Source, ranges: np.ndarray) -> Source:
+    """The records of `source` whose numbers lie in these ranges, in the order of the ranges.
+
+    Args:
+        source: a source.
+        ranges: int64 [k, 2], each [begin, end).
+    """
+    ranges = ranges[ranges[:, 0] < ranges[:, 1]]
+    begins, ends = ranges.T
+    firsts = np.concatenate([[0], np.cumsum(ends - begins)])
+
+    def inside(records: np.ndarray) -> np.ndarray:
+        part = np.searchsorted(firsts, records, side="right") - 1
+        return begins[part] + records - firsts[part]
+
+    return dataclasses.replace(
+        source,
+        length=int(firsts[-1]),
+        read=lambda records: source.read(inside(np.asarray(records))),
+        describe=lambda record: source.describe(int(inside(np.array([record]))[0])),
+        numbers=lambda records: source.numbers(inside(np.asarray(records))),
+    )
+
+
+def leave_out_bad(source: Source) -> Source:
+    """The source without those of its records that its list says are bad."""
+    listed = [record.number for record in source.bad_list.load()] if source.bad_list else []
+    if not listed:
+        return source
+    bad = np.flatnonzero(np.isin(source.numbers(np.arange(source.length)), listed))
+    begins, ends = np.concatenate([[0], bad + 1]), np.concatenate([bad, [source.length]])
+    rest = select(source, np.stack([begins, ends], axis=1))
+    return dataclasses.replace(rest, left_out=len(bad))

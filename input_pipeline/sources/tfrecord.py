@@ -1,0 +1,142 @@
+"""`tfrecord:GLOB,EVAL_GLOB`: TFRecord files of tf.train.Examples, local or remote.
+
+The names of the classes are the lines of a `classes.txt` beside the files, as `launch.prepare
+--to_tfrecord` writes it; without one, `--num_classes` says how many there are.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from input_pipeline.bad_records import bad_list_of
+from input_pipeline.example import describe_features, read_example
+from input_pipeline.files import find_files, open_files, size_and_time
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources.image_shape import look_at_shapes
+from input_pipeline.sources.source import ExampleFeatures, Source
+from input_pipeline.tfrecord_index import TFRecordIndex, open_index
+from input_pipeline.tfrecord_reader import TFRecordReader
+
+CLASSES = "classes.txt"
+# So many records are looked at for an advice on the number of classes.
+_LABELS_LOOKED_AT = 1000
+# So many of the first records are tried to find one that can be read.
+_TRIED = 100
+
+Read = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
+def open_split(rest: str, settings: DataSettings, split: str) -> Source:
+    """Opens a split; its index is built where there is none.
+
+    Raises:
+        ValueError: no file matches, a file is truncated or corrupt, the records do not hold the
+            features, or nothing tells the number of classes.
+    """
+    train, _, evaluation = rest.partition(",")
+    if split == "eval" and not evaluation:
+        raise ValueError(
+            f"the dataset {settings.dataset!r} names no files to evaluate on: add their pattern "
+            f"after a comma, tfrecord:{train},EVAL_GLOB."
+        )
+    paths = find_files((train if split == "train" else evaluation).strip())
+    index = open_index(paths)
+    name = f"{os.path.basename(os.path.dirname(paths[0])) or 'tfrecord'}/{split}"
+    if not len(index):
+        raise ValueError(f"{paths[0]} holds no records: give files that do.")
+    read, features = (
+        TFRecordReader(index).read,
+        ExampleFeatures(**parse_features(settings.features)),
+    )
+    _check_features(read, features, index)
+    names = _class_names(find_files(train.strip())[0])
+
+    def image(record: int) -> bytes:
+        return b"".join(read_example(read(np.array([record]))[0][0])[features.image])
+
+    return Source(
+        name=name,
+        length=len(index),
+        num_classes=settings.num_classes or len(names) or _unknown(read, features, len(index)),
+        image_shape=look_at_shapes(image, len(index), name),
+        encoded=True,
+        read=read,
+        features=features,
+        class_names=names if settings.num_classes in (0, len(names)) else (),
+        describe=index.describe,
+        bad_list=bad_list_of(paths, index.stamp),
+        index=index,
+    )
+
+
+def parse_features(text: str) -> dict[str, str]:
+    """The names in `image=NAME,label=NAME` by `image` and `label`, either of which may be left out.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    names = {key.strip(): value.strip() for key, _, value in pairs}
+    if set(names) - {"image", "label"} or not all(names.values()) or len(names) < len(pairs):
+        raise ValueError(
+            f"the features {text!r} are not valid: write image=NAME,label=NAME, "
+            "for example image=image/encoded,label=image/class/label."
+        )
+    return names
+
+
+def _check_features(read: Read, features: ExampleFeatures, index: TFRecordIndex) -> None:
+    """Sees that the first record that can be read holds one image and one label.
+
+    Raises:
+        ValueError: it does not, and the sentence lists what it holds; or none of the first few
+            can be read.
+    """
+    record, data = _first_readable(read, len(index))
+    where = index.describe(record)
+    try:
+        found, listed = read_example(data), describe_features(data)
+    except ValueError:
+        raise ValueError(
+            f"{where}: this is no tf.train.Example, the only kind of record that is understood."
+        ) from None
+    for role, kind in (("image", bytes), ("label", int)):
+        values = found.get(getattr(features, role), [])
+        if len(values) != 1 or not isinstance(values[0], kind):
+            wanted = "bytes" if kind is bytes else "int64"
+            raise ValueError(
+                f"{where}: there is no feature {getattr(features, role)!r} with one {wanted} value "
+                f"for the {role}; the record holds {listed or 'nothing'}: say which it is with "
+                f"--features={role}=NAME."
+            )
+
+
+def _first_readable(read: Read, length: int) -> tuple[int, bytes]:
+    """A bad record must not keep its dataset from being opened, least of all by launch.prepare."""
+    last = min(length, _TRIED) - 1
+    for record in range(last):
+        with contextlib.suppress(ValueError):
+            return record, read(np.array([record]))[0][0]
+    return last, read(np.array([last]))[0][0]
+
+
+def _class_names(path: str) -> tuple[str, ...]:
+    """The names in the file beside the training files, none where there is none."""
+    place = os.path.join(os.path.dirname(path), CLASSES)
+    try:
+        size, _ = size_and_time(place)
+        text = open_files([place])[0].read_at(size, 0).decode()
+    except ValueError:
+        return ()
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _unknown(read: Read, features: ExampleFeatures, length: int) -> int:
+    records = np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64))
+    labels = [read_example(data).get(features.label, [0])[0] for data in read(records)[0]]
+    raise ValueError(
+        f"the number of classes is not known: give --num_classes=N; {len(labels):,} of the "
+        f"{length:,} records hold labels from {min(labels)} to {max(labels)}."
+    )

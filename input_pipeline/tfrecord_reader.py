@@ -1,0 +1,59 @@
+"""Random access to the records of TFRecord files, each verified as it is read."""
+
+import struct
+
+import numpy as np
+
+from input_pipeline.files import open_files, reason
+from input_pipeline.tfrecord_index import FOOTER, HEADER, TFRecordIndex, masked_crc
+
+
+class TFRecordReader:
+    """Reads records by their number; the files stay open as long as the reader lives."""
+
+    def __init__(self, index: TFRecordIndex) -> None:
+        """Opens the files.
+
+        Raises:
+            ValueError: one cannot be opened.
+        """
+        self._index = index
+        self._files = open_files(index.paths)
+
+    def read(self, records: np.ndarray) -> tuple[np.ndarray]:
+        """The bytes of these records.
+
+        Args:
+            records: int64 [n], record numbers.
+
+        Returns:
+            One array of dtype object [n]: the data of each record as `bytes`.
+
+        Raises:
+            ValueError: a record's checksum is wrong, or its file is shorter than when it was
+                indexed, or cannot be read; names the file and the record's offset.
+        """
+        places = zip(*(part.tolist() for part in self._index.place(records)), strict=True)
+        return (np.array([self._read_one(*place) for place in places], dtype=object),)
+
+    def _read_one(self, file: int, start: int, length: int) -> bytes:
+        path, expected = self._index.paths[file], length - HEADER
+        try:
+            data = self._files[file].read_at(expected, start + HEADER)
+        except OSError as error:
+            raise ValueError(
+                f"{path} cannot be read ({reason(error)}), record at byte {start}: restore the "
+                "file and start again."
+            ) from None
+        if len(data) != expected:
+            raise ValueError(
+                f"{path} changed while it was in use: its record at offset {start} is cut short, "
+                "so restore the file and start again."
+            )
+        content = data[:-FOOTER]
+        if struct.unpack("<I", data[-FOOTER:])[0] != masked_crc(content):
+            raise ValueError(
+                f"{path} is corrupt: its record at offset {start} has a wrong checksum, so fetch "
+                "this file again, or run python -m launch.prepare --verify to leave it out."
+            )
+        return content

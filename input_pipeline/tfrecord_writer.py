@@ -1,0 +1,98 @@
+"""Writes a source as TFRecord shards: tf.train.Examples of an image file and its label."""
+
+import io
+import os
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL.Image
+
+from input_pipeline.example import write_example
+from input_pipeline.sources.source import Source
+from input_pipeline.sources.tfrecord import CLASSES
+from input_pipeline.tfrecord_index import masked_crc
+from input_pipeline.verify import BLOCK, images_and_labels
+
+
+def write_tfrecords(
+    sources: Mapping[str, Source],
+    folder: Path,
+    shards: int,
+    written: Callable[[int], object],
+) -> None:
+    """Writes `SPLIT-00000-of-00008.tfrecord` for each split, and the classes' names.
+
+    Image files are copied as they are; pixels are written as PNG. The folder appears only when
+    everything in it is complete.
+
+    Args:
+        sources: by split.
+        folder: does not exist, or is empty.
+        shards: files of the training split; the others get as many as their length is worth.
+        written: called with the number of records that were written since the last call.
+
+    Raises:
+        ValueError: a record cannot be read.
+        OSError: the files cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    most = sources["train"].length
+    with tempfile.TemporaryDirectory(
+        prefix=f".writing-{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as place:
+        beside = Path(place) / folder.name
+        beside.mkdir()
+        for split, source in sources.items():
+            count = min(source.length, max(1, round(shards * source.length / most)))
+            _write_split(source, split, beside, count, written)
+        names = sources["train"].class_names or range(sources["train"].num_classes)
+        text = "".join(f"{name}\n" for name in names)
+        (beside / CLASSES).write_text(text, encoding="utf-8")
+        os.replace(beside, folder)
+
+
+def _write_split(
+    source: Source, split: str, folder: Path, shards: int, written: Callable[[int], object]
+) -> None:
+    """Writes the shards of a split, several at once; each holds adjacent records."""
+    stop = threading.Event()
+
+    def write(shard: int, records: np.ndarray) -> None:
+        path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+        with path.open("wb") as file:
+            for first in range(0, len(records), BLOCK):
+                if stop.is_set():
+                    return
+                block = records[first : first + BLOCK]
+                _write_block(source, block, file)
+                written(len(block))
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for _ in pool.map(write, range(shards), np.array_split(np.arange(source.length), shards)):
+            pass
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_block(source: Source, records: np.ndarray, file: BinaryIO) -> None:
+    for image, label in zip(*images_and_labels(source, records), strict=True):
+        content = image if source.encoded else _png(image)
+        data = write_example({"image": content, "label": int(label)})
+        length = struct.pack("<Q", len(data))
+        crcs = (struct.pack("<I", masked_crc(part)) for part in (length, data))
+        file.write(b"".join([length, next(crcs), data, next(crcs)]))
+
+
+def _png(image: np.ndarray) -> bytes:
+    """uint8 [height, width, channels] as a PNG file; channels 1, 3 or 4."""
+    content = io.BytesIO()
+    PIL.Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")
+    return content.getvalue()

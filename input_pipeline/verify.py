@@ -1,0 +1,116 @@
+"""Looks at every record of a source as training would: its checksum, its image, its label."""
+
+import io
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import PIL.Image
+
+from input_pipeline.bad_records import BadRecord
+from input_pipeline.example import read_example
+from input_pipeline.sources.source import Source
+
+# Records of one task; reading is fastest in such blocks.
+BLOCK = 64
+_AT_ONCE = 1024 * BLOCK
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+
+
+def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadRecord]:
+    """The bad records of a source, in their order; needs TensorFlow.
+
+    Args:
+        source: opened with leave_out=False, or it would not show those that are listed already.
+        looked_at: called with the number of records that were looked at since the last call.
+    """
+    pool = ThreadPoolExecutor(os.cpu_count())
+    found = []
+    try:
+        # A future is large beside a record: never millions of them at once.
+        for first in range(0, source.length, _AT_ONCE):
+            records = np.arange(first, min(first + _AT_ONCE, source.length))
+            parts = [records[row : row + BLOCK] for row in range(0, len(records), BLOCK)]
+            for part, bad in zip(parts, pool.map(partial(_bad_of, source), parts), strict=True):
+                found += bad
+                looked_at(len(part))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def images_and_labels(source: Source, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of records, those in tf.train.Examples taken out of them.
+
+    Raises:
+        ValueError: a record cannot be read, or does not hold its features.
+    """
+    if source.features is None:
+        return source.read(records)
+    names, (data,) = source.features, source.read(records)
+    examples = [read_example(example) for example in data]
+    images, labels = np.empty(len(examples), object), np.empty(len(examples), np.int64)
+    for row, example in enumerate(examples):
+        for name in (names.image, names.label):
+            if len(example.get(name, [])) != 1:
+                raise ValueError(f"the record has not one value of the feature {name!r}")
+        images[row], labels[row] = example[names.image][0], example[names.label][0]
+    return images, labels
+
+
+def _bad_of(source: Source, records: np.ndarray) -> list[BadRecord]:
+    whys = _whys(source, records)
+    numbers = source.numbers(records).tolist()
+    return [
+        BadRecord(number, source.describe(int(record)), why)
+        for record, number, why in zip(records, numbers, whys, strict=True)
+        if why
+    ]
+
+
+def _whys(source: Source, records: np.ndarray) -> list[str]:
+    """What is wrong with each record, empty where nothing is."""
+    try:
+        images, labels = images_and_labels(source, records)
+    except ValueError as error:
+        # One of them: which, is found by reading them one by one.
+        alone = len(records) == 1
+        return (
+            [str(error)]
+            if alone
+            else [_whys(source, records[row : row + 1])[0] for row in range(len(records))]
+        )
+    return [
+        _wrong_label(int(label), source.num_classes)
+        or (_wrong_image(image, source.image_shape) if source.encoded else "")
+        for image, label in zip(images, labels, strict=True)
+    ]
+
+
+def _wrong_label(label: int, classes: int) -> str:
+    return "" if 0 <= label < classes else f"its label is {label}, not from 0 to {classes - 1}"
+
+
+def _wrong_image(content: bytes, shape: tuple[int | None, int | None, int]) -> str:
+    try:
+        size = _decoded_size(content, shape[2])
+    except Exception as error:  # what a decoder raises depends on the damage
+        why = str(error).strip().split("\n")[0].split(" [Op:")[0].rstrip(".")
+        return f"its image cannot be decoded ({why})"
+    if None not in shape and size != shape[:2]:
+        return f"its image is {size[0]} × {size[1]} pixels, not {shape[0]} × {shape[1]}"
+    return ""
+
+
+def _decoded_size(content: bytes, channels: int) -> tuple[int, int]:
+    """Height and width of an image, after decoding all of it as training does."""
+    if not content.startswith((_JPEG, _PNG)):
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            image.load()
+            return image.height, image.width
+    import tensorflow as tf
+
+    decoded = tf.io.decode_image(content, channels=channels, expand_animations=False)
+    return decoded.shape[0], decoded.shape[1]

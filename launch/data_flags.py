@@ -1,0 +1,68 @@
+"""The flags of the data, and the settings that they make."""
+
+from absl import flags
+
+from input_pipeline.settings import DataSettings
+
+GROUP = "data"
+# Those that decide what comes out of a run.
+DECISIVE = frozenset(
+    ["dataset", "train_split", "eval_split", "features", "num_classes", "image_size", "augment"]
+)
+_DATASET = (
+    "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"
+    "digits: handwritten digits that come with the package;\n"
+    "synthetic:HxWxC[xCLASSES]: patterns made on the fly;\n"
+    "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
+    "folder:DIR: images in DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
+    "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
+    "arrays:FILE.npz: x_train, y_train, x_test, y_test;\n"
+    "python:module:function: called with train or eval, returns a Source."
+)
+
+
+def define_data_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the data; the first line of a help text is for `--help`."""
+
+    def text(name: str, default: str, help_text: str) -> None:
+        flags.DEFINE_string(name, default, help_text, values, module_name=GROUP)
+
+    def integer(name: str, help_text: str) -> None:
+        flags.DEFINE_integer(name, 0, help_text, 0, None, values, module_name=GROUP)
+
+    text("dataset", "digits", _DATASET)
+    text("data_dir", "", "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.")
+    text(
+        "train_split",
+        "",
+        "What to train on; default: train.\n"
+        "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name.",
+    )
+    text(
+        "eval_split",
+        "",
+        "What to evaluate on; default: test.\n"
+        "Of tfds: else validation; of folder: else val, validation or eval.",
+    )
+    text(
+        "features",
+        "",
+        "Features: image=NAME,label=NAME.\nOf tf.train.Examples. Default: image and label.",
+    )
+    integer("num_classes", "Classes of tfrecord.\n0: as many as its classes.txt has lines.")
+    integer("image_size", "Side of the images.\n0: the dataset's own.")
+    text("augment", "none", "Augmentation, such as shift(1)|flip.")
+
+
+def data_settings(values: flags.FlagValues) -> DataSettings:
+    """The settings, from flags that were parsed."""
+    return DataSettings(
+        dataset=values.dataset,
+        data_dir=values.data_dir,
+        train_split=values.train_split,
+        eval_split=values.eval_split,
+        features=values.features,
+        num_classes=values.num_classes,
+        image_size=values.image_size,
+        augment=values.augment,
+    )

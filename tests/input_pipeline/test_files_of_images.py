@@ -1,0 +1,268 @@
+"""Datasets of the user's own files: folders of images, TFRecord files, arrays."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from input_pipeline.example import write_example
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import Source, open_source, open_sources
+
+
+def image(
+    value: int, size: tuple[int, int] = (4, 3), mode: str = "RGB", form: str = "PNG"
+) -> bytes:
+    """A file of one colour; size is (width, height)."""
+    content = io.BytesIO()
+    PIL.Image.new(mode, size, value if mode == "L" else (value,) * 3).save(content, form)
+    return content.getvalue()
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def write_folder(root: Path, evaluation: str = "val") -> None:
+    write(root / "train/dog/b.png", image(1))
+    write(root / "train/dog/a.PNG", image(2))
+    write(root / "train/dog/deep/er/c.jpeg", image(3, form="JPEG"))
+    write(root / "train/cat/1.webp", image(4, form="WEBP"))
+    write(root / "train/cat/notes.txt", b"no image")
+    write(root / "train/cat/.hidden.png", b"no image")
+    write(root / f"{evaluation}/dog/x.gif", image(5, form="GIF"))
+    write(root / f"{evaluation}/dog/y.bmp", image(6, form="BMP"))
+
+
+def opened(dataset: str, split: str = "train", **settings: str | int) -> Source:
+    return open_source(DataSettings(dataset, **settings), split)
+
+
+def contents(source: Source) -> list[tuple[str, int, bytes]]:
+    images, labels = source.read(np.arange(source.length))
+    places = map(source.describe, range(source.length))
+    return list(zip(places, labels.tolist(), images.tolist(), strict=True))
+
+
+def test_a_folder_gives_each_image_with_the_label_of_its_class(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    source = opened(f"folder:{tmp_path}")
+    assert (source.length, source.num_classes, source.class_names) == (4, 2, ("cat", "dog"))
+    assert source.name == f"{tmp_path.name}/train"
+    assert source.encoded and source.features is None
+    expected = [("cat/1.webp", 0), ("dog/a.PNG", 1), ("dog/b.png", 1), ("dog/deep/er/c.jpeg", 1)]
+    paths = [tmp_path / "train" / path for path, _ in expected]
+    assert contents(source) == [
+        (str(path), label, path.read_bytes())
+        for path, (_, label) in zip(paths, expected, strict=True)
+    ]
+    # A class without images to evaluate on keeps the labels of the others as they are.
+    evaluation = opened(f"folder:{tmp_path}", "eval")
+    assert [label for _, label, _ in contents(evaluation)] == [1, 1]
+    assert (evaluation.num_classes, evaluation.class_names) == (2, ("cat", "dog"))
+
+
+def test_the_folder_of_a_split_is_the_usual_one_or_the_one_asked_for(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    assert opened(f"folder:{tmp_path}", "eval").length == 2
+    write(tmp_path / "test/cat/z.png", image(0))
+    assert opened(f"folder:{tmp_path}", "eval").length == 1
+    assert opened(f"folder:{tmp_path}", "eval", eval_split="val").length == 2
+    assert opened(f"folder:{tmp_path}", "eval", eval_split="train").length == 4
+    assert opened(f"folder:{tmp_path}", "train", train_split="test").length == 1
+
+
+@pytest.mark.parametrize(
+    "files, shape",
+    [
+        ([image(1), image(2)], (3, 4, 3)),
+        ([image(1), image(2, size=(4, 4))], (None, None, 3)),
+        ([image(1, mode="L"), image(2, mode="L")], (3, 4, 1)),
+        ([image(1, mode="L"), image(2)], (3, 4, 3)),
+        ([b"damaged", image(2)], (3, 4, 3)),  # what is wrong with it, training or verifying says
+    ],
+)
+def test_the_shape_is_that_of_the_images(
+    tmp_path: Path, files: list[bytes], shape: tuple[int | None, int | None, int]
+) -> None:
+    for number, content in enumerate(files):
+        write(tmp_path / f"train/a/{number}.png", content)
+    assert opened(f"folder:{tmp_path}").image_shape == shape
+
+
+def test_grey_files_to_evaluate_on_are_decoded_to_colour_if_those_to_train_on_are(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "train/a/1.png", image(1))
+    write(tmp_path / "test/a/1.png", image(1, mode="L"))
+    assert opened(f"folder:{tmp_path}", "eval").image_shape == (3, 4, 1)
+    sources = open_sources(DataSettings(f"folder:{tmp_path}"))
+    assert [source.image_shape for source in sources.values()] == [(3, 4, 3), (3, 4, 3)]
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "train/emu").mkdir()
+    with pytest.raises(ValueError, match=r"the class 'emu' is empty, .*/train/emu holds no image"):
+        opened(f"folder:{tmp_path}")
+
+
+def test_a_class_that_is_not_trained_on_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    write(tmp_path / "val/emu/1.png", image(1))
+    with pytest.raises(ValueError, match=r"val/emu is a class .* the classes are cat, dog"):
+        opened(f"folder:{tmp_path}", "eval")
+
+
+def test_a_folder_without_splits_says_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path / "cat/1.png", image(1))
+    with pytest.raises(ValueError, match=r"holds no folder train, but cat: put the folders of the"):
+        opened(f"folder:{tmp_path}")
+    with pytest.raises(ValueError, match=r"missing does not exist"):
+        opened(f"folder:{tmp_path / 'missing'}")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(ValueError, match="train holds no folder: put one in for each class"):
+        opened(f"folder:{tmp_path}")
+    write(tmp_path / "train/cat/1.png", b"no image")
+    with pytest.raises(ValueError, match="no image in a known format"):
+        opened(f"folder:{tmp_path}")
+
+
+def test_an_image_that_vanishes_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    source = opened(f"folder:{tmp_path}")
+    (tmp_path / "train/dog/b.png").unlink()
+    with pytest.raises(ValueError, match=r"train/dog/b\.png cannot be read \(No such file"):
+        source.read(np.array([1, 2]))
+
+
+def write_records(path: Path, count: int = 3, names: tuple[str, str] = ("image", "label")) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in range(count):
+            writer.write(write_example({names[0]: image(number), names[1]: number % 2}))
+
+
+def test_tfrecord_files_with_features_of_any_name(tmp_path: Path) -> None:
+    names = ("image/encoded", "image/class/label")
+    write_records(tmp_path / "train-0.tfrecord", names=names)
+    write_records(tmp_path / "val-0.tfrecord", 1, names)
+    dataset = f"tfrecord:{tmp_path}/train-*,{tmp_path}/val-*"
+    features = "image=image/encoded,label=image/class/label"
+    settings = {"features": features, "num_classes": 2}
+    train, evaluation = (opened(dataset, split, **settings) for split in ("train", "eval"))
+    assert (train.length, evaluation.length, train.num_classes) == (3, 1, 2)
+    assert (train.features.image, train.features.label) == names
+    assert train.image_shape == (3, 4, 3) and train.name == f"{tmp_path.name}/train"
+    (tmp_path / "classes.txt").write_text("cat\ndog\nemu\n")
+    named = opened(dataset, features=features)
+    assert (named.num_classes, named.class_names) == (3, ("cat", "dog", "emu"))
+    assert opened(dataset, **settings).class_names == ()  # two were asked for, three are named
+
+
+@pytest.mark.parametrize(
+    "dataset, settings, message",
+    [
+        (
+            "train-*",
+            {"features": "image=picture"},
+            "'picture' .* holds image .bytes., label .int64",
+        ),
+        ("train-*", {"features": "label=image"}, "'image' with one int64 value for the label"),
+        ("train-*", {"features": "image"}, "'image' are not valid: write image=NAME,label=NAME"),
+        ("train-*", {"features": "img=x"}, "'img=x' are not valid"),
+        ("train-*", {}, "--num_classes=N; 3 of the 3 records hold labels from 0 to 1"),
+        ("tain-*", {}, "no file matches '.*tain-.*'"),
+        ("plain", {}, "record at byte 0: this is no tf.train.Example"),
+        ("empty", {}, "empty holds no records"),
+    ],
+)
+def test_what_is_wrong_with_tfrecord_files_is_said(
+    tmp_path: Path, dataset: str, settings: dict[str, str], message: str
+) -> None:
+    write_records(tmp_path / "train-0.tfrecord")
+    with tf.io.TFRecordWriter(str(tmp_path / "plain")) as writer:
+        writer.write(b"\xff\xff")
+    (tmp_path / "empty").touch()
+    with pytest.raises(ValueError, match=message):
+        opened(f"tfrecord:{tmp_path}/{dataset}", **settings)
+
+
+def test_tfrecord_files_to_evaluate_on_are_asked_for(tmp_path: Path) -> None:
+    write_records(tmp_path / "train-0.tfrecord")
+    with pytest.raises(ValueError, match=r"add their pattern after a comma, tfrecord:.*,EVAL_GLOB"):
+        opened(f"tfrecord:{tmp_path}/train-*", "eval")
+
+
+ARRAYS = {
+    "x_train": np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3),
+    "y_train": np.array([[0], [3], [1], [0], [2]], np.uint8),
+    "x_test": np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3),
+    "y_test": np.array([1, 0]),
+}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_as_keras_keeps_them(tmp_path: Path, save: object) -> None:
+    save(tmp_path / "mine.npz", **ARRAYS)
+    train, evaluation = (
+        opened(f"arrays:{tmp_path}/mine.npz", split) for split in ("train", "eval")
+    )
+    assert (train.name, train.length, evaluation.length) == ("mine/train", 5, 2)
+    assert (train.num_classes, train.image_shape, train.encoded) == (4, (2, 3, 1), False)
+    images, labels = train.read(np.array([4, 1, 4]))
+    assert np.array_equal(images[..., 0], ARRAYS["x_train"][[4, 1, 4]])
+    assert images.dtype == np.uint8 and type(images) is np.ndarray
+    assert labels.dtype == np.int64 and labels.tolist() == [2, 3, 2]
+    assert np.array_equal(evaluation.read(np.arange(2))[0][..., 0], ARRAYS["x_test"])
+    assert train.describe(4) == f"{tmp_path}/mine.npz, x_train[4]"
+
+
+def test_arrays_are_mapped_and_not_loaded(tmp_path: Path) -> None:
+    large = {**ARRAYS, "x_train": np.zeros([5, 4000, 4000, 3], np.uint8)}
+    np.savez(tmp_path / "large.npz", **large)
+    program = f"""
+import numpy as np, psutil
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+open_source(DataSettings("digits"), "train")
+before = psutil.Process().memory_info().rss
+source = open_source(DataSettings("arrays:{tmp_path}/large.npz"), "train")
+assert source.read(np.array([1]))[0].shape == (1, 4000, 4000, 3)
+assert psutil.Process().memory_info().rss - before < 120e6  # of 240 MB
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"x_train": None}, "holds no array x_train, but y_train, x_test, y_test"),
+        ({"x_train": np.zeros((5, 2, 3))}, "x_train in .* is float64 .5, 2, 3.: give uint8"),
+        ({"x_train": np.zeros((5, 6), np.uint8)}, "x_train in .* is uint8 .5, 6.: give uint8"),
+        ({"y_train": np.zeros(4, int)}, "y_train in .* is int64 .4.: give whole numbers .5."),
+        ({"y_train": np.zeros(5)}, "y_train in .* is float64 .5.: give whole numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    tmp_path: Path, changed: dict[str, np.ndarray | None], message: str
+) -> None:
+    arrays = {name: array for name, array in {**ARRAYS, **changed}.items() if array is not None}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        opened(f"arrays:{tmp_path}/mine.npz")
+
+
+def test_a_file_that_is_no_npz_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match=r"mine\.npz cannot be read \(File is not a zip file"):
+        opened(f"arrays:{tmp_path}/mine.npz")
+    with pytest.raises(ValueError, match=r"none\.npz cannot be read \(No such file"):
+        opened(f"arrays:{tmp_path}/none.npz")

@@ -1,0 +1,203 @@
+"""Datasets that TFDS prepared, against what TFDS itself reads of them."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+
+from input_pipeline.example import read_example
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import Source, open_source
+
+FORMATS = ("tfrecord", "array_record")
+LENGTHS = {"train": 41, "test": 11}
+CLASSES = ["cat", "dog", "cow"]
+
+
+def prepare(folder: Path, name: str, **options: object) -> None:
+    """Has TFDS write images whose pixels are their number in the split, 100 more in the test."""
+    features = {
+        "image": tfds.features.Image(shape=(None, 4, 1), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=CLASSES),
+        **options.pop("more", {}),
+    }
+
+    def example(number: int) -> dict[str, object]:
+        pixels = np.full((3 + number % 2, 4, 1), number, np.uint8)
+        return {name: number % 3 if name == "label" else pixels for name in features}
+
+    splits = options.pop("splits", {"train": range(41), "test": range(100, 111)})
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name,
+        "1.2.3",
+        tfds.features.FeaturesDict(features),
+        {split: [(n, example(n)) for n in numbers] for split, numbers in splits.items()},
+        data_dir=folder,
+        download_config=tfds.download.DownloadConfig(num_shards=3),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the datasets tfrecord, array_record (with the configuration `own`) and odd."""
+    folder = tmp_path_factory.mktemp("tfds")
+    for form in FORMATS:
+        prepare(folder, f"as_{form}", config="own", file_format=form)
+    more = {"second": tfds.features.Image(shape=(None, 4, 1))}
+    prepare(folder, "odd", more=more, splits={"train": range(5)})
+    return folder
+
+
+def opened(data_dir: Path, name: str, split: str = "train", **settings: str) -> Source:
+    return open_source(DataSettings(f"tfds:{name}", str(data_dir), **settings), split)
+
+
+def read_all(source: Source) -> list[tuple[int, int]]:
+    """(the image's number, its label) of every record, in their order."""
+    (records,) = source.read(np.arange(source.length))
+    found = []
+    for record in records:
+        example = read_example(record)
+        with PIL.Image.open(io.BytesIO(example[source.features.image][0])) as image:
+            number = image.getpixel((0, 0))
+        found.append((number, example[source.features.label][0]))
+    return found
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "spec",
+    ["train", "test", "train[:30%]", "train[30%:]", "train[7:9]", "train[-5:]", "train[13:]+test"],
+)
+def test_a_split_holds_exactly_what_tfds_reads_of_it(data_dir: Path, form: str, spec: str) -> None:
+    source = opened(data_dir, f"as_{form}/own", train_split=spec)
+    builder = tfds.builder_from_directory(data_dir / f"as_{form}/own/1.2.3")
+    if form == "array_record":
+        examples = builder.as_data_source(split=spec)
+    else:
+        examples = tfds.as_numpy(builder.as_dataset(split=spec))
+    expected = [(int(example["image"][0, 0, 0]), int(example["label"])) for example in examples]
+    assert sorted(read_all(source)) == sorted(expected)
+    assert source.length == len(expected) == len(set(expected))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_facts_of_a_split(data_dir: Path, form: str) -> None:
+    train, evaluation = (opened(data_dir, f"as_{form}", split) for split in ("train", "eval"))
+    assert (train.length, evaluation.length) == (41, 11)
+    assert (train.num_classes, train.class_names) == (3, tuple(CLASSES))
+    assert train.image_shape == (None, 4, 1) and train.encoded
+    assert (train.name, evaluation.name) == (f"as_{form}/own/train", f"as_{form}/own/eval")
+    assert {number for number, _ in read_all(evaluation)} == set(range(100, 111))
+    shards = {train.describe(record).split(", record ")[0] for record in range(41)}
+    assert len(shards) == 3 and all(Path(shard).is_file() for shard in shards)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_slices_of_a_split_are_disjoint_and_make_it_whole(data_dir: Path, form: str) -> None:
+    parts = [
+        read_all(opened(data_dir, f"as_{form}", train_split=f"train[{k * 20}%:{k * 20 + 20}%]"))
+        for k in range(5)
+    ]
+    joined = [example for part in parts for example in part]
+    assert sorted(joined) == [(number, number % 3) for number in range(41)]
+    assert joined == read_all(opened(data_dir, f"as_{form}"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_all_slices_share_one_index(data_dir: Path, form: str) -> None:
+    for spec in ("train[:1]", "train[1:]", "train"):
+        opened(data_dir, f"as_{form}", train_split=spec)
+    folder = data_dir / f"as_{form}/own/1.2.3"
+    train, test = (len(list(folder.glob(f"*{split}*"))) for split in ("train", "test"))
+    kept = len(list(folder.glob(".lockstep-index-*")))
+    assert (train, test) == (3, 3) and kept <= (3 if form == "tfrecord" else 0)
+
+
+@pytest.mark.parametrize(
+    "name, settings, message",
+    [
+        (
+            "minst",
+            {},
+            r"tfds:minst is not in .*python -c \"import tensorflow_datasets as tfds; "
+            r"tfds\.builder\('minst', data_dir='.*'\)\.download_and_prepare\(\)\"",
+        ),
+        ("as_tfrecords", {}, r"there is as_tfrecord\)"),
+        ("as_tfrecord/none", {}, "as_tfrecord/none is not in"),
+        ("as_tfrecord:9.9.9", {}, "as_tfrecord:9.9.9 is not in"),
+        ("as_tfrecord", {"train_split": "trian"}, "'trian' .* is not valid .*use train, test, a"),
+        ("as_tfrecord", {"train_split": "train[:5"}, r"'train\[:5' of .* is not valid"),
+        ("as_tfrecord", {"train_split": "train[:300%]"}, "is not valid"),
+        ("as_tfrecord", {"train_split": "train[5:5]"}, r"'train\[5:5\]' of .* is empty"),
+        (
+            "as_tfrecord",
+            {"train_split": "train[9:5]"},
+            r"'train\[9:5\]' of .* is empty",
+        ),
+        ("odd", {}, r"no.* one feature that is an Image .*second \(Image\).*--features=image=NAME"),
+        ("odd", {"features": "image=label"}, "one feature named 'label' that is an Image"),
+    ],
+)
+def test_what_cannot_be_opened_is_said(
+    data_dir: Path, name: str, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        opened(data_dir, name, **settings)
+
+
+def test_a_split_to_evaluate_on_is_asked_for(data_dir: Path) -> None:
+    settings = {"features": "image=second"}
+    with pytest.raises(
+        ValueError, match=r"no split test or validation, but train: say with --eval"
+    ):
+        opened(data_dir, "odd", "eval", **settings)
+    train, evaluation = (
+        opened(data_dir, "odd", split, train_split="train[:4]", eval_split="train[4:]", **settings)
+        for split in ("train", "eval")
+    )
+    assert (train.length, evaluation.length) == (4, 1)
+    assert (train.features.image, train.features.label) == ("second", "label")
+
+
+def test_a_damaged_record_of_an_array_record_file_is_named_and_the_others_are_read(
+    tmp_path: Path,
+) -> None:
+    prepare(tmp_path, "damaged", file_format="array_record")
+    source = opened(tmp_path, "damaged")
+    where = source.describe(0).split(", record ")[0]
+    content = bytearray(Path(where).read_bytes())
+    (record,) = source.read(np.array([0]))[0]
+    at = content.find(record[:20])
+    assert at > 0
+    content[at] ^= 255
+    Path(where).write_bytes(content)
+    source = opened(tmp_path, "damaged")
+    with pytest.raises(ValueError, match=r"train\.array_record-00000.* is corrupt, record 0: "):
+        source.read(np.array([40, 0]))
+    assert [len(data) > 0 for data in source.read(np.arange(1, 41))[0]] == [True] * 40
+    Path(where).unlink()
+    with pytest.raises(ValueError, match=r"train\.array_record-00000.* cannot be read"):
+        opened(tmp_path, "damaged")
+
+
+def test_opening_needs_no_tensorflow(data_dir: Path) -> None:
+    program = f"""
+import sys
+import numpy as np
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+for form in {FORMATS}:
+    source = open_source(DataSettings("tfds:as_" + form, {str(data_dir)!r}), "train")
+    assert len(source.read(np.arange(41))[0]) == 41
+assert "tensorflow" not in sys.modules
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
