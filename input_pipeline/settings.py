@@ -17,6 +17,8 @@ class DataSettings:
             what TFDS says, else `image` and `label`.
         num_classes: the number of classes of TFRecord files; 0: that of their classes.txt.
         image_size: height and width of the images that the model sees; 0: the dataset's own.
+        shuffle_block: records of the blocks that are permuted and shuffled into each other, where
+            random reads are slow; 0: all records are shuffled.
         augment: operations on training images, for example `shift(1)|flip`, or `none`.
     """
 
@@ -27,4 +29,5 @@ class DataSettings:
     features: str = ""
     num_classes: int = 0
     image_size: int = 0
+    shuffle_block: int = 0
     augment: str = "none"

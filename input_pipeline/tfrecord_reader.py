@@ -5,20 +5,27 @@ import struct
 import numpy as np
 
 from input_pipeline.files import open_files, reason
+from input_pipeline.read_ahead import read_ahead
 from input_pipeline.tfrecord_index import FOOTER, HEADER, TFRecordIndex, masked_crc
 
 
 class TFRecordReader:
     """Reads records by their number; the files stay open as long as the reader lives."""
 
-    def __init__(self, index: TFRecordIndex) -> None:
+    def __init__(self, index: TFRecordIndex, block: int = 0) -> None:
         """Opens the files.
+
+        Args:
+            index: where the records lie.
+            block: records of a block of the shuffle, 0 if there are none: see `read_ahead`.
 
         Raises:
             ValueError: one cannot be opened.
         """
         self._index = index
         self._files = open_files(index.paths)
+        if block and len(index):
+            self._files = read_ahead(self._files, block * int(index.bounds[-1]) / len(index))
 
     def read(self, records: np.ndarray) -> tuple[np.ndarray]:
         """The bytes of these records.

@@ -7,7 +7,16 @@ from input_pipeline.settings import DataSettings
 GROUP = "data"
 # Those that decide what comes out of a run.
 DECISIVE = frozenset(
-    ["dataset", "train_split", "eval_split", "features", "num_classes", "image_size", "augment"]
+    [
+        "dataset",
+        "train_split",
+        "eval_split",
+        "features",
+        "num_classes",
+        "image_size",
+        "shuffle_block",
+        "augment",
+    ]
 )
 _DATASET = (
     "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"
@@ -51,6 +60,12 @@ def define_data_flags(values: flags.FlagValues) -> None:
     )
     integer("num_classes", "Classes of tfrecord.\n0: as many as its classes.txt has lines.")
     integer("image_size", "Side of the images.\n0: the dataset's own.")
+    integer(
+        "shuffle_block",
+        "Permute blocks of records; 0: all records.\n"
+        "For disks and stores where random reads are slow: 1024, say. Blocks are read in large\n"
+        "pieces and 8 at a time shuffled into each other; 2 x 8 of them are kept in memory.",
+    )
     text("augment", "none", "Augmentation, such as shift(1)|flip.")
 
 
@@ -64,5 +79,6 @@ def data_settings(values: flags.FlagValues) -> DataSettings:
         features=values.features,
         num_classes=values.num_classes,
         image_size=values.image_size,
+        shuffle_block=values.shuffle_block,
         augment=values.augment,
     )

@@ -43,7 +43,9 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         num_classes=label.num_classes,
         image_shape=tuple(image.shape),
         encoded=True,
-        read=files.read if isinstance(files, ArrayRecordReader) else TFRecordReader(files).read,
+        read=files.read
+        if isinstance(files, ArrayRecordReader)
+        else TFRecordReader(files, settings.shuffle_block).read,
         features=features,
         class_names=tuple(label.names or ()),
         describe=files.describe,

@@ -47,7 +47,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     if not len(index):
         raise ValueError(f"{paths[0]} holds no records: give files that do.")
     read, features = (
-        TFRecordReader(index).read,
+        TFRecordReader(index, settings.shuffle_block).read,
         ExampleFeatures(**parse_features(settings.features)),
     )
     _check_features(read, features, index)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from input_pipeline.files import open_files
 
+from input_pipeline.files import open_files
 from input_pipeline.read_ahead import CHUNK_BYTES, read_ahead
 
 SIZE = 5 * CHUNK_BYTES // 2
