@@ -37,22 +37,36 @@ class Source:
         name: what messages call it, for example `digits/train`.
         length: number of records.
         num_classes: labels are in [0, num_classes).
-        image_shape: (height, width, channels) of a decoded image.
+        image_shape: (height, width, channels) of a decoded image; height and width are None where
+            the images' sizes vary.
         encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
         read: takes int64 [n] record numbers. Without `features` it returns (images, labels):
             dtype object [n] of bytes if encoded, else uint8 [n, height, width, channels]; and
             int64 [n]. With `features` it returns one array of dtype object [n]: serialized
-            tf.train.Examples. Any number of threads may call it at once.
+            tf.train.Examples. Any number of threads may call it at once. It may raise ValueError
+            with a sentence.
         features: set where records are serialized tf.train.Examples, to be parsed by TensorFlow.
+        class_names: names by label, where known.
+        describe: where a record lies, for messages; by default `record N of NAME`.
+        left_out: records of the files that are not among the `length` ones, because a list of bad
+            records names them.
     """
 
     name: str
     length: int
     num_classes: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int | None, int | None, int]
     encoded: bool
     read: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     features: ExampleFeatures | None = None
+    class_names: tuple[str, ...] = ()
+    describe: Callable[[int], str] | None = None
+    left_out: int = 0
+
+    def __post_init__(self) -> None:
+        if self.describe is None:
+            # The way around a frozen dataclass, so that callers need not ask whether there is one.
+            object.__setattr__(self, "describe", lambda record: f"record {record} of {self.name}")
 
 
 def open_source(settings: DataSettings, split: str) -> Source:

@@ -7,6 +7,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
+from input_pipeline.faults import BadRecordError
+
 FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
 
 
@@ -30,6 +32,9 @@ def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     except WrongCommandError as error:
         print(f"error: {error}", file=sys.stderr)
         code = WRONG_COMMAND
+    except BadRecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = FAILED
     except KeyboardInterrupt:
         print("stopped before anything was changed", file=sys.stderr)
         code = STOPPED

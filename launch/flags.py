@@ -39,6 +39,10 @@ DECISIVE = frozenset(
         "global_batch",
         "dataset",
         "augment",
+        "image_size",
+        "mixup",
+        "cutmix",
+        "max_bad_records",
         "model",
         "learning_rate",
         "lr_scaling",
@@ -120,7 +124,24 @@ def define_training_flags() -> flags.FlagValues:
         "Micro-batches a replica sums an update.\nThe global batch stays what it is.",
     )
     text("data", "dataset", "digits", "digits or synthetic:224x224x3.")
-    text("data", "augment", "none", "Augmentation, such as shift(1)|flip.")
+    integer("data", "image_size", 0, 0, "Height and width of images.\n0: the dataset's own.")
+    text(
+        "data",
+        "augment",
+        "none",
+        "Augmentation, such as crop|flip.\nOf crop, flip, shift(PIXELS), "
+        "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
+        "erase(PROBABILITY), joined by |.",
+    )
+    number("data", "mixup", 0.0, "α of mixup, for example 0.2.\n0: none.")
+    number("data", "cutmix", 0.0, "α of cutmix, for example 1.\n0: none.")
+    integer(
+        "data",
+        "max_bad_records",
+        0,
+        0,
+        "Unusable records to leave out.\nOf each split; one more ends the run.",
+    )
     text("model", "model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
     number("learning rate", "learning_rate", 0.1, "The rate at the reference batch.")
     text(
@@ -314,7 +335,14 @@ def _parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T
 
 def _data_settings(values: flags.FlagValues) -> DataSettings:
     _parsed(values, "augment", parse_augment)
-    return DataSettings(dataset=values.dataset, augment=values.augment)
+    return DataSettings(
+        dataset=values.dataset,
+        augment=values.augment,
+        image_size=values.image_size,
+        mixup=values.mixup,
+        cutmix=values.cutmix,
+        max_bad_records=values.max_bad_records,
+    )
 
 
 def _settings(values: flags.FlagValues) -> Settings:

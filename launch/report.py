@@ -137,7 +137,12 @@ def _count(number: float) -> str:
 
 
 def summary_text(
-    plan: Plan, step: int, history: "History", noise_scale: float | None, run_dir: str
+    plan: Plan,
+    step: int,
+    history: "History",
+    noise_scale: float | None,
+    bad_records: int,
+    run_dir: str,
 ) -> str:
     """The closing summary: accuracy, time, speed, batch size, where everything is."""
     rows, seconds = [], history.now()
@@ -151,6 +156,9 @@ def summary_text(
     rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
     if noise_scale is not None:
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
+    if bad_records:
+        listed = f"{bad_records:,} left out, listed in {run_dir}/bad_records.jsonl"
+        rows.append(("bad records", listed))
     rows.append(("folder", run_dir))
     rows.append(("look at it", f"tensorboard --logdir {run_dir}"))
     return table(rows)
