@@ -122,8 +122,7 @@ def records_of(source: Source, most: int, faults: Faults) -> Iterator[tuple[int,
     with tqdm.tqdm(total=count, desc=source.name, unit=" records", leave=False, delay=1) as bar:
         for start in range(0, count, _RECORDS_AT_ONCE):
             records = np.arange(start, min(start + _RECORDS_AT_ONCE, count))
-            for row in read_examples(source, records, faults):
-                yield row
+            yield from read_examples(source, records, faults)
             bar.update(len(records))
 
 
@@ -147,9 +146,9 @@ def save_grid(plain: Batch, seen: Batch, source: Source, heading: str, path: pat
     rows = _PAIRS // _COLUMNS
     height, width, _ = plain["image"].shape[1:]
     # Each pair of rows is followed by a gap.
-    ratios = [1, 1, 0.12] * rows
+    ratios = [1, 1, 0.03] * rows
     cell = 1.35
-    figure = Figure(figsize=(cell * _COLUMNS, cell * height / width * sum(ratios) * 1.22 + 0.7))
+    figure = Figure(figsize=(cell * _COLUMNS, cell * height / width * sum(ratios) * 1.16 + 0.6))
     figure.suptitle(heading, fontsize=11, x=0.04, ha="left")
     grid = figure.add_gridspec(
         len(ratios),
@@ -160,7 +159,7 @@ def save_grid(plain: Batch, seen: Batch, source: Source, heading: str, path: pat
         left=0.04,
         right=0.99,
         bottom=0.01,
-        top=1 - 0.62 / figure.get_figheight(),
+        top=1 - 0.55 / figure.get_figheight(),
     )
     for number in range(_PAIRS):
         row, column = 3 * (number // _COLUMNS), number % _COLUMNS
@@ -178,7 +177,7 @@ def _show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
     height, width, channels = image.shape
     pixels = image[:, :, 0] if channels in (1, 2) else image[:, :, :3]
     interpolation = "nearest" if max(height, width) < 100 else "auto"
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation, aspect="auto")
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
     axes.set_title(text, fontsize=8, color=color, pad=2)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -193,7 +192,7 @@ def label_text(batch: Batch, number: int, source: Source) -> str:
     if "mix" not in batch or batch["mix"][number] > 0.995:
         return own
     mix, other = batch["mix"][number], class_name(source, int(batch["label_b"][number]))
-    return f"{mix:.2f} {own} + {1 - mix:.2f} {other}"
+    return f"{own} {mix:.0%} + {other} {1 - mix:.0%}"
 
 
 def class_name(source: Source, label: int) -> str:
