@@ -5,6 +5,7 @@ taken one by one, so that looking for bad records costs good ones nothing.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,7 +171,9 @@ class Loader:
     def _cut(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return cut_image(image, self.shape, self._window(draws))
 
-    def _each(self, function: object, rows: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    def _each(
+        self, function: Callable[[tuple[tf.Tensor, ...]], tf.Tensor], rows: tuple[tf.Tensor, ...]
+    ) -> tf.Tensor:
         return tf.map_fn(
             function,
             rows,

@@ -58,7 +58,8 @@ def test_those_allowed_are_left_out_listed_and_counted(tmp_path: Path, packages:
     assert ended.code == 0, ended.err
     assert ended.err == ""
     assert "bad records    3 left out, listed in run/bad_records.jsonl" in ended.out
-    rows = [json.loads(line) for line in open(tmp_path / "run/bad_records.jsonl", encoding="utf-8")]
+    lines = (tmp_path / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
     counts = {name: sum(row["source"] == f"digits/{name}" for row in rows) for name in FOUND}
     assert counts == FOUND
     # 359 of 360 images are evaluated.
