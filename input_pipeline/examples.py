@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline.augment import Op
+from input_pipeline.augment import Op, split_crop
+from input_pipeline.augment_ops import augment_image
 from input_pipeline.decode import (
     Window,
     as_jpeg_or_png,
@@ -26,7 +27,7 @@ from input_pipeline.faults import Faults, read_noting
 from input_pipeline.sources import ExampleFeatures, Source
 
 # Images of a micro-batch in the making at once: with four micro-batches, enough for 64 cores.
-IMAGES_AT_ONCE = 16
+_IMAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,27 @@ class Loader:
         source: where they come from.
         shape: (height, width, channels) of the images; where it is the source's own and there is
             no crop, they stay as they are, else the middle or a random window is resized to it.
-        crop: the random resized crop, if there is one.
+        ops: what is done to each image, a crop in decoding it.
         faults: where bad records are noted.
         resized: whether the images are brought to the shape, rather than having it.
     """
 
     source: Source
     shape: tuple[int, int, int]
-    crop: Op | None
+    ops: tuple[Op, ...]
     faults: Faults
     resized: bool
 
     def load(self, records: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Reads, parses and decodes.
+        """Reads, parses, decodes and augments.
 
         Args:
             records: int64 [n], n static.
-            draws: float32 [n, crop.draws, 4], uniform; [n, 0, 4] without crop.
+            draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
 
         Returns:
             images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: 1, or
-            0 for a bad record, whose label is 0 and whose image is black if there is none.
+            0 for a bad record, whose label is 0 and whose image, if there is none, a black one.
         """
         *data, good = self._read(records)
         if self.source.encoded:
@@ -67,8 +68,8 @@ class Loader:
             images, labels, good = together.concatenate(one_by_one).take(1).get_single_element()
         else:
             images, labels = data
-            if self.resized:
-                images = self._each(lambda pair: self._cut(*pair), (images, draws))
+            if self.resized or self.ops:
+                images = self._each(lambda pair: self._pixels(*pair), (images, draws))
         labels, good = self._check_labels(records, labels, good)
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
         return images, labels, tf.cast(good, tf.float32)
@@ -88,7 +89,8 @@ class Loader:
         """The whole micro-batch; fails if one of its records is bad."""
         contents, labels = parse(self.source.features, data)
         contents = as_jpeg_or_png(contents, self.shape[2])
-        return self._each(lambda pair: self._decode(*pair), (contents, draws)), labels, good
+        images = self._each(lambda pair: self._image(*pair), (contents, draws))
+        return images, labels, good
 
     def _one_by_one(
         self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
@@ -124,10 +126,15 @@ class Loader:
             return tf.zeros(self.shape, tf.uint8), tf.constant(0, tf.int64), ~noted
 
         row = tf.data.Dataset.from_tensors(data)
-        tries = (
-            row.map(plainly).ignore_errors().concatenate(row.map(through_pillow).ignore_errors())
+        image, label, good = (
+            row.map(plainly)
+            .ignore_errors()
+            .concatenate(row.map(through_pillow).ignore_errors())
+            .concatenate(row.map(not_at_all))
+            .take(1)
+            .get_single_element()
         )
-        return tries.concatenate(row.map(not_at_all)).take(1).get_single_element()
+        return self._augmented(image, draws), label, good
 
     def _note(self, record: np.ndarray, good: np.ndarray, data: bytes) -> np.ndarray:
         if good:  # else the reading has noted it
@@ -160,16 +167,26 @@ class Loader:
         good = tf.ensure_shape(good, records.shape)
         return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
 
-    def _window(self, draws: tf.Tensor) -> Window | None:
-        if self.crop is not None:
-            return random_window(self.crop, draws)
-        return central_window if self.resized else None
+    def _image(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        return self._augmented(self._decode(contents, draws), draws)
 
     def _decode(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return decode_image(contents, self.shape, self._window(draws))
 
-    def _cut(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        return cut_image(image, self.shape, self._window(draws))
+    def _pixels(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        if self.resized:
+            image = cut_image(image, self.shape, self._window(draws))
+        return self._augmented(image, draws)
+
+    def _window(self, draws: tf.Tensor) -> Window | None:
+        crop, _ = split_crop(self.ops)
+        if crop is not None:
+            return random_window(crop, draws[: crop.draws])
+        return central_window if self.resized else None
+
+    def _augmented(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        crop, rest = split_crop(self.ops)
+        return augment_image(image, rest, draws[crop.draws :] if crop else draws)
 
     def _each(
         self, function: Callable[[tuple[tf.Tensor, ...]], tf.Tensor], rows: tuple[tf.Tensor, ...]
@@ -178,7 +195,7 @@ class Loader:
             function,
             rows,
             fn_output_signature=tf.TensorSpec(self.shape, tf.uint8),
-            parallel_iterations=IMAGES_AT_ONCE,
+            parallel_iterations=_IMAGES_AT_ONCE,
         )
 
 

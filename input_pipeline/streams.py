@@ -27,10 +27,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from input_pipeline.at_exit import close_iterators_at_exit
-from input_pipeline.augment import Op, check_augment, parse_augment, split_crop
-from input_pipeline.augment_ops import augment_image, uniform_draws
+from input_pipeline.augment import check_augment, parse_augment, split_crop
+from input_pipeline.augment_ops import uniform_draws
 from input_pipeline.checks import check_mixing, seen_shape
-from input_pipeline.examples import IMAGES_AT_ONCE, Loader
+from input_pipeline.examples import Loader
 from input_pipeline.faults import Faults
 from input_pipeline.layout import Layout
 from input_pipeline.mix import mix_examples
@@ -79,18 +79,15 @@ def training_stream(
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
     check_augment(ops, source.name, shape)
     check_mixing(mixup, cutmix, layout.micro_batch)
-    crop, rest = split_crop(ops)
-    crop_draws = crop.draws if crop else 0
-    resized = bool(image_size or crop)
-    loader = Loader(source, shape, crop, faults or Faults(source), resized)
+    resized = bool(image_size) or split_crop(ops)[0] is not None
+    loader = Loader(source, shape, ops, faults or Faults(source), resized)
     first_number = first_step * layout.micro_batches_per_step
 
     def micro_batch(number: tf.Tensor) -> Tensors:
         position = _positions(layout, first_number + number)
         record = record_at(position, length=source.length, seed=seed)
         draws = uniform_draws(ops, seed=seed, positions=position)
-        image, label, weight = loader.load(record, draws[:, :crop_draws])
-        image = _augment(image, rest, draws[:, crop_draws:])
+        image, label, weight = loader.load(record, draws)
         mixed = {}
         if mixup or cutmix:
             image, mixed["label_b"], mixed["mix"] = mix_examples(
@@ -137,7 +134,7 @@ def evaluation_stream(
         ValueError: the images' sizes vary and none is given.
     """
     shape = seen_shape(source, image_size)
-    loader = Loader(source, shape, None, faults or Faults(source), bool(image_size))
+    loader = Loader(source, shape, (), faults or Faults(source), bool(image_size))
 
     def micro_batch(number: tf.Tensor) -> Tensors:
         position = _positions(layout, number)
@@ -160,18 +157,6 @@ def evaluation_stream(
 def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
     """int64 [micro], the adjacent positions of this pipeline's micro-batch `number`."""
     return layout.first_position(number) + tf.range(layout.micro_batch, dtype=tf.int64)
-
-
-def _augment(images: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf.Tensor:
-    """Applies the operations to uint8 [micro, h, w, c], given their float32 [micro, draws, 4]."""
-    if not ops:
-        return images
-    return tf.map_fn(
-        lambda pair: augment_image(pair[0], ops, pair[1]),
-        (images, draws),
-        fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8),
-        parallel_iterations=IMAGES_AT_ONCE,
-    )
 
 
 def _in_parallel(
