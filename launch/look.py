@@ -107,18 +107,18 @@ def first_examples(command: flags.Command, source: Source, faults: Faults) -> tu
 
 def look_through(source: Source, most: int, faults: Faults) -> Contents:
     """Reads the labels and images of the first records, `most` of them or, if it is 0, all."""
-    labels, first_record, before = [], {}, faults.count
-    for record, image, label in records_of(source, most or source.length, faults):
+    labels, first_record = [], {}
+    count = min(most or source.length, source.length)
+    for record, image, label in records_of(source, count, faults):
         labels.append(label)
         first_record.setdefault(hashlib.blake2b(image, digest_size=16).digest(), record)
-    return Contents(np.array(labels, np.int64), first_record, faults.count - before)
+    return Contents(np.array(labels, np.int64), first_record, count - len(labels))
 
 
-def records_of(source: Source, most: int, faults: Faults) -> Iterator[tuple[int, bytes, int]]:
-    """(record, image, label) of the first records that can be read; images are not decoded."""
+def records_of(source: Source, count: int, faults: Faults) -> Iterator[tuple[int, bytes, int]]:
+    """(record, image, label) of the first records, but for bad ones; images are not decoded."""
     from input_pipeline.examples import read_examples
 
-    count = min(most, source.length)
     with tqdm.tqdm(total=count, desc=source.name, unit=" records", leave=False, delay=1) as bar:
         for start in range(0, count, _RECORDS_AT_ONCE):
             records = np.arange(start, min(start + _RECORDS_AT_ONCE, count))
@@ -178,7 +178,7 @@ def _show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
     pixels = image[:, :, 0] if channels in (1, 2) else image[:, :, :3]
     interpolation = "nearest" if max(height, width) < 100 else "auto"
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
-    axes.set_title(text, fontsize=8, color=color, pad=2)
+    axes.set_title(text, fontsize=8 if len(text) <= 18 else 6.5, color=color, pad=2)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=color, linewidth=0.8)
@@ -192,14 +192,18 @@ def label_text(batch: Batch, number: int, source: Source) -> str:
     if "mix" not in batch or batch["mix"][number] > 0.995:
         return own
     mix, other = batch["mix"][number], class_name(source, int(batch["label_b"][number]))
-    return f"{own} {mix:.0%} + {other} {1 - mix:.0%}"
+    return f"{_short(own, 8)} {mix:.0%} + {_short(other, 8)} {1 - mix:.0%}"
 
 
 def class_name(source: Source, label: int) -> str:
     """A label's name where the source has names, no longer than fits, else its number."""
     names = source.class_names
     name = names[label] if label < len(names) else str(label)
-    return name if len(name) <= 14 else f"{name[:13]}…"
+    return _short(name, 14)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def summary_text(sources: dict[str, Source], contents: dict[str, Contents]) -> str:
