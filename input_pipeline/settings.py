@@ -20,6 +20,9 @@ class DataSettings:
         shuffle_block: records of the blocks that are permuted and shuffled into each other, where
             random reads are slow; 0: all records are shuffled.
         augment: operations on training images, for example `shift(1)|flip`, or `none`.
+        mixup: α of mixup's Beta(α, α); 0: none.
+        cutmix: α of cutmix's Beta(α, α); 0: none.
+        max_bad_records: how many records of a split may be bad and are left out.
     """
 
     dataset: str
@@ -31,3 +34,6 @@ class DataSettings:
     image_size: int = 0
     shuffle_block: int = 0
     augment: str = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    max_bad_records: int = 0

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from input_pipeline.faults import BadRecordError
+
 T = TypeVar("T")
 _kept: list[object] = []
 FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
@@ -33,6 +35,9 @@ def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     except WrongCommandError as error:
         print(f"error: {error}", file=sys.stderr)
         code = WRONG_COMMAND
+    except BadRecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = FAILED
     except KeyboardInterrupt:
         print("stopped before anything was changed", file=sys.stderr)
         code = STOPPED

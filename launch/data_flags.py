@@ -16,6 +16,9 @@ DECISIVE = frozenset(
         "image_size",
         "shuffle_block",
         "augment",
+        "mixup",
+        "cutmix",
+        "max_bad_records",
     ]
 )
 _DATASET = (
@@ -38,6 +41,9 @@ def define_data_flags(values: flags.FlagValues) -> None:
 
     def integer(name: str, help_text: str) -> None:
         flags.DEFINE_integer(name, 0, help_text, 0, None, values, module_name=GROUP)
+
+    def number(name: str, help_text: str) -> None:
+        flags.DEFINE_float(name, 0.0, help_text, 0.0, None, values, module_name=GROUP)
 
     text("dataset", "digits", _DATASET)
     text("data_dir", "", "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.")
@@ -66,7 +72,18 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "For disks and stores where random reads are slow: 1024, say. Blocks are read in large\n"
         "pieces and 8 at a time shuffled into each other; 2 x 8 of them are kept in memory.",
     )
-    text("augment", "none", "Augmentation, such as shift(1)|flip.")
+    text(
+        "augment",
+        "none",
+        "Augmentation, such as crop|flip.\nOf crop, flip, shift(PIXELS), "
+        "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
+        "erase(PROBABILITY), joined by |.",
+    )
+    number("mixup", "α of mixup, for example 0.2.\n0: none.")
+    number("cutmix", "α of cutmix, for example 1.\n0: none.")
+    integer(
+        "max_bad_records", "Unusable records to leave out.\nOf each split; one more ends the run."
+    )
 
 
 def data_settings(values: flags.FlagValues) -> DataSettings:
@@ -81,4 +98,7 @@ def data_settings(values: flags.FlagValues) -> DataSettings:
         image_size=values.image_size,
         shuffle_block=values.shuffle_block,
         augment=values.augment,
+        mixup=values.mixup,
+        cutmix=values.cutmix,
+        max_bad_records=values.max_bad_records,
     )

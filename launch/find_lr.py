@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
+from input_pipeline.faults import Faults
 from input_pipeline.sources import Source
 from launch import cli, flags, range_test_chart, report
 from launch.train import plan_command, training_data
@@ -157,9 +158,10 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
         run = build_run(command.settings, plan, devices)
     before = Snapshot(run.variables(), run.strategy.experimental_local_results)
     metrics = MetricsWriter(sweep.out, 0)
+    faults = Faults(source, command.data.max_bad_records)
 
     def sweep_once(held_at: float) -> Curve:
-        data = training_data(command, plan, source, first_step=0)
+        data = training_data(command, plan, source, first_step=0, faults=faults)
         recorder = sweep_rates(run, plan, cli.keep(iter(run.stream(data))), held_at)
         before.put_back()
         if held_at == math.inf:
@@ -167,7 +169,8 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
         return recorder.curve()
 
     try:
-        finding = find_rate(sweep_once)
+        with faults.raised():
+            finding = find_rate(sweep_once)
         suggested = rounded_down(finding.suggestion / sweep.factor)
         sentence = suggestion_text(suggested, sweep, reference, scaling)
         picture = sweep.out / "range_test.png"

@@ -143,7 +143,14 @@ def _count(number: float) -> str:
 
 
 def summary_text(
-    plan: Plan, step: int, history: "History", noise_scale: float | None, wait: float, run_dir: str
+    plan: Plan,
+    step: int,
+    history: "History",
+    run_dir: str,
+    *,
+    noise_scale: float | None,
+    wait: float,
+    bad_records: int,
 ) -> str:
     """The closing summary: accuracy, time, speed, input, batch size, where everything is."""
     rows, seconds = [], history.now()
@@ -159,6 +166,9 @@ def summary_text(
         rows.append(("input", input_verdict(plan.device, wait, os.cpu_count() or 1)))
     if noise_scale is not None:
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
+    if bad_records:
+        listed = f"{bad_records:,} left out, listed in {run_dir}/bad_records.jsonl"
+        rows.append(("bad records", listed))
     rows.append(("folder", run_dir))
     rows.append(("look at it", f"tensorboard --logdir {run_dir}"))
     return table(rows)

@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from input_pipeline.checks import check_data, check_mixing
+from input_pipeline.faults import Faults
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
@@ -61,19 +63,26 @@ def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Sourc
       OSError: the data cannot be read.
     """
     sources = open_sources(command.data)
+    facts = dataset_facts(command, sources)
     devices = choose_devices(command.settings.devices, gpus_here(command))
-    return make_plan(command.settings, dataset_facts(sources), devices), devices, sources
+    plan = make_plan(command.settings, facts, devices)
+    check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
+    return plan, devices, sources
 
 
-def dataset_facts(sources: dict[str, Source]) -> DatasetFacts:
-    """What the plan needs to know of the sources."""
+def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> DatasetFacts:
+    """What the plan needs to know of the sources.
+
+    Raises:
+      ValueError: they do not suit the data's settings or each other.
+    """
     train = sources["train"]
     return DatasetFacts(
         name=train.name.removesuffix("/train"),
         train_examples=train.length,
         eval_examples=sources["eval"].length,
         num_classes=train.num_classes,
-        image_shape=train.image_shape,
+        image_shape=check_data(command.data, train, sources["eval"]),
         left_out=sum(source.left_out for source in sources.values()),
     )
 
@@ -150,24 +159,30 @@ def carry_out(
     run_dir = pathlib.Path(command.settings.run.run_dir)
     with cli.wrong_command():
         run = build_run(command.settings, plan, devices)
-        host = make_host(command, plan, run, sources, found, changes)
+        faults = {
+            split: Faults(source, command.data.max_bad_records, run_dir / "bad_records.jsonl")
+            for split, source in sources.items()
+        }
+        host = make_host(command, plan, run, sources, faults, found, changes)
+    training = training_data(command, plan, sources["train"], found.step, faults["train"])
     try:
         host.control.take_up(found.step)
-        block = loop.train(
-            run.train_loop,
-            cli.keep(iter(run.stream(training_data(command, plan, sources["train"], found.step)))),
-            first=found.step,
-            last=plan.steps,
-            next_boundary=lambda step: min(
-                next_due(step, plan.eval_every),
-                next_due(step, plan.checkpoint_every),
-                host.control.next_replay(step),
-            ),
-            steps_per_loop=command.settings.run.steps_per_loop,
-            actions=host.actions,
-            finished=lambda: bool(run.learning_rate.finished().numpy()),
-            stop_requested=lambda: stop.requested() or host.control.stop_requested(),
-        )
+        with faults["train"].raised(), faults["eval"].raised():
+            block = loop.train(
+                run.train_loop,
+                cli.keep(iter(run.stream(training))),
+                first=found.step,
+                last=plan.steps,
+                next_boundary=lambda step: min(
+                    next_due(step, plan.eval_every),
+                    next_due(step, plan.checkpoint_every),
+                    host.control.next_replay(step),
+                ),
+                steps_per_loop=command.settings.run.steps_per_loop,
+                actions=host.actions,
+                finished=lambda: bool(run.learning_rate.finished().numpy()),
+                stop_requested=lambda: stop.requested() or host.control.stop_requested(),
+            )
         if block and not block.final:
             host.save.save(block.last)
     except actions.DivergedError as error:
@@ -183,9 +198,16 @@ def carry_out(
         print(f"stopped at step {step:,}, everything saved; the same command goes on from there")
         return cli.STOPPED
     actions.save_model(run, run_dir / "model.keras")
-    noise = noise_scale(run_dir) if run.noise.measured else None
-    wait = host.log.input_wait_fraction()
-    print(f"\n{report.summary_text(plan, block.last, host.history, noise, wait, str(run_dir))}")
+    summary = report.summary_text(
+        plan,
+        block.last,
+        host.history,
+        str(run_dir),
+        noise_scale=noise_scale(run_dir) if run.noise.measured else None,
+        wait=host.log.input_wait_fraction(),
+        bad_records=sum(split.count for split in faults.values()),
+    )
+    print(f"\n{summary}")
     return cli.FINISHED
 
 
@@ -207,6 +229,7 @@ def make_host(
     plan: Plan,
     run: "Run",
     sources: dict[str, Source],
+    faults: dict[str, Faults],
     found: Found,
     changes: dict[str, tuple[Any, Any]],
 ) -> Host:
@@ -251,7 +274,7 @@ def make_host(
         monitor.row(step, values)
         history.monitor = monitor.to_json()
 
-    evaluation = run.stream(evaluation_data(plan, sources["eval"]))
+    evaluation = run.stream(evaluation_data(command, plan, sources["eval"], faults["eval"]))
     evaluate = actions.Evaluate(
         run,
         plan,
@@ -279,20 +302,24 @@ def make_host(
     )
 
 
-def evaluation_data(plan: Plan, source: Source) -> "MakeDataset":
+def evaluation_data(
+    command: flags.Command, plan: Plan, source: Source, faults: Faults
+) -> "MakeDataset":
     """The evaluation data, as `Run.stream` takes it."""
     from input_pipeline.streams import evaluation_stream
 
     def make(pipeline: int, pipelines: int) -> "tf.data.Dataset":
         replicas = plan.replicas // pipelines
         layout = Layout(plan.eval_batch, 1, replicas, pipelines, pipeline)
-        return evaluation_stream(source, layout=layout)
+        return evaluation_stream(
+            source, layout=layout, image_size=command.data.image_size, faults=faults
+        )
 
     return make
 
 
 def training_data(
-    command: flags.Command, plan: Plan, source: Source, first_step: int
+    command: flags.Command, plan: Plan, source: Source, first_step: int, faults: Faults
 ) -> "MakeDataset":
     """The training data from this step on, as `Run.stream` takes it."""
     from input_pipeline.streams import training_stream
@@ -306,6 +333,11 @@ def training_data(
             seed=command.settings.run.seed,
             augment=command.data.augment,
             first_step=first_step,
+            shuffle_block=command.data.shuffle_block,
+            image_size=command.data.image_size,
+            mixup=command.data.mixup,
+            cutmix=command.data.cutmix,
+            faults=faults,
         )
 
     return make

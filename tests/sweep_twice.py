@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 
+from input_pipeline.faults import Faults
 from launch import cli, find_lr, flags
 from launch.train import plan_command, training_data
 from trainer.range_test import Snapshot
@@ -33,7 +34,8 @@ def main() -> None:
         }
 
     def swept() -> dict[str, np.ndarray]:
-        data = training_data(command, plan, sources["train"], first_step=0)
+        faults = Faults(sources["train"])
+        data = training_data(command, plan, sources["train"], first_step=0, faults=faults)
         return find_lr.sweep_rates(run, sweep.plan, iter(run.stream(data)), math.inf).rows
 
     before, snapshot = state(), None

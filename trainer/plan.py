@@ -27,7 +27,7 @@ class DatasetFacts:
     train_examples: int
     eval_examples: int
     num_classes: int
-    image_shape: tuple[int | None, int | None, int]  # height, width, channels; None: they vary
+    image_shape: tuple[int, int, int]  # height, width, channels, as the model sees them
     left_out: int = 0  # bad records that are in the files and not among the examples
 
 

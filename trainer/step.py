@@ -58,7 +58,7 @@ def make_train_loop(
         with tf.GradientTape() as tape:
             logits = model(batch["image"], training=True)
             weight = tf.reduce_sum(batch["weight"])
-            loss = tf.reduce_sum(losses(batch["label"], logits) * batch["weight"])
+            loss = tf.reduce_sum(mixed_losses(losses, batch, logits) * batch["weight"])
             # A regularizer counts once in the whole: each micro-batch bears its share.
             objective = (loss + sum(model.losses) * weight) / batch_size
         parts = tape.gradient(objective, weights, unconnected_gradients="zero")
@@ -83,6 +83,7 @@ def make_train_loop(
 
     def finish(sums: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         loss, correct, weight, micro = tf.unstack(sums[:4])
+        weight = tf.maximum(weight, 1.0)  # of a batch with nothing but bad records: 0 gradients
         gradient = sums[4:]
         square = square_norm(gradient)
         factor = batch_size / weight
@@ -199,10 +200,27 @@ def make_losses(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.T
     return losses
 
 
+def mixed_losses(
+    losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch: Batch, logits: tf.Tensor
+) -> tf.Tensor:
+    """The loss of each example, float32 [n]; of a mixed one that of both labels, by their share."""
+    own = losses(batch["label"], logits)
+    if "mix" not in batch:
+        return own
+    return batch["mix"] * own + (1 - batch["mix"]) * losses(batch["label_b"], logits)
+
+
 def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
-    """The weight of the examples whose largest logit is their label's, float32 []."""
-    correct = tf.argmax(logits, axis=-1) == batch["label"]
-    return tf.reduce_sum(tf.cast(correct, tf.float32) * batch["weight"])
+    """The weight of the examples whose largest logit is their label's, float32 [].
+
+    A mixed example counts as the share of the label that the largest logit is of.
+    """
+    answer = tf.argmax(logits, axis=-1)
+    correct = tf.cast(answer == batch["label"], tf.float32)
+    if "mix" in batch:
+        other = tf.cast(answer == batch["label_b"], tf.float32)
+        correct = batch["mix"] * correct + (1 - batch["mix"]) * other
+    return tf.reduce_sum(correct * batch["weight"])
 
 
 def square_norm(tensor: tf.Tensor) -> tf.Tensor:

@@ -196,7 +196,7 @@ def test_a_damaged_list_of_bad_records_is_named(tmp_path: Path) -> None:
 def test_the_facts_need_no_tensorflow() -> None:
     program = (
         "import sys\n"
-        "from input_pipeline import augment, layout, settings, sources\n"
+        "from input_pipeline import augment, checks, faults, layout, settings, sources\n"
         "for name in ('digits', 'synthetic:8x8x1'):\n"
         "    sources.open_source(settings.DataSettings(name), 'train')\n"
         "assert 'tensorflow' not in sys.modules"

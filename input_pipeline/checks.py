@@ -1,0 +1,61 @@
+"""What must hold of the data's settings, its sources and the batch before TensorFlow loads."""
+
+from input_pipeline.augment import check_augment, parse_augment
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import Source
+
+
+def seen_shape(source: Source, image_size: int) -> tuple[int, int, int]:
+    """The (height, width, channels) of the images that the model sees.
+
+    Args:
+        source: where they come from.
+        image_size: the height and width asked for, in pixels; 0 for the source's own.
+
+    Raises:
+        ValueError: the source's images differ in size and no size is asked for.
+    """
+    height, width, channels = source.image_shape
+    if image_size:
+        return image_size, image_size, channels
+    if height is None or width is None:
+        raise ValueError(
+            f"the images of {source.name} differ in size: give the size to bring them to, "
+            "for example --image_size=224."
+        )
+    return height, width, channels
+
+
+def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tuple[int, int, int]:
+    """Checks the settings against the sources; the shape of the images that the model sees.
+
+    Raises:
+        ValueError: sizes are missing or differ, or the augmentation does not suit the images.
+    """
+    shape = seen_shape(train, settings.image_size)
+    other = seen_shape(evaluation, settings.image_size)
+    if shape != other:
+        raise ValueError(
+            f"the images of {train.name} are {_text(shape)} and those of {evaluation.name} "
+            f"{_text(other)} (height × width × channels): use splits with equal channels, "
+            "and --image_size for equal sizes."
+        )
+    check_augment(parse_augment(settings.augment), train.name, shape)
+    return shape
+
+
+def check_mixing(mixup: float, cutmix: float, micro_batch: int) -> None:
+    """Checks that mixing finds a partner for every example within its micro-batch.
+
+    Raises:
+        ValueError: the micro-batch is odd.
+    """
+    if (mixup or cutmix) and micro_batch % 2:
+        raise ValueError(
+            f"--mixup and --cutmix mix pairs of examples, but a micro-batch has {micro_batch}: use "
+            "a --global_batch that gives every replica an even number, or leave them out."
+        )
+
+
+def _text(shape: tuple[int, int, int]) -> str:
+    return " × ".join(map(str, shape))

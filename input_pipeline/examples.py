@@ -1,0 +1,259 @@
+"""From record numbers to images, labels and weights; a bad record weighs nothing.
+
+Reading, parsing and decoding take a whole micro-batch at a time. Only if that fails are its records
+taken one by one, so that looking for bad records costs good ones nothing.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipeline.augment import Op, split_crop
+from input_pipeline.augment_ops import augment_image
+from input_pipeline.decode import (
+    Window,
+    as_jpeg_or_png,
+    central_window,
+    cut_image,
+    decode_image,
+    png_bytes,
+    random_window,
+    why_undecodable,
+)
+from input_pipeline.faults import Faults, read_noting
+from input_pipeline.sources import ExampleFeatures, Source
+from input_pipeline.tuning import IMAGES_AT_ONCE
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads examples of a source.
+
+    Attributes:
+        source: where they come from.
+        shape: (height, width, channels) of the images; where it is the source's own and there is
+            no crop, they stay as they are, else the middle or a random window is resized to it.
+        ops: what is done to each image, a crop in decoding it.
+        faults: where bad records are noted.
+        resized: whether the images are brought to the shape, rather than having it.
+    """
+
+    source: Source
+    shape: tuple[int, int, int]
+    ops: tuple[Op, ...]
+    faults: Faults
+    resized: bool
+
+    def load(self, records: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Reads, parses, decodes and augments.
+
+        Args:
+            records: int64 [n], n static.
+            draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
+
+        Returns:
+            images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: 1, or
+            0 for a bad record, whose label is 0 and whose image, if there is none, a black one.
+        """
+        *data, good = self._read(records)
+        if self.source.encoded:
+            parts = tf.data.Dataset.from_tensors((tuple(data), draws, records, good))
+            together = parts.map(self._together).ignore_errors()
+            one_by_one = parts.map(self._one_by_one)
+            images, labels, good = together.concatenate(one_by_one).take(1).get_single_element()
+        else:
+            images, labels = data
+            if self.resized or self.ops:
+                images = self._each(lambda pair: self._pixels(*pair), (images, draws))
+        labels, good = self._check_labels(records, labels, good)
+        images = tf.ensure_shape(images, [records.shape[0], *self.shape])
+        return images, labels, tf.cast(good, tf.float32)
+
+    def _read(self, records: tf.Tensor) -> list[tf.Tensor]:
+        """(serialized,) or (images, labels), and whether each was read."""
+        source, read = self.source, functools.partial(read_noting, self.source, self.faults)
+        types = [tf.string] if source.features else [_image_type(source), tf.int64]
+        arrays = tf.numpy_function(read, [records], [*types, tf.bool])
+        own = [] if source.encoded else list(source.image_shape)
+        shapes = [records.shape + own, *[records.shape] * (len(arrays) - 1)]
+        return [tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True)]
+
+    def _together(
+        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The whole micro-batch; fails if one of its records is bad."""
+        contents, labels = parse(self.source.features, data)
+        contents = as_jpeg_or_png(contents, self.shape[2])
+        images = self._each(lambda pair: self._image(*pair), (contents, draws))
+        return images, labels, good
+
+    def _one_by_one(
+        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The same, a bad record being noted and replaced by a black image."""
+        signature = (
+            tf.TensorSpec(self.shape, tf.uint8),
+            tf.TensorSpec([], tf.int64),
+            tf.TensorSpec([], tf.bool),
+        )
+        return tf.map_fn(
+            lambda row: self._one(*row), (data, draws, records, good), fn_output_signature=signature
+        )
+
+    def _one(
+        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, record: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        channels = self.shape[2]
+
+        def plainly(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            contents, label = parse(self.source.features, data)
+            contents = as_jpeg_or_png(contents[None], channels)[0]
+            return self._decode(contents, draws), label, True
+
+        def through_pillow(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            # Such as a JPEG in four colours for a grey source, which TensorFlow refuses.
+            contents, label = parse(self.source.features, data)
+            png = tf.numpy_function(lambda c: png_bytes(c, channels), [contents], tf.string)
+            return self._decode(tf.ensure_shape(png, []), draws), label, True
+
+        def not_at_all(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            noted = tf.numpy_function(self._note, [record, good, data[0]], tf.bool)
+            return tf.zeros(self.shape, tf.uint8), tf.constant(0, tf.int64), ~noted
+
+        row = tf.data.Dataset.from_tensors(data)
+        image, label, good = (
+            row.map(plainly)
+            .ignore_errors()
+            .concatenate(row.map(through_pillow).ignore_errors())
+            .concatenate(row.map(not_at_all))
+            .take(1)
+            .get_single_element()
+        )
+        return self._augmented(image, draws), label, good
+
+    def _note(self, record: np.ndarray, good: np.ndarray, data: bytes) -> np.ndarray:
+        if good:  # else the reading has noted it
+            features, why = self.source.features, ""
+            if features is not None:
+                data, _, why = _image_of(features, data)
+            why = why or why_undecodable(data, self.shape, self.resized)
+            self.faults.note(int(record), f"{self.source.describe(int(record))}: {why}.")
+        return np.True_
+
+    def _check_labels(
+        self, records: tf.Tensor, labels: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Labels out of range are noted, and 0 in what is returned; nothing else changes."""
+        source = self.source
+
+        def note(records: np.ndarray, labels: np.ndarray, good: np.ndarray) -> np.ndarray:
+            valid = (labels >= 0) & (labels < source.num_classes)
+            for record, label in zip(records[good & ~valid], labels[good & ~valid], strict=True):
+                fault = f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
+                self.faults.note(int(record), f"{source.describe(int(record))}: {fault}.")
+            return good & valid
+
+        fine = tf.reduce_all((labels >= 0) & (labels < source.num_classes))
+        good = tf.cond(
+            fine,
+            lambda: good,
+            lambda: tf.numpy_function(note, [records, labels, good], tf.bool),
+        )
+        good = tf.ensure_shape(good, records.shape)
+        return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
+
+    def _image(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        return self._augmented(self._decode(contents, draws), draws)
+
+    def _decode(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        return decode_image(contents, self.shape, self._window(draws))
+
+    def _pixels(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        if self.resized:
+            image = cut_image(image, self.shape, self._window(draws))
+        return self._augmented(image, draws)
+
+    def _window(self, draws: tf.Tensor) -> Window | None:
+        crop, _ = split_crop(self.ops)
+        if crop is not None:
+            return random_window(crop, draws[: crop.draws])
+        return central_window if self.resized else None
+
+    def _augmented(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        crop, rest = split_crop(self.ops)
+        return augment_image(image, rest, draws[crop.draws :] if crop else draws)
+
+    def _each(
+        self, function: Callable[[tuple[tf.Tensor, ...]], tf.Tensor], rows: tuple[tf.Tensor, ...]
+    ) -> tf.Tensor:
+        return tf.map_fn(
+            function,
+            rows,
+            fn_output_signature=tf.TensorSpec(self.shape, tf.uint8),
+            parallel_iterations=IMAGES_AT_ONCE,
+        )
+
+
+def parse(
+    names: ExampleFeatures | None, data: tuple[tf.Tensor, ...]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The image files and labels of what a source's `read` returned, of one record or of many."""
+    if names is None:
+        contents, labels = data
+        return contents, labels
+    features = {
+        names.image: tf.io.FixedLenFeature([], tf.string),
+        names.label: tf.io.FixedLenFeature([], tf.int64),
+    }
+    parsed = tf.io.parse_example(data[0], features)
+    return parsed[names.image], parsed[names.label]
+
+
+def read_examples(
+    source: Source, records: np.ndarray, faults: Faults
+) -> list[tuple[int, bytes, int]]:
+    """(record, image, label) of those of the records that can be used; images are not decoded.
+
+    Raises:
+        BadRecordError: one bad record too many.
+    """
+    *data, good = read_noting(source, faults, records)
+    rows = []
+    columns = (column[good] for column in data)
+    for number, *row in zip(records[good].tolist(), *columns, strict=True):
+        image, label, fault = _row(source, row)
+        if not fault and not 0 <= label < source.num_classes:
+            fault = f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
+        if fault:
+            faults.note(number, f"{source.describe(number)}: {fault}.")
+        else:
+            rows.append((number, image, label))
+    return rows
+
+
+def _row(source: Source, row: list[object]) -> tuple[bytes, int, str]:
+    """The image and the label of what was read of a record, and what is wrong with it, or ""."""
+    if source.features is not None:
+        return _image_of(source.features, row[0])
+    image, label = row
+    return image if source.encoded else image.tobytes(), int(label), ""
+
+
+def _image_of(names: ExampleFeatures, serialized: bytes) -> tuple[bytes, int, str]:
+    """The image file and the label of a serialized example, and what is wrong with it, or ""."""
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except Exception:  # protobuf's DecodeError, wherever it lives
+        return b"", 0, "it is not a serialized tf.train.Example"
+    image, label = features[names.image].bytes_list.value, features[names.label].int64_list.value
+    for name, values, kind in ((names.image, image, "bytes"), (names.label, label, "int64")):
+        if len(values) != 1:
+            return b"", 0, f"its feature {name!r} holds {len(values)} {kind} values, not one"
+    return image[0], label[0], ""
+
+
+def _image_type(source: Source) -> tf.DType:
+    return tf.string if source.encoded else tf.uint8

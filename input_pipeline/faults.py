@@ -1,0 +1,131 @@
+"""Bad records: the first few are listed and left out, one more ends the run with a sentence."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.sources import Source
+
+
+class BadRecordError(Exception):
+    """More records of a source are bad than is allowed; the message is a sentence for the user."""
+
+
+class Faults:
+    """The bad records of one source, shared by the threads of its stream and the host.
+
+        with faults.raised():              # in the host: the sentence instead of TensorFlow's error
+            train(stream)
+        faults.note(17, "…")               # in the stream
+
+    A record that is bad again in a later epoch counts once. Each is a line of `file`, which a
+    resumed run continues: there it is not listed twice, but counts anew.
+
+    Args:
+        source: whose records they are.
+        limit: how many may be bad.
+        file: the list, JSON lines of source, record, and what is wrong with it.
+    """
+
+    def __init__(self, source: Source, limit: int = 0, file: Path | None = None) -> None:
+        self._source, self._limit, self._file = source, limit, file
+        self._lock = threading.Lock()
+        self._records: set[int] = set()
+        self._sentence = ""
+        self._listed = set()
+        if file is not None and file.exists():
+            rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+            self._listed = {row["record"] for row in rows if row["source"] == source.name}
+
+    @property
+    def count(self) -> int:
+        """How many records were found to be bad."""
+        return len(self._records)
+
+    def note(self, record: int, fault: str) -> None:
+        """Lists a bad record; any number of threads may call it at once.
+
+        Args:
+            record: its number in the source.
+            fault: where it lies and what is wrong with it, a sentence.
+
+        Raises:
+            BadRecordError: it is one too many.
+        """
+        with self._lock:
+            if self._sentence:
+                raise BadRecordError(self._sentence)
+            if record in self._records:
+                return
+            if len(self._records) >= self._limit:
+                allowed = f"{self._limit} bad record{'s' * (self._limit != 1)} allowed"
+                self._sentence = (
+                    f"{fault.rstrip('.')} ({allowed}); mend or remove it, or give "
+                    f"--max_bad_records={self._limit + 1} or more to leave such records out."
+                )
+                raise BadRecordError(self._sentence)
+            self._records.add(record)
+            if self._file is not None and record not in self._listed:
+                row = {"source": self._source.name, "record": record, "fault": fault}
+                with open(self._file, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raises the BadRecordError that ended the stream in place of what TensorFlow makes of it.
+
+        Raises:
+            BadRecordError: a record was one too many.
+        """
+        try:
+            yield
+        except Exception:
+            if self._sentence:
+                raise BadRecordError(self._sentence) from None
+            raise
+
+
+def read_noting(source: Source, faults: Faults, records: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Reads records, noting those that cannot be read.
+
+    Args:
+        source: what to read from.
+        faults: where bad records are noted.
+        records: int64 [n], record numbers.
+
+    Returns:
+        What source.read returns, a bad record being empty bytes or a black image with label 0; and
+        bool [n], whether the record was read.
+
+    Raises:
+        BadRecordError: one bad record too many.
+    """
+    # Only then one by one: a call a record would cost the digits most of their speed.
+    with contextlib.suppress(ValueError):
+        return (*source.read(records), np.ones(len(records), bool))
+    rows = [_read_one(source, faults, record) for record in records]
+    good = np.array([row is not None for row in rows])
+    rows = [_blank(source) if row is None else row for row in rows]
+    columns = tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+    return (*columns, good)
+
+
+def _read_one(source: Source, faults: Faults, record: int) -> tuple[np.ndarray, ...] | None:
+    try:
+        return source.read(np.array([record], np.int64))
+    except ValueError as error:
+        faults.note(int(record), str(error))
+        return None
+
+
+def _blank(source: Source) -> tuple[np.ndarray, ...]:
+    """What stands for a record that cannot be read."""
+    empty = np.array([b""], object)
+    if source.features is not None:
+        return (empty,)
+    image = empty if source.encoded else np.zeros([1, *source.image_shape], np.uint8)
+    return image, np.zeros(1, np.int64)

@@ -1,0 +1,71 @@
+"""Bad records in a run: a sentence and exit code 70, or left out, listed and counted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from helpers import REPOSITORY, Ended, Run, call
+
+FLAGS = (
+    "--device=cpu --model=mlp --global_batch=64 --train_for=2ep --log_every=10st "
+    "--eval_every=1ep --checkpoint_every=10st --augment=shift(1) --mixup=0.2 --run_dir=run"
+)
+
+
+def damage(path: Path, places: tuple[int, ...]) -> None:
+    """Writes the file anew, the images at these places being text."""
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for place, record in enumerate(records):
+            example = tf.train.Example.FromString(record)
+            if place in places:
+                example.features.feature["image"].bytes_list.value[:] = [b"no image"]
+            writer.write(example.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages with other digits: two images of the training split and one to evaluate on."""
+    folder = tmp_path_factory.mktemp("packages")
+    for package in ("input_pipeline", "launch", "trainer"):
+        shutil.copytree(REPOSITORY / package, folder / package)
+    for split, places in (("train", (11, 30)), ("eval", (7,))):
+        damage(min((folder / "input_pipeline/digits").glob(f"{split}-*.tfrecord")), places)
+    return folder
+
+
+def train(flags: str, folder: Path, packages: Path) -> Ended:
+    return call(f"{FLAGS} {flags}", folder, {"PYTHONPATH": str(packages)})
+
+
+def test_the_first_ends_the_run_with_a_sentence_and_nothing_half_done(
+    tmp_path: Path, packages: Path
+) -> None:
+    ended = train("", tmp_path, packages)
+    assert ended.code == 70
+    assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
+    assert "its image is not a JPEG, PNG, WebP, GIF or BMP file" in ended.err
+    assert ended.err.endswith("or give --max_bad_records=1 or more to leave such records out.\n")
+    assert not (tmp_path / "run/model.keras").exists()
+    assert not (tmp_path / "run/bad_records.jsonl").exists()
+    assert Run(tmp_path / "run").checkpoints() in ([], [10], [20])
+
+
+def test_those_allowed_are_left_out_listed_and_counted(tmp_path: Path, packages: Path) -> None:
+    ended = train("--max_bad_records=2", tmp_path, packages)
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    assert "bad records    3 left out, listed in run/bad_records.jsonl" in ended.out
+    lines = (tmp_path / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    counts = {name: sum(row["source"] == f"digits/{name}" for row in rows) for name in FOUND}
+    assert counts == FOUND
+    # 359 of 360 images are evaluated.
+    for row in Run(tmp_path / "run").rows("eval/"):
+        right = row["eval/accuracy"] * 359
+        assert right == pytest.approx(round(right), abs=1e-9)
+
+
+FOUND = {"train": 2, "eval": 1}

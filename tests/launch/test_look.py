@@ -1,0 +1,68 @@
+"""`launch.look`: a picture of what the model sees, class counts, duplicates, and its errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import call
+from PIL import Image
+
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+from launch.look import Contents, duplicates_text
+
+LOOK = "launch.look"
+
+
+def test_a_grid_with_counts_of_classes(tmp_path: Path) -> None:
+    flags = "--dataset=digits --augment=shift(1)|erase(1) --cutmix=1 --out=grid.png"
+    ended = call(flags, tmp_path, module=LOOK)
+    assert (ended.code, ended.err) == (0, "")
+    assert "1,437 records" in ended.out and "360 records" in ended.out
+    assert "0: 142, 1: 146, 2: 142, 3: 146" in ended.out
+    assert "no image looked at is in both splits" in ended.out
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+    with Image.open(tmp_path / "grid.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert min(pixels.shape[:2]) > 800
+    # The grey of what was erased is there; the plain digits have no such level.
+    assert (pixels == 128).all(axis=2).sum() > 1000
+
+
+def test_it_looks_at_no_more_than_asked(tmp_path: Path) -> None:
+    ended = call("--dataset=synthetic:8x8x3 --look_at=500 --image_size=12", tmp_path, module=LOOK)
+    assert ended.code == 0, ended.err
+    assert "10,000 records, 500 of them looked at; --look_at=0 for all" in ended.out
+    assert "0: 50, 1: 50" in ended.out
+
+
+def test_duplicates_are_named() -> None:
+    sources = {split: open_source(DataSettings("digits"), split) for split in ("train", "eval")}
+    labels = np.zeros(9, np.int64)
+    contents = {
+        "train": Contents(labels, {bytes([n]): n for n in range(9)}, 0),
+        "eval": Contents(labels, {bytes([n]): 20 - n for n in range(4, 12)}, 0),
+    }
+    shared = contents["train"].first_record.keys() & contents["eval"].first_record.keys()
+    text = duplicates_text(sources, contents, shared)
+    assert text == (
+        "warning: 5 images are in both splits: record 12 of digits/eval = record 8 of digits/train;"
+        " record 13 of digits/eval = record 7 of digits/train; record 14 of digits/eval = record 6"
+        " of digits/train and 2 more"
+    )
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--out=nowhere/grid.png", "--out=nowhere/grid.png cannot be written"),
+        ("--augment=flip|crop", "use 'crop|flip'"),
+        ("--look_at=-1", "look_at"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(tmp_path: Path, flags: str, message: str) -> None:
+    ended = call(flags, tmp_path, module=LOOK)
+    assert ended.code == 2 and ended.out == ""
+    assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
+    assert message in ended.err
+    assert list(tmp_path.iterdir()) == []
