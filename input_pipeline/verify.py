@@ -107,10 +107,22 @@ def _wrong_image(content: bytes, shape: tuple[int | None, int | None, int]) -> s
 def _decoded_size(content: bytes, channels: int) -> tuple[int, int]:
     """Height and width of an image, after decoding all of it as training does."""
     if not content.startswith((_JPEG, _PNG)):
-        with PIL.Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return image.height, image.width
+        return _size_by_pillow(content)
     import tensorflow as tf
 
-    decoded = tf.io.decode_image(content, channels=channels, expand_animations=False)
+    from input_pipeline.decode import png_bytes
+
+    try:
+        decoded = tf.io.decode_image(content, channels=channels, expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        # Such as a JPEG in four colours for a grey source, which training takes by way of Pillow.
+        if not png_bytes(content, channels):
+            raise
+        return _size_by_pillow(content)
     return decoded.shape[0], decoded.shape[1]
+
+
+def _size_by_pillow(content: bytes) -> tuple[int, int]:
+    with PIL.Image.open(io.BytesIO(content)) as image:
+        image.load()
+        return image.height, image.width
