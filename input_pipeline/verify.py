@@ -96,9 +96,10 @@ def _wrong_label(label: int, classes: int) -> str:
 def _wrong_image(content: bytes, shape: tuple[int | None, int | None, int]) -> str:
     try:
         size = _decoded_size(content, shape[2])
-    except Exception as error:  # what a decoder raises depends on the damage
-        why = str(error).strip().split("\n")[0].split(" [Op:")[0].rstrip(".")
-        return f"its image cannot be decoded ({why})"
+    except Exception:  # what a decoder raises depends on the damage
+        from input_pipeline.decode import why_undecodable
+
+        return why_undecodable(content, shape, window=None in shape)
     if None not in shape and size != shape[:2]:
         return f"its image is {size[0]} × {size[1]} pixels, not {shape[0]} × {shape[1]}"
     return ""

@@ -24,6 +24,8 @@ def wrong_command() -> Iterator[None]:
     """Around what only checks the input: a `ValueError` or `OSError` is the user's to mend."""
     try:
         yield
+    except BrokenPipeError:  # is no mistake: exit_with knows what to do
+        raise
     except (ValueError, OSError) as error:
         raise WrongCommandError(str(error)) from error
 
@@ -32,6 +34,7 @@ def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2."""
     try:
         code = main(sys.argv[1:])
+        sys.stdout.flush()
     except WrongCommandError as error:
         print(f"error: {error}", file=sys.stderr)
         code = WRONG_COMMAND

@@ -57,6 +57,20 @@ DECISIVE = data_flags.DECISIVE | frozenset(
         "label_smoothing",
     ]
 )
+# Left out of the short help.
+RARE = frozenset(
+    [
+        "eval_split",
+        "features",
+        "layer_decay",
+        "max_bad_records",
+        "num_classes",
+        "scale_betas",
+        "shuffle_block",
+        "steps_per_loop",
+        "train_split",
+    ]
+)
 T = TypeVar("T")
 
 
@@ -395,12 +409,14 @@ def flagfile_text(
 
 
 def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
-    """The list of flags by group: a line each, or with `full` everything there is to say."""
+    """The flags by group: a line for each usual one, or with `full` all there is to say of all."""
     lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
     lines += ["Recipes: " + ", ".join(sorted(file.stem for file in RECIPES.glob("*.flags"))), ""]
     for group, members in groups(values).items():
         lines.append(f"{group}:")
         for flag in members:
+            if flag.name in RARE and not full:
+                continue
             first, *more = flag.help.split("\n")
             lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")
             if full:
@@ -409,5 +425,5 @@ def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
         lines.append("")
     lines.append("Durations: 500st (steps), 5ep (epochs), 1.28Mex (examples), 10% (of the run).")
     if not full:
-        lines.append("--helpfull says more about each flag.")
+        lines.append("--helpfull says more about each flag, and lists the rarer ones.")
     return "\n".join(lines)

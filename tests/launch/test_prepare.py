@@ -54,7 +54,7 @@ def test_a_folder_is_verified_trained_on_without_its_bad_image_and_made_into_sha
     assert "pets/train: 24 records, 2 classes" in said
     assert "pets/train: 24 records in " in said and ": 1 bad, listed in " in said
     assert "pets/eval: 6 records in " in said and ": 0 bad" in said
-    assert "pets/train/dog/05.png: its image cannot be decoded (" in said
+    assert "pets/train/dog/05.png: its image is damaged (" in said
     assert "29 records, " in said
     (line,) = (line for line in ended.out.splitlines() if line.startswith("go on with"))
 
@@ -119,7 +119,7 @@ def test_every_kind_of_bad_record_is_found_in_tfrecord_files(tmp_path: pathlib.P
     why = {record.number: record.why for record in bad}
     assert "record at offset 0 has a wrong checksum" in why[0]
     assert why[7] == "its label is 3, not from 0 to 2"
-    assert why[8].startswith("its image cannot be decoded (")
+    assert why[8].startswith("its image is damaged (")
     assert why[10] == "its image is 9 × 9 pixels, not 8 × 8"
     assert why[70] == "the record has not one value of the feature 'image'"
     assert why[71] == "the record is no tf.train.Example"
