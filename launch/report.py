@@ -51,7 +51,7 @@ def plan_text(plan: Plan) -> str:
 def what_trains(plan: Plan) -> list[tuple[str, str]]:
     """The plan's rows on devices, batch, data and model."""
     data = plan.dataset
-    shape = "×".join("any" if size is None else str(size) for size in data.image_shape)
+    shape = "×".join(map(str, data.image_shape))
     left_out = f"; {data.left_out:,} bad record{'s' * (data.left_out != 1)} left out"
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:
@@ -64,8 +64,20 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
             f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
             f"{shape}, {data.num_classes} classes{left_out if data.left_out else ''}",
         ),
+        ("order", reading_text(plan)),
         ("model", f"{plan.model}, {plan.optimizer}"),
     ]
+
+
+def reading_text(plan: Plan) -> str:
+    """What the order of the examples is, and who reads which of them."""
+    block = plan.dataset.shuffle_block
+    what = f"blocks of {block:,} records" if block else "all records"
+    text = f"{what} permuted anew every epoch"
+    if plan.replicas == 1:
+        return text
+    taken = plan.replicas * plan.micro_batch
+    return f"{text}; each replica reads {plan.micro_batch:,} of every {taken:,} examples, in turn"
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:

@@ -83,6 +83,7 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
         eval_examples=sources["eval"].length,
         num_classes=train.num_classes,
         image_shape=check_data(command.data, train, sources["eval"]),
+        shuffle_block=command.data.shuffle_block,
         left_out=sum(source.left_out for source in sources.values()),
     )
 

@@ -28,6 +28,7 @@ class DatasetFacts:
     eval_examples: int
     num_classes: int
     image_shape: tuple[int, int, int]  # height, width, channels, as the model sees them
+    shuffle_block: int = 0  # records of the blocks that are permuted; 0: all records are
     left_out: int = 0  # bad records that are in the files and not among the examples
 
 
