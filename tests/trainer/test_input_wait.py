@@ -13,6 +13,7 @@ from launch.report import input_verdict
 PROGRAM = """
 import json, sys, time
 import numpy as np
+from input_pipeline.faults import Faults
 from launch import cli, flags
 from launch.train import plan_command, training_data
 command = flags.read_command(["--device=cpu", "--replicas=2", "--model=mlp"])
@@ -26,7 +27,8 @@ def slowly(number):
     return number
 
 def delayed(pipeline, pipelines):
-    data = training_data(command, plan, sources["train"], 0)(pipeline, pipelines)
+    faults = Faults(sources["train"])
+    data = training_data(command, plan, sources["train"], 0, faults)(pipeline, pipelines)
     def wait(batch):
         position = tf.numpy_function(slowly, [batch["position"]], tf.int64)
         return batch | {"position": tf.ensure_shape(position, batch["position"].shape)}
