@@ -72,9 +72,11 @@ def make_train_loop(
     def compute(
         waited: tf.Tensor, *micro_batches: Batch
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        # Nothing is computed before all is there, or computing would count as waiting.
-        with tf.control_dependencies([waited]):
-            micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
+        if settings.accumulate > 1:
+            # Nothing is computed before all is there, or computing would count as waiting. A single
+            # micro-batch is there as a whole.
+            with tf.control_dependencies([waited]):
+                micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
         sums = forward_backward(micro_batches[0])
         for batch in micro_batches[1:]:
             sums += forward_backward(batch)
