@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch import cli, flags
+from launch.help import help_text
 from trainer.control import Request, applied_requests, check_request, leave_request
 from trainer.run_folder import is_locked, used
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     values = define_control_flags()
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
+        print(help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
         return cli.FINISHED
     with cli.wrong_command():
         arguments = flags.parse(values, argv)

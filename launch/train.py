@@ -13,6 +13,7 @@ from input_pipeline.faults import Faults
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
+from launch.help import help_text
 from launch.stop import StopRequests
 from trainer.blocks import next_due
 from trainer.files import read_json, read_lines, write_json
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(flags.define_training_flags(), "launch.train", "--helpfull" in argv))
+        print(help_text(flags.define_training_flags(), "launch.train", "--helpfull" in argv))
         return cli.FINISHED
     with StopRequests() as stop:
         with cli.wrong_command():
