@@ -8,14 +8,16 @@ import tensorflow as tf
 
 from trainer.checkpoints import unique_names
 from trainer.devices import make_strategy
+from trainer.evaluation import make_evaluation
 from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
+from trainer.losses import Batch
 from trainer.models import make_model
 from trainer.multipliers import Group, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
 from trainer.settings import Settings
-from trainer.step import Batch, StepSettings, make_evaluation, make_train_loop
+from trainer.step import StepSettings, make_train_loop
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]

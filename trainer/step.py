@@ -6,16 +6,17 @@ sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` ru
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from trainer.clipping import clip_factor
 from trainer.gradient_noise import GradientNoise
+from trainer.gradients import Sums, make_gradients, square_norm, unpack
 from trainer.learning_rate import LearningRate
-
-Batch = Mapping[str, tf.Tensor]
+from trainer.losses import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,29 +46,15 @@ def make_train_loop(
     """
     variables = model.trainable_variables
     weights = [v.value for v in variables]
-    losses = make_losses(settings.label_smoothing)
-    batch_size = float(settings.global_batch)
     sizes = [w.shape.num_elements() for w in weights]
-
-    def forward_backward(batch: Batch) -> tf.Tensor:
-        """A micro-batch's part of the sums, float32 [4 + weights]: statistics, then gradient.
-
-        One flat tensor, as the collective would pack them anyway: summing, norm and clipping are
-        then one operation each, not one a variable.
-        """
-        with tf.GradientTape() as tape:
-            logits = model(batch["image"], training=True)
-            weight = tf.reduce_sum(batch["weight"])
-            loss = tf.reduce_sum(mixed_losses(losses, batch, logits) * batch["weight"])
-            # A regularizer counts once in the whole: each micro-batch bears its share.
-            objective = (loss + sum(model.losses) * weight) / batch_size
-        parts = tape.gradient(objective, weights, unconnected_gradients="zero")
-        flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
-        if noise.measured:
-            flat = [tf.concat(flat, axis=0)]
-            square = square_norm(flat[0])
-        statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
-        return tf.concat([statistics, *flat], axis=0)
+    batch_size = float(settings.global_batch)
+    gradients_of = make_gradients(
+        model,
+        weights,
+        global_batch=settings.global_batch,
+        label_smoothing=settings.label_smoothing,
+        noise_measured=noise.measured,
+    )
 
     def compute(
         waited: tf.Tensor, *micro_batches: Batch
@@ -77,51 +64,36 @@ def make_train_loop(
             # micro-batch is there as a whole.
             with tf.control_dependencies([waited]):
                 micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
-        sums = forward_backward(micro_batches[0])
+        sums = gradients_of(micro_batches[0])
         for batch in micro_batches[1:]:
-            sums += forward_backward(batch)
+            sums += gradients_of(batch)
         context = tf.distribute.get_replica_context()
-        return finish(context.all_reduce(tf.distribute.ReduceOp.SUM, sums))
+        return finish(unpack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums)))
 
-    def finish(sums: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        loss, correct, weight, micro = tf.unstack(sums[:4])
-        weight = tf.maximum(weight, 1.0)  # of a batch with nothing but bad records: 0 gradients
-        gradient = sums[4:]
-        square = square_norm(gradient)
+    def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """The gradients to apply and the step's row, from the sums of all micro-batches."""
+        weight = tf.maximum(sums.weight, 1.0)  # of nothing but bad records: 0 gradients
+        square = square_norm(sums.gradient)
         factor = batch_size / weight
-        norm = tf.sqrt(square) * factor
+        norm, loss = tf.sqrt(square) * factor, sums.loss * factor
         row = {
-            "train/loss": loss * factor,
-            "train/accuracy": correct / weight,
+            "train/loss": loss,
+            "train/accuracy": sums.correct / weight,
             "gradient_norm": norm,
             "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
-            "micro_square": micro,
+            "micro_square": sums.micro_square,
             "square": square,
         }
         if settings.clip_norm:
-            factor *= tf.minimum(1.0, settings.clip_norm / (norm + 1e-12))
-        parts = tf.split(gradient * factor, sizes)
+            factor *= clip_factor(norm, settings.clip_norm)
+        parts = tf.split(sums.gradient * factor, sizes)
         return [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)], row
 
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
 
-    def wait_for(iterator: Iterator[Batch]) -> tuple[tuple[Batch, ...], tf.Tensor]:
-        """The step's micro-batches, and the seconds until they were there."""
-        begin = tf.timestamp()
-        with tf.control_dependencies([begin]):
-            micro_batches = tuple(next(iterator) for _ in range(settings.accumulate))
-        parts = [
-            part
-            for batch in micro_batches
-            for value in batch.values()
-            for part in strategy.experimental_local_results(value)
-        ]
-        with tf.control_dependencies(parts):
-            return micro_batches, tf.timestamp() - begin
-
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        micro_batches, waited = wait_for(iterator)
+        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate)
         gradients, row = strategy.run(compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
@@ -143,6 +115,13 @@ def make_train_loop(
             row["momentum"] = learning_rate.momentum.read_value()
         return row
 
+    return device_loop(step, learning_rate)
+
+
+def device_loop(
+    step: Callable[[Iterator[Batch]], dict[str, tf.Tensor]], learning_rate: LearningRate
+) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
+    """Many steps in one call, and their rows as columns: see `make_train_loop`."""
     names: list[str] = []
 
     def packed_step(iterator: Iterator[Batch]) -> tf.Tensor:
@@ -163,71 +142,21 @@ def make_train_loop(
     return train
 
 
-def make_evaluation(
-    strategy: tf.distribute.Strategy, model: keras.Model
-) -> Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]:
-    """One pass: `(iterator, batches: int32 [])` → float64 [3], sums of loss, correct and weight.
-
-    Each replica sees the same number of batches; those that pad the last one weigh nothing.
-    """
-    losses = make_losses(0.0)
-
-    def sums(batch: Batch) -> tf.Tensor:
-        logits = model(batch["image"], training=False)
-        loss = tf.reduce_sum(losses(batch["label"], logits) * batch["weight"])
-        return tf.stack([loss, count_correct(batch, logits), tf.reduce_sum(batch["weight"])])
-
-    @tf.function(reduce_retracing=True)
-    def evaluate(iterator: Iterator[Batch], batches: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros([3], tf.float64)
-        for _ in tf.range(batches):
-            parts = strategy.run(sums, args=(next(iterator),))
-            total += tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
-        return total
-
-    return evaluate
-
-
-def make_losses(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy of each example: `(int64 [n], logits float32 [n, classes])` → float32 [n]."""
-
-    def losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        if not label_smoothing:
-            return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        targets = tf.one_hot(labels, logits.shape[-1])
-        return keras.losses.categorical_crossentropy(
-            targets, logits, from_logits=True, label_smoothing=label_smoothing
-        )
-
-    return losses
-
-
-def mixed_losses(
-    losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch: Batch, logits: tf.Tensor
-) -> tf.Tensor:
-    """The loss of each example, float32 [n]; of a mixed one that of both labels, by their share."""
-    own = losses(batch["label"], logits)
-    if "mix" not in batch:
-        return own
-    return batch["mix"] * own + (1 - batch["mix"]) * losses(batch["label_b"], logits)
-
-
-def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
-    """The weight of the examples whose largest logit is their label's, float32 [].
-
-    A mixed example counts as the share of the label that the largest logit is of.
-    """
-    answer = tf.argmax(logits, axis=-1)
-    correct = tf.cast(answer == batch["label"], tf.float32)
-    if "mix" in batch:
-        other = tf.cast(answer == batch["label_b"], tf.float32)
-        correct = batch["mix"] * correct + (1 - batch["mix"]) * other
-    return tf.reduce_sum(correct * batch["weight"])
-
-
-def square_norm(tensor: tf.Tensor) -> tf.Tensor:
-    """The sum of all squares, float32 []."""
-    return 2.0 * tf.nn.l2_loss(tensor)
+def wait_for(
+    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int
+) -> tuple[tuple[Batch, ...], tf.Tensor]:
+    """The next `count` micro-batches of every replica, and the seconds until they were there."""
+    begin = tf.timestamp()
+    with tf.control_dependencies([begin]):
+        micro_batches = tuple(next(iterator) for _ in range(count))
+    parts = [
+        part
+        for batch in micro_batches
+        for value in batch.values()
+        for part in strategy.experimental_local_results(value)
+    ]
+    with tf.control_dependencies(parts):
+        return micro_batches, tf.timestamp() - begin
 
 
 def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:

@@ -173,7 +173,7 @@ def train_bare(cell: str, turns: Turns) -> None:
     """The loop that one would write by hand for speed: it reports nothing and checks nothing."""
     import tensorflow as tf
 
-    from trainer.step import make_losses
+    from trainer.losses import make_losses
 
     strategy, model, optimizer, plan = build_keras(cell)
     variables, losses = model.trainable_variables, make_losses(0.0)

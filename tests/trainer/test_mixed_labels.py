@@ -9,7 +9,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from input_pipeline.streams import training_stream
-from trainer.step import count_correct, make_losses, mixed_losses
+from trainer.losses import count_correct, make_losses, mixed_losses
 
 LAYERS = ("dense1", "dense2", "logits")
 RATE = 0.3

@@ -1,0 +1,65 @@
+"""Forward and backward on one micro-batch: its part of the sums that the replicas' collective adds.
+
+A part is one flat tensor, as the collective would pack it anyway: summing, norm and clipping are
+then one operation each, not one a variable.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer.losses import Batch, count_correct, make_losses, mixed_losses
+
+STATISTICS = 4
+
+
+class Sums(NamedTuple):
+    """What the sum over all micro-batches holds, all float32."""
+
+    loss: tf.Tensor  # []; of the examples, divided by the global batch
+    correct: tf.Tensor  # []
+    weight: tf.Tensor  # []
+    micro_square: tf.Tensor  # []; Σ |g|² of the micro-batches, 0 where it is not measured
+    gradient: tf.Tensor  # [weights]
+
+
+def make_gradients(
+    model: keras.Model,
+    weights: Sequence[tf.Variable],
+    *,
+    global_batch: int,
+    label_smoothing: float,
+    noise_measured: bool,
+) -> Callable[[Batch], tf.Tensor]:
+    """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights]."""
+    losses = make_losses(label_smoothing)
+    batch_size = float(global_batch)
+
+    def gradients(batch: Batch) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = model(batch["image"], training=True)
+            weight = tf.reduce_sum(batch["weight"])
+            loss = tf.reduce_sum(mixed_losses(losses, batch, logits) * batch["weight"])
+            # A regularizer counts once in the whole: each micro-batch bears its share.
+            objective = (loss + sum(model.losses) * weight) / batch_size
+        parts = tape.gradient(objective, weights, unconnected_gradients="zero")
+        flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
+        if noise_measured:
+            flat = [tf.concat(flat, axis=0)]
+            square = square_norm(flat[0])
+        statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
+        return tf.concat([statistics, *flat], axis=0)
+
+    return gradients
+
+
+def unpack(sums: tf.Tensor) -> Sums:
+    """The sum over all micro-batches, by name."""
+    return Sums(*tf.unstack(sums[:STATISTICS]), sums[STATISTICS:])
+
+
+def square_norm(tensor: tf.Tensor) -> tf.Tensor:
+    """The sum of all squares, float32 []."""
+    return 2.0 * tf.nn.l2_loss(tensor)
