@@ -163,7 +163,7 @@ def status_text(run_dir: pathlib.Path) -> str:
             f"step {row['step']:,}: --{asked['action']}{value} by {asked['who']}, {asked['when']}"
             f"{': ' + asked['reason'] if asked['reason'] else ''}"
         )
-    waiting = len(list((folder / "requests").glob("*.json")))
+    waiting = len(list((folder / "requests").glob("[!.]*.json")))
     if waiting:
         lines.append(f"{waiting} request{'s' * (waiting > 1)} not taken up yet")
     return "\n".join(lines)

@@ -1,6 +1,8 @@
 """What the tests share: commands in processes of their own, and what their runs leave behind."""
 
+import atexit
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -44,7 +46,7 @@ def start(
 ) -> subprocess.Popen:
     """Starts `python -m MODULE` in a folder of its own with nothing of our environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", module, *shlex.split(flags)],
         cwd=cwd,
         env={**kept, "PYTHONPATH": str(REPOSITORY), **(extra or {})},
@@ -53,6 +55,8 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
     )
+    atexit.register(process.kill)  # a test that fails leaves it behind
+    return process
 
 
 def finish(process: subprocess.Popen, seconds: float = 900) -> Ended:
@@ -186,8 +190,66 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
     while not condition():
         code = process.poll()
         assert code is None, f"ended with {code}: {process.communicate()}"
-        assert time.monotonic() - begin < 300, "waited for five minutes"
+        assert time.monotonic() - begin < 900, "waited for a quarter of an hour"
         time.sleep(0.002)
+
+
+class Gate:
+    """Holds a run after every block of its steps, so that a test need not be as fast as the run.
+
+    After a block a run reads what lies in RUN_DIR/control/requests, and from a named pipe there it
+    reads until the pipe is closed: it waits for us. (Then it rejects what it read, nothing.) The
+    gates' names come after those of requests, so that a run at a gate has taken up what was there.
+
+        gate = Gate(run_dir)  # before the process starts: it waits before its first step
+        gate.reached(process)
+        gate.let_pass()       # it carries out one block, and another gate stands behind that
+        gate.remove()         # or: it goes on undisturbed
+    """
+
+    def __init__(self, run_dir: pathlib.Path) -> None:
+        self._folder = run_dir / "control/requests"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._number = 0
+        self._held: int | None = None
+        os.mkfifo(self._path())
+
+    def _path(self) -> pathlib.Path:
+        return self._folder / f"zz-gate-{self._number:06d}.json"
+
+    def reached(self, process: subprocess.Popen) -> None:
+        """Waits until the run stands at the gate."""
+        wait_until(self._is_reached, process)
+
+    def _is_reached(self) -> bool:
+        if self._held is None:
+            try:
+                self._held = os.open(self._path(), os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                assert error.errno == errno.ENXIO, error  # nobody reads yet
+        return self._held is not None
+
+    def let_pass(self) -> None:
+        """Lets the run, which stands at the gate, carry out its next block."""
+        # It has listed the requests already, and so meets the next gate one block later.
+        self._number += 1
+        os.mkfifo(self._path())
+        os.close(self._held)
+        self._held = None
+
+    def pass_until(self, condition: Callable[[], bool], process: subprocess.Popen) -> None:
+        """Lets the run carry out blocks until a condition holds; it then stands at the gate."""
+        self.reached(process)
+        while not condition():
+            self.let_pass()
+            self.reached(process)
+
+    def remove(self) -> None:
+        """Takes the gate away; the run either stands at it and goes on, or is dead."""
+        self._path().unlink(missing_ok=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
 
 def logged_step(folder: pathlib.Path) -> int:

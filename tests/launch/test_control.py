@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import (
     REPOSITORY,
     Ended,
+    Gate,
     Run,
     call,
     different_variables,
@@ -34,7 +35,15 @@ COMMAND = (
 def control(run_dir: pathlib.Path, flags: str, *reason: str) -> Ended:
     """Runs `python -m launch.control` to its end."""
     process = subprocess.run(
-        [sys.executable, "-m", "launch.control", str(run_dir), *flags.split(), *reason],
+        [
+            sys.executable,
+            "-m",
+            "launch.control",
+            str(run_dir),
+            "--wait=500",
+            *flags.split(),
+            *reason,
+        ],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
@@ -49,37 +58,50 @@ def requests(run: Run) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def steer(run: Run, gate: Gate, process: subprocess.Popen, *flags: str) -> list[Ended]:
+    """Has requests made of a run that stands at a gate, all at once; it then stands at the next."""
+    folder = run.folder / "control/requests"
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(control, run.folder, *one.split(" ", 1)) for one in flags]
+
+        def asked() -> bool:
+            waiting = len(list(folder.glob("[0-9]*-*-*.json")))
+            return waiting == len(flags) or any(answer.done() for answer in answers)
+
+        wait_until(asked, process)
+        gate.let_pass()
+        gate.reached(process)
+        return [answer.result() for answer in answers]
+
+
 @pytest.fixture(scope="module")
 def steered(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that was steered, killed, started again and steered into a cooldown."""
     run = Run(tmp_path_factory.mktemp("steered") / "run")
     command = f"{COMMAND} --run_dir={run.folder}"
+    gate = Gate(run.folder)
     process = start(command, run.folder.parent)
-    wait_until(lambda: logged_step(run.folder) > 320, process)
-    answer = control(run.folder, "--scale=0.5", "--reason=the loss oscillates")
+    gate.pass_until(lambda: logged_step(run.folder) > 320, process)
+    (answer,) = steer(run, gate, process, "--scale=0.5 --reason=the loss oscillates")
     assert answer.code == 0 and answer.out.startswith("done at step "), answer
     # Two writers at once: both are answered, one after the other.
-    answers = []
-    threads = [
-        threading.Thread(target=lambda f=flags: answers.append(control(run.folder, f)))
-        for flags in ("--learning_rate=0.03", "--hold")
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = steer(run, gate, process, "--learning_rate=0.03", "--hold")
     assert [answer.code for answer in answers] == [0, 0]
     # Past the requests, and before the next checkpoint holds them.
     applied = max(row["step"] for row in requests(run))
-    wait_until(lambda: logged_step(run.folder) > applied, process)
+    gate.pass_until(lambda: logged_step(run.folder) > applied, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    gate.remove()
     assert run.checkpoints()[-1] < applied
+    gate = Gate(run.folder)
     process = start(command, run.folder.parent)
-    wait_until(lambda: logged_step(run.folder) > applied + 40, process)
+    gate.reached(process)  # before its first step: from here on the log is its own
+    gate.pass_until(lambda: logged_step(run.folder) > applied + 40, process)
     (run.folder / "control/requests/00-half.json").write_text('{"action": "sca')
-    answer = control(run.folder, "--cooldown=200st", "--reason=good enough")
+    (answer,) = steer(run, gate, process, "--cooldown=200st --reason=good enough")
     assert answer.code == 0, answer
+    gate.remove()
     ended = finish(process)
     assert ended.code == 0, ended
     assert "00-half.json was rejected" in ended.out
@@ -163,14 +185,17 @@ def test_a_wrong_request_is_a_sentence(steered: Run, flags: str, said: str) -> N
 def test_stop_saves_and_a_second_process_is_refused(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path / "run")
     command = f"{COMMAND} --run_dir={run.folder}"
+    gate = Gate(run.folder)
     process = start(command, tmp_path)
-    wait_until(lambda: logged_step(run.folder) > 0, process)
+    gate.pass_until(lambda: logged_step(run.folder) > 0, process)
     second = call(command, tmp_path)
     assert second.code == 2 and "another process is training" in second.err
-    wild = control(run.folder, "--learning_rate=1e6")
+    (wild,) = steer(run, gate, process, "--learning_rate=1e6")
     assert wild.code == 2 and "out of bounds" in wild.out
     assert control(run.folder, "--status").out.startswith("running")
-    assert control(run.folder, "--stop").code == 0
+    (stop,) = steer(run, gate, process, "--stop")
+    assert stop.code == 0
+    gate.remove()
     ended = finish(process)
     assert ended.code == 75, ended
     stopped = run.checkpoints()[-1]
