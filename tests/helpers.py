@@ -7,8 +7,11 @@ import functools
 import json
 import os
 import pathlib
+import random
 import re
+import select
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +46,7 @@ def start(
     cwd: pathlib.Path,
     extra: Mapping[str, str] | None = None,
     module: str = "launch.train",
+    stdout: int = subprocess.PIPE,
 ) -> subprocess.Popen:
     """Starts `python -m MODULE` in a folder of its own with nothing of our environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
@@ -51,7 +55,7 @@ def start(
         cwd=cwd,
         env={**kept, "PYTHONPATH": str(REPOSITORY), **(extra or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -96,6 +100,22 @@ def train_all(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "R
         return dataclasses.replace(run, ended=ended)
 
     return in_parallel({name: functools.partial(train, name) for name in commands})
+
+
+def train_in_turn(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "Run"]:
+    """Trains with each of the commands in one process; all have to ask for the same devices."""
+    path = folder / f"{next(iter(commands))}.json"
+    runs = {name: Run(folder / name) for name in commands}
+    lines = {name: f"{command} --run_dir={folder / name}" for name, command in commands.items()}
+    path.write_text(json.dumps(lines), encoding="utf-8")
+    modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    ended = call(str(path), folder, modules, module="many_runs")
+    assert ended.code == 0, f"{commands}:\n{ended.out}\n{ended.err}"
+    outs = {name: (folder / f"{name}.out").read_text(encoding="utf-8") for name in commands}
+    return {
+        name: dataclasses.replace(run, ended=Ended(0, outs[name], ended.err))
+        for name, run in runs.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,12 +264,34 @@ class Gate:
             self.let_pass()
             self.reached(process)
 
+    def kill_behind(self, process: subprocess.Popen) -> None:
+        """Lets the next block begin and kills the run somewhere in it, or where it ended."""
+        self.let_pass()
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.remove()
+
+    def stop_behind(self, process: subprocess.Popen) -> None:
+        """Lets the next block begin and asks the run to stop somewhere in it, or where it ended."""
+        self.let_pass()
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: has_told(process), process)
+        self.reached(process)
+        self.remove()
+
     def remove(self) -> None:
         """Takes the gate away; the run either stands at it and goes on, or is dead."""
         self._path().unlink(missing_ok=True)
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def has_told(process: subprocess.Popen) -> bool:
+    """Whether a started command has written anything to its stderr, which is left unread."""
+    return bool(select.select([process.stderr], [], [], 0)[0])
 
 
 def logged_step(folder: pathlib.Path) -> int:

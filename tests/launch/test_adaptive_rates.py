@@ -1,20 +1,24 @@
 """Rates that follow the training: plateau, AdaScale, per-variable multipliers, scaled betas."""
 
+import functools
 import math
 import pathlib
-import signal
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import (
+    Ended,
+    Gate,
     Run,
     call,
     different_variables,
     finish,
+    in_parallel,
     logged_step,
     start,
     train_all,
-    wait_until,
+    train_in_turn,
     worst_difference,
 )
 
@@ -32,14 +36,94 @@ PLATEAU = (
 )
 
 
-@pytest.fixture(scope="module")
-def adascale_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+MULTIPLIERS = (
+    f"{DIGITS} --replicas=2 --global_batch=32 --optimizer=sgd --momentum=0 --learning_rate=0.1 "
+    "--lr_scaling=none --warmup=0 --decay=constant --weight_decay=0.1 --train_for=1st"
+)
+RESUMED = f"{DIGITS} --global_batch=32 --train_for=20st --run_dir=run"
+
+
+def adascale(folder: pathlib.Path) -> dict[str, Run]:
     """AdaScale on REPLICASxMICRO_BATCHES, four micro-batches each."""
     commands = {
         f"{r}x{a}": f"{ADASCALE} --replicas={r} --accumulate={a}"
         for r, a in [(1, 4), (2, 2), (4, 1)]
     }
-    return train_all(tmp_path_factory.mktemp("adascale"), commands)
+    return train_all(folder, commands)
+
+
+def plateau(folder: pathlib.Path) -> Run:
+    """A run that is left alone."""
+    return train_all(folder, {"whole": PLATEAU})["whole"]
+
+
+def interrupted_plateau(folder: pathlib.Path) -> tuple[Run, Ended]:
+    """The same killed behind step 150, then asked to stop, then left alone; and its last end."""
+    run = Run(folder / "run")
+    command = f"{PLATEAU} --run_dir={run.folder} --resume=exact"
+    gate = Gate(run.folder)
+    process = start(command, folder)
+    # Cuts at 120 and 200; a checkpoint at 100 and at 200.
+    gate.pass_until(lambda: logged_step(run.folder) > 150, process)
+    gate.kill_behind(process)
+    assert run.checkpoints() == [100]
+    gate = Gate(run.folder)
+    process = start(command, folder)
+    gate.pass_until(lambda: logged_step(run.folder) > 250, process)
+    gate.stop_behind(process)
+    assert finish(process).code == 75
+    return run, call(command, folder)
+
+
+def multipliers(folder: pathlib.Path) -> dict[str, Run]:
+    """A step with no multipliers and with several; `none` leaves every variable as it was."""
+    commands = {
+        "none": f"{MULTIPLIERS} --lr_multiplier=logits=0,dense1=0,dense2=0",
+        "plain": MULTIPLIERS,
+        "own": f"{MULTIPLIERS} --lr_multiplier=dense1/kernel=0.5,dense2=0",
+        "depth": f"{MULTIPLIERS} --layer_decay=0.5",
+    }
+    return train_in_turn(folder, commands)
+
+
+def resumed_with_other_flags(folder: pathlib.Path) -> tuple[Run, Ended, Ended]:
+    """20 steps, then 20 more at another rate; what became of --resume=exact, and of the rest."""
+    run = Run(folder / "run")
+    assert call(f"{RESUMED} --learning_rate=0.1", folder).code == 0
+    longer = f"{RESUMED} --train_for=40st --learning_rate=0.2"
+    refused = call(f"{longer} --resume=exact", folder)
+    assert run.checkpoints() == [20]
+    return run, refused, call(longer, folder)
+
+
+def unknown_pattern(folder: pathlib.Path) -> Ended:
+    return call(f"{DIGITS} --lr_multiplier=head=0.1 --run_dir=run", folder)
+
+
+def adascale_with_batch_normalization(folder: pathlib.Path) -> Ended:
+    return call(f"{ADASCALE} --replicas=2 --model=cnn --run_dir=run", folder)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each of the functions above returned, each in a folder of its own."""
+    functions = (
+        interrupted_plateau,
+        adascale,
+        resumed_with_other_flags,
+        multipliers,
+        plateau,
+        unknown_pattern,
+        adascale_with_batch_normalization,
+    )
+    return in_parallel(
+        {f.__name__: functools.partial(f, tmp_path_factory.mktemp(f.__name__)) for f in functions}
+    )
+
+
+@pytest.fixture
+def adascale_runs(found: dict[str, Any]) -> dict[str, Run]:
+    return found["adascale"]
 
 
 def test_adascale_is_the_same_for_an_equal_number_of_micro_batches(
@@ -74,24 +158,16 @@ def test_adascales_gain_moves_the_progress_and_multiplies_the_rate(
     assert 60 <= len(rows) < 240
 
 
-def test_adascale_needs_something_to_compare(tmp_path: pathlib.Path) -> None:
+def test_adascale_needs_something_to_compare(found: dict[str, Any], tmp_path: pathlib.Path) -> None:
     alone = call(f"{ADASCALE} --replicas=1 --run_dir={tmp_path / 'run'}", tmp_path)
     assert alone.code == 2 and "--accumulate=2" in alone.err
-    mixed = f"{ADASCALE} --replicas=2 --model=cnn --run_dir={tmp_path / 'run'}"
-    ended = call(mixed, tmp_path)
+    ended = found["adascale_with_batch_normalization"]
     assert ended.code == 2 and "BatchNormalization" in ended.err
 
 
-def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(tmp_path: pathlib.Path) -> None:
-    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
-    process = start(f"{PLATEAU} --run_dir={killed.folder}", tmp_path)
-    # Cuts at 120 and 200; a checkpoint at 100 and at 200.
-    wait_until(lambda: logged_step(killed.folder) > 150, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for run in (whole, killed):
-        ended = call(f"{PLATEAU} --run_dir={run.folder}", tmp_path)
-        assert ended.code == 0, ended
+def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(found: dict[str, Any]) -> None:
+    whole, (killed, ended) = found["plateau"], found["interrupted_plateau"]
+    assert ended.code == 0, ended
     cuts = [row for row in whole.rows() if row.get("event") == "plateau"]
     assert [(row["step"], row["scale"]) for row in cuts] == [(120, 0.5), (200, 0.25), (280, 0.2)]
     rates = {row["step"]: row["learning_rate"] for row in whole.rows("learning_rate")}
@@ -101,20 +177,8 @@ def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(tmp_path: pathlib
     assert whole.rows_without_times() == killed.rows_without_times()
 
 
-def test_multipliers_scale_freeze_and_are_logged(tmp_path: pathlib.Path) -> None:
-    common = (
-        f"{DIGITS} --replicas=2 --global_batch=32 --optimizer=sgd --momentum=0 --learning_rate=0.1 "
-        "--lr_scaling=none --warmup=0 --decay=constant --weight_decay=0.1 --train_for=1st"
-    )
-    runs = train_all(
-        tmp_path,
-        {
-            "none": f"{common} --lr_multiplier=logits=0,dense1=0,dense2=0",
-            "plain": common,
-            "own": f"{common} --lr_multiplier=dense1/kernel=0.5,dense2=0",
-            "depth": f"{common} --layer_decay=0.5",
-        },
-    )
+def test_multipliers_scale_freeze_and_are_logged(found: dict[str, Any]) -> None:
+    runs = found["multipliers"]
     start, plain, own, depth = (
         runs[name].variables(1) for name in ("none", "plain", "own", "depth")
     )
@@ -137,20 +201,14 @@ def test_multipliers_scale_freeze_and_are_logged(tmp_path: pathlib.Path) -> None
     assert "dense2/kernel, dense2/bias" in runs["own"].ended.out
 
 
-def test_a_pattern_that_takes_no_variable_is_an_error(tmp_path: pathlib.Path) -> None:
-    ended = call(f"{DIGITS} --lr_multiplier=head=0.1 --run_dir={tmp_path / 'run'}", tmp_path)
+def test_a_pattern_that_takes_no_variable_is_an_error(found: dict[str, Any]) -> None:
+    ended = found["unknown_pattern"]
     assert ended.code == 2 and "'head' took no variable" in ended.err and "dense1" in ended.err
 
 
-def test_resuming_tells_what_changed_and_exact_refuses_it(tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "run")
-    command = f"{DIGITS} --global_batch=32 --train_for=20st --run_dir={run.folder}"
-    assert call(f"{command} --learning_rate=0.1", tmp_path).code == 0
-    longer = f"{command} --train_for=40st --learning_rate=0.2"
-    refused = call(f"{longer} --resume=exact", tmp_path)
+def test_resuming_tells_what_changed_and_exact_refuses_it(found: dict[str, Any]) -> None:
+    run, refused, ended = found["resumed_with_other_flags"]
     assert refused.code == 2 and "--learning_rate" in refused.err
-    assert run.checkpoints() == [20]
-    ended = call(longer, tmp_path)
     assert ended.code == 0, ended
     assert any(line.split() == ["--learning_rate", "0.1", "0.2"] for line in ended.out.splitlines())
     (event,) = [row for row in run.rows() if row.get("event") == "resumed"]
@@ -162,12 +220,6 @@ def test_resuming_tells_what_changed_and_exact_refuses_it(tmp_path: pathlib.Path
     np.testing.assert_allclose(rates[20:], wanted, rtol=1e-6)
 
 
-def test_stopping_by_signal_is_not_a_change(tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "run")
-    command = f"{PLATEAU} --run_dir={run.folder} --resume=exact"
-    process = start(command, tmp_path)
-    wait_until(lambda: logged_step(run.folder) > 10, process)
-    process.send_signal(signal.SIGTERM)
-    assert finish(process).code == 75
-    ended = call(command, tmp_path)
+def test_stopping_by_signal_is_not_a_change(found: dict[str, Any]) -> None:
+    _, ended = found["interrupted_plateau"]
     assert ended.code == 0 and "from now on" not in ended.out, ended

@@ -5,7 +5,6 @@ import math
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -90,9 +89,7 @@ def steered(tmp_path_factory: pytest.TempPathFactory) -> Run:
     # Past the requests, and before the next checkpoint holds them.
     applied = max(row["step"] for row in requests(run))
     gate.pass_until(lambda: logged_step(run.folder) > applied, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    gate.remove()
+    gate.kill_behind(process)
     assert run.checkpoints()[-1] < applied
     gate = Gate(run.folder)
     process = start(command, run.folder.parent)

@@ -150,7 +150,7 @@ def test_the_state_is_put_back_bit_for_bit(more: str) -> None:
         env={**kept, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout)
