@@ -1,5 +1,8 @@
 """The runs that several tests look at, each made once."""
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pytest
 from helpers import Run, train_all
 
@@ -32,41 +35,59 @@ PLAIN = (
 )
 
 
-@pytest.fixture(scope="session")
-def sgd_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """50 steps of SGD on 1, 2 and 4 replicas, two micro-batches each."""
-    commands = {n: f"{SGD} --replicas={n}" for n in ("4", "2", "1")}
-    return train_all(tmp_path_factory.mktemp("sgd"), commands)
-
-
-@pytest.fixture(scope="session")
-def adamw_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """50 steps of AdamW on 1, 2 and 4 replicas."""
-    commands = {n: f"{ADAMW} --replicas={n}" for n in ("4", "2", "1")}
-    return train_all(tmp_path_factory.mktemp("adamw"), commands)
-
-
-@pytest.fixture(scope="session")
-def mlp_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """50 steps of an mlp on REPLICASxMICRO_BATCHES, also with other lengths of the device loop."""
-    commands = {
+CONSTANT = "--learning_rate=0.6 --lr_scaling=sqrt --warmup=4st --decay=constant"
+COSINE = "--learning_rate=0.3 --lr_scaling=none --warmup=0 --decay=cosine --end_learning_rate=0.1"
+RUNS = {
+    "mlp_runs": {
         "1x1": f"{MLP} --replicas=1",
         "2x2": f"{MLP} --replicas=2 --accumulate=2",
         "1x1-blocks-of-1": f"{MLP} --replicas=1 --steps_per_loop=1",
         "1x1-blocks-of-7": f"{MLP} --replicas=1 --steps_per_loop=7",
+    },
+    "adamw_runs": {n: f"{ADAMW} --replicas={n}" for n in ("4", "2", "1")},
+    "sgd_runs": {n: f"{SGD} --replicas={n}" for n in ("4", "2", "1")},
+    "plain_runs": {
+        "constant": f"{PLAIN} {CONSTANT} --replicas=1",
+        "cosine": f"{PLAIN} {COSINE} --replicas=2",
+    },
+}
+Futures = dict[str, "Future[dict[str, Run]]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Futures]:
+    """Those of the runs that this session's tests look at, begun while others need no process."""
+    wanted = {name for item in request.session.items for name in item.fixturenames}
+    pool = ThreadPoolExecutor(1)
+    yield {
+        name: pool.submit(train_all, tmp_path_factory.mktemp(name), commands)
+        for name, commands in RUNS.items()
+        if name in wanted
     }
-    return train_all(tmp_path_factory.mktemp("mlp"), commands)
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")
-def plain_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def sgd_runs(begun: Futures) -> dict[str, Run]:
+    """50 steps of SGD on 1, 2 and 4 replicas, two micro-batches each."""
+    return begun["sgd_runs"].result()
+
+
+@pytest.fixture(scope="session")
+def adamw_runs(begun: Futures) -> dict[str, Run]:
+    """50 steps of AdamW on 1, 2 and 4 replicas."""
+    return begun["adamw_runs"].result()
+
+
+@pytest.fixture(scope="session")
+def mlp_runs(begun: Futures) -> dict[str, Run]:
+    """50 steps of an mlp on REPLICASxMICRO_BATCHES, also with other lengths of the device loop."""
+    return begun["mlp_runs"].result()
+
+
+@pytest.fixture(scope="session")
+def plain_runs(begun: Futures) -> dict[str, Run]:
     """15 steps of plain SGD: one schedule on 1 replica, another on 2."""
-    constant = "--learning_rate=0.6 --lr_scaling=sqrt --warmup=4st --decay=constant"
-    cosine = (
-        "--learning_rate=0.3 --lr_scaling=none --warmup=0 --decay=cosine --end_learning_rate=0.1"
-    )
-    commands = {
-        "constant": f"{PLAIN} {constant} --replicas=1",
-        "cosine": f"{PLAIN} {cosine} --replicas=2",
-    }
-    return train_all(tmp_path_factory.mktemp("plain"), commands)
+    return begun["plain_runs"].result()

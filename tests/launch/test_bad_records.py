@@ -1,12 +1,13 @@
 """Bad records in a run: a sentence and exit code 70, or left out, listed and counted."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from helpers import REPOSITORY, Ended, Run, call
+from helpers import REPOSITORY, Ended, Run, call, in_parallel
 
 FLAGS = (
     "--device=cpu --model=mlp --global_batch=64 --train_for=2ep --log_every=10st "
@@ -36,34 +37,48 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(flags: str, folder: Path, packages: Path) -> Ended:
-    return call(f"{FLAGS} {flags}", folder, {"PYTHONPATH": str(packages)})
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, packages: Path
+) -> dict[str, tuple[Path, Ended]]:
+    """A run that allows no bad records, and one that allows two of each split."""
+    flags = {"none": "", "two": "--max_bad_records=2"}
+    folders = {name: tmp_path_factory.mktemp(name) for name in flags}
+
+    def train(name: str) -> Ended:
+        command = f"{FLAGS} {flags[name]}"
+        return call(command, folders[name], {"PYTHONPATH": str(packages)})
+
+    ended = in_parallel({name: functools.partial(train, name) for name in flags})
+    return {name: (folders[name], ended[name]) for name in flags}
 
 
 def test_the_first_ends_the_run_with_a_sentence_and_nothing_half_done(
-    tmp_path: Path, packages: Path
+    trained: dict[str, tuple[Path, Ended]],
 ) -> None:
-    ended = train("", tmp_path, packages)
+    folder, ended = trained["none"]
     assert ended.code == 70
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
     assert "its image is not a JPEG, PNG, WebP, GIF or BMP file" in ended.err
     assert ended.err.endswith("or give --max_bad_records=1 or more to leave such records out.\n")
-    assert not (tmp_path / "run/model.keras").exists()
-    assert not (tmp_path / "run/bad_records.jsonl").exists()
-    assert Run(tmp_path / "run").checkpoints() in ([], [10], [20])
+    assert not (folder / "run/model.keras").exists()
+    assert not (folder / "run/bad_records.jsonl").exists()
+    assert Run(folder / "run").checkpoints() in ([], [10], [20])
 
 
-def test_those_allowed_are_left_out_listed_and_counted(tmp_path: Path, packages: Path) -> None:
-    ended = train("--max_bad_records=2", tmp_path, packages)
+def test_those_allowed_are_left_out_listed_and_counted(
+    trained: dict[str, tuple[Path, Ended]],
+) -> None:
+    folder, ended = trained["two"]
     assert ended.code == 0, ended.err
     assert ended.err == ""
     assert "bad records    3 left out, listed in run/bad_records.jsonl" in ended.out
-    lines = (tmp_path / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     counts = {name: sum(row["source"] == f"digits/{name}" for row in rows) for name in FOUND}
     assert counts == FOUND
     # 359 of 360 images are evaluated.
-    for row in Run(tmp_path / "run").rows("eval/"):
+    for row in Run(folder / "run").rows("eval/"):
         right = row["eval/accuracy"] * 359
         assert right == pytest.approx(round(right), abs=1e-9)
 

@@ -1,5 +1,6 @@
 """A running job is steered, answers clearly, and replays what it was told after a kill."""
 
+import functools
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from helpers import (
@@ -18,6 +20,7 @@ from helpers import (
     call,
     different_variables,
     finish,
+    in_parallel,
     logged_step,
     start,
     wait_until,
@@ -73,10 +76,9 @@ def steer(run: Run, gate: Gate, process: subprocess.Popen, *flags: str) -> list[
         return [answer.result() for answer in answers]
 
 
-@pytest.fixture(scope="module")
-def steered(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def steer_and_kill(folder: pathlib.Path) -> Run:
     """A run that was steered, killed, started again and steered into a cooldown."""
-    run = Run(tmp_path_factory.mktemp("steered") / "run")
+    run = Run(folder / "run")
     command = f"{COMMAND} --run_dir={run.folder}"
     gate = Gate(run.folder)
     process = start(command, run.folder.parent)
@@ -103,6 +105,36 @@ def steered(tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert ended.code == 0, ended
     assert "00-half.json was rejected" in ended.out
     return run
+
+
+def refuse_and_stop(folder: pathlib.Path) -> tuple[Run, dict[str, Ended]]:
+    """A run in whose folder another was started, that was steered wildly and asked to stop."""
+    run, ended = Run(folder / "run"), {}
+    command = f"{COMMAND} --run_dir={run.folder}"
+    gate = Gate(run.folder)
+    process = start(command, folder)
+    gate.pass_until(lambda: logged_step(run.folder) > 0, process)
+    ended["second"] = call(command, folder)
+    (ended["wild"],) = steer(run, gate, process, "--learning_rate=1e6")
+    ended["status"] = control(run.folder, "--status")
+    (ended["stop"],) = steer(run, gate, process, "--stop")
+    gate.remove()
+    ended["run"] = finish(process)
+    return run, ended
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each of the functions above returned, each in a folder of its own."""
+    functions = (steer_and_kill, refuse_and_stop)
+    return in_parallel(
+        {f.__name__: functools.partial(f, tmp_path_factory.mktemp(f.__name__)) for f in functions}
+    )
+
+
+@pytest.fixture
+def steered(stories: dict[str, Any]) -> Run:
+    return stories["steer_and_kill"]
 
 
 def test_what_was_asked_is_recorded_with_who_when_and_why(steered: Run) -> None:
@@ -179,21 +211,13 @@ def test_a_wrong_request_is_a_sentence(steered: Run, flags: str, said: str) -> N
     assert len(answer.err.strip().splitlines()) == 1
 
 
-def test_stop_saves_and_a_second_process_is_refused(tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "run")
-    command = f"{COMMAND} --run_dir={run.folder}"
-    gate = Gate(run.folder)
-    process = start(command, tmp_path)
-    gate.pass_until(lambda: logged_step(run.folder) > 0, process)
-    second = call(command, tmp_path)
-    assert second.code == 2 and "another process is training" in second.err
-    (wild,) = steer(run, gate, process, "--learning_rate=1e6")
-    assert wild.code == 2 and "out of bounds" in wild.out
-    assert control(run.folder, "--status").out.startswith("running")
-    (stop,) = steer(run, gate, process, "--stop")
-    assert stop.code == 0
-    gate.remove()
-    ended = finish(process)
-    assert ended.code == 75, ended
+def test_stop_saves_and_a_second_process_is_refused(stories: dict[str, Any]) -> None:
+    run, ended = stories["refuse_and_stop"]
+    assert ended["second"].code == 2
+    assert "another process is training" in ended["second"].err
+    assert ended["wild"].code == 2 and "out of bounds" in ended["wild"].out
+    assert ended["status"].out.startswith("running")
+    assert ended["stop"].code == 0
+    assert ended["run"].code == 75, ended["run"]
     stopped = run.checkpoints()[-1]
     assert logged_step(run.folder) == stopped == requests(run)[-1]["step"]

@@ -113,14 +113,12 @@ def interrupt_while_starting(folder: pathlib.Path) -> Ended:
 
 
 @pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Stories:
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
     """Where each of the functions above was at work, and what it returned."""
     functions = (interrupt_three_times, interrupt_twice_at_once, interrupt_while_starting)
     folders = {function: tmp_path_factory.mktemp("resume") for function in functions}
     with ThreadPoolExecutor() as pool:
         stories = {f.__name__: (folder, pool.submit(f, folder)) for f, folder in folders.items()}
-        # The first one's processes have to wait for each other; meanwhile, what it is compared to:
-        request.getfixturevalue("adamw_runs")
         return {name: (folder, story.result()) for name, (folder, story) in stories.items()}
 
 
