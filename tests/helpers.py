@@ -90,16 +90,19 @@ def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         return {name: future.result() for name, future in futures.items()}
 
 
+def train(folder: pathlib.Path, name: str, command: str) -> "Run":
+    """Trains with the command, in a process and a folder of its own."""
+    run = Run(folder / name)
+    ended = call(f"{command} --run_dir={run.folder}", folder)
+    assert ended.code == 0, f"{name} exited with {ended.code}:\n{ended.out}\n{ended.err}"
+    return dataclasses.replace(run, ended=ended)
+
+
 def train_all(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "Run"]:
     """Trains with each of the commands, each in a process and a folder of its own."""
-
-    def train(name: str) -> Run:
-        run = Run(folder / name)
-        ended = call(f"{commands[name]} --run_dir={run.folder}", folder)
-        assert ended.code == 0, f"{name} exited with {ended.code}:\n{ended.out}\n{ended.err}"
-        return dataclasses.replace(run, ended=ended)
-
-    return in_parallel({name: functools.partial(train, name) for name in commands})
+    return in_parallel(
+        {name: functools.partial(train, folder, name, commands[name]) for name in commands}
+    )
 
 
 def train_in_turn(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "Run"]:

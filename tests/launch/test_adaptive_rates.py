@@ -14,10 +14,9 @@ from helpers import (
     call,
     different_variables,
     finish,
-    in_parallel,
     logged_step,
     start,
-    train_all,
+    train,
     train_in_turn,
     worst_difference,
 )
@@ -43,18 +42,14 @@ MULTIPLIERS = (
 RESUMED = f"{DIGITS} --global_batch=32 --train_for=20st --run_dir=run"
 
 
-def adascale(folder: pathlib.Path) -> dict[str, Run]:
-    """AdaScale on REPLICASxMICRO_BATCHES, four micro-batches each."""
-    commands = {
-        f"{r}x{a}": f"{ADASCALE} --replicas={r} --accumulate={a}"
-        for r, a in [(1, 4), (2, 2), (4, 1)]
-    }
-    return train_all(folder, commands)
+def adascale(folder: pathlib.Path, replicas: int, accumulate: int) -> Run:
+    """AdaScale with four micro-batches."""
+    return train(folder, "run", f"{ADASCALE} --replicas={replicas} --accumulate={accumulate}")
 
 
 def plateau(folder: pathlib.Path) -> Run:
     """A run that is left alone."""
-    return train_all(folder, {"whole": PLATEAU})["whole"]
+    return train(folder, "whole", PLATEAU)
 
 
 def interrupted_plateau(folder: pathlib.Path) -> tuple[Run, Ended]:
@@ -104,42 +99,33 @@ def adascale_with_batch_normalization(folder: pathlib.Path) -> Ended:
     return call(f"{ADASCALE} --replicas=2 --model=cnn --run_dir=run", folder)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each of the functions above returned, each in a folder of its own."""
-    functions = (
-        interrupted_plateau,
-        adascale,
-        resumed_with_other_flags,
-        multipliers,
-        plateau,
-        unknown_pattern,
-        adascale_with_batch_normalization,
-    )
-    return in_parallel(
-        {f.__name__: functools.partial(f, tmp_path_factory.mktemp(f.__name__)) for f in functions}
-    )
-
-
-@pytest.fixture
-def adascale_runs(found: dict[str, Any]) -> dict[str, Run]:
-    return found["adascale"]
+STORIES = {
+    "interrupted plateau": interrupted_plateau,
+    "resumed with other flags": resumed_with_other_flags,
+    "multipliers": multipliers,
+    "plateau": plateau,
+    "1x4": functools.partial(adascale, replicas=1, accumulate=4),
+    "2x2": functools.partial(adascale, replicas=2, accumulate=2),
+    "4x1": functools.partial(adascale, replicas=4, accumulate=1),
+    "unknown pattern": unknown_pattern,
+    "adascale with batch normalization": adascale_with_batch_normalization,
+}
 
 
 def test_adascale_is_the_same_for_an_equal_number_of_micro_batches(
-    adascale_runs: dict[str, Run],
+    stories: dict[str, Any],
 ) -> None:
-    first = adascale_runs["1x4"]
+    first = stories["1x4"]
     assert first.plan()["learning_rate"]["adascale"] == 4
     for name in ("2x2", "4x1"):
-        worst, where = worst_difference(first.variables(50), adascale_runs[name].variables(50))
+        worst, where = worst_difference(first.variables(50), stories[name].variables(50))
         assert worst <= 1e-5, f"{name}: {where} differs by {worst}"
 
 
 def test_adascales_gain_moves_the_progress_and_multiplies_the_rate(
-    adascale_runs: dict[str, Run],
+    stories: dict[str, Any],
 ) -> None:
-    rows = adascale_runs["2x2"].rows("gain")
+    rows = stories["2x2"].rows("gain")
     gains = np.array([row["gain"] for row in rows])
     assert np.all((gains >= 1) & (gains <= 4)) and gains.max() - gains.min() > 0.5
     progress = np.concatenate([[0.0], np.cumsum(gains)])
@@ -158,15 +144,17 @@ def test_adascales_gain_moves_the_progress_and_multiplies_the_rate(
     assert 60 <= len(rows) < 240
 
 
-def test_adascale_needs_something_to_compare(found: dict[str, Any], tmp_path: pathlib.Path) -> None:
+def test_adascale_needs_something_to_compare(
+    stories: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
     alone = call(f"{ADASCALE} --replicas=1 --run_dir={tmp_path / 'run'}", tmp_path)
     assert alone.code == 2 and "--accumulate=2" in alone.err
-    ended = found["adascale_with_batch_normalization"]
+    ended = stories["adascale with batch normalization"]
     assert ended.code == 2 and "BatchNormalization" in ended.err
 
 
-def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(found: dict[str, Any]) -> None:
-    whole, (killed, ended) = found["plateau"], found["interrupted_plateau"]
+def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(stories: dict[str, Any]) -> None:
+    whole, (killed, ended) = stories["plateau"], stories["interrupted plateau"]
     assert ended.code == 0, ended
     cuts = [row for row in whole.rows() if row.get("event") == "plateau"]
     assert [(row["step"], row["scale"]) for row in cuts] == [(120, 0.5), (200, 0.25), (280, 0.2)]
@@ -177,8 +165,8 @@ def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(found: dict[str, 
     assert whole.rows_without_times() == killed.rows_without_times()
 
 
-def test_multipliers_scale_freeze_and_are_logged(found: dict[str, Any]) -> None:
-    runs = found["multipliers"]
+def test_multipliers_scale_freeze_and_are_logged(stories: dict[str, Any]) -> None:
+    runs = stories["multipliers"]
     start, plain, own, depth = (
         runs[name].variables(1) for name in ("none", "plain", "own", "depth")
     )
@@ -201,13 +189,13 @@ def test_multipliers_scale_freeze_and_are_logged(found: dict[str, Any]) -> None:
     assert "dense2/kernel, dense2/bias" in runs["own"].ended.out
 
 
-def test_a_pattern_that_takes_no_variable_is_an_error(found: dict[str, Any]) -> None:
-    ended = found["unknown_pattern"]
+def test_a_pattern_that_takes_no_variable_is_an_error(stories: dict[str, Any]) -> None:
+    ended = stories["unknown pattern"]
     assert ended.code == 2 and "'head' took no variable" in ended.err and "dense1" in ended.err
 
 
-def test_resuming_tells_what_changed_and_exact_refuses_it(found: dict[str, Any]) -> None:
-    run, refused, ended = found["resumed_with_other_flags"]
+def test_resuming_tells_what_changed_and_exact_refuses_it(stories: dict[str, Any]) -> None:
+    run, refused, ended = stories["resumed with other flags"]
     assert refused.code == 2 and "--learning_rate" in refused.err
     assert ended.code == 0, ended
     assert any(line.split() == ["--learning_rate", "0.1", "0.2"] for line in ended.out.splitlines())
@@ -220,6 +208,6 @@ def test_resuming_tells_what_changed_and_exact_refuses_it(found: dict[str, Any])
     np.testing.assert_allclose(rates[20:], wanted, rtol=1e-6)
 
 
-def test_stopping_by_signal_is_not_a_change(found: dict[str, Any]) -> None:
-    _, ended = found["interrupted_plateau"]
+def test_stopping_by_signal_is_not_a_change(stories: dict[str, Any]) -> None:
+    _, ended = stories["interrupted plateau"]
     assert ended.code == 0 and "from now on" not in ended.out, ended

@@ -1,6 +1,5 @@
 """A running job is steered, answers clearly, and replays what it was told after a kill."""
 
-import functools
 import json
 import math
 import os
@@ -20,7 +19,6 @@ from helpers import (
     call,
     different_variables,
     finish,
-    in_parallel,
     logged_step,
     start,
     wait_until,
@@ -123,13 +121,7 @@ def refuse_and_stop(folder: pathlib.Path) -> tuple[Run, dict[str, Ended]]:
     return run, ended
 
 
-@pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each of the functions above returned, each in a folder of its own."""
-    functions = (steer_and_kill, refuse_and_stop)
-    return in_parallel(
-        {f.__name__: functools.partial(f, tmp_path_factory.mktemp(f.__name__)) for f in functions}
-    )
+STORIES = {f.__name__: f for f in (steer_and_kill, refuse_and_stop)}
 
 
 @pytest.fixture

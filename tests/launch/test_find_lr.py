@@ -5,10 +5,11 @@ import json
 import pathlib
 import re
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, Ended, Run, call, in_parallel
+from helpers import REPOSITORY, Ended, Run, call
 
 from launch import flags
 
@@ -26,34 +27,32 @@ OPTIMIZERS = {
 }
 
 
-def sweep_twice(more: str, folder: pathlib.Path) -> Ended:
+def sweep_twice(folder: pathlib.Path, more: str) -> Ended:
     """What tests/sweep_twice.py says."""
     modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
     sweep = "--sweep_for=40st --from_rate=0.0001 --to_rate=1"
     return call(f"{TWICE} {more} {sweep}", folder, modules, module="sweep_twice")
 
 
-@pytest.fixture(scope="module")
-def all_found(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, tuple[pathlib.Path, Ended]]:
-    """Several range tests, each in a folder of its own."""
-    tasks = {name: functools.partial(sweep_twice, more) for name, more in OPTIMIZERS.items()}
-    tasks |= {n: functools.partial(find, f"{FLAGS} --replicas={n} --out=out") for n in ("1", "2")}
-    tasks["diverges"] = functools.partial(find, f"{FLAGS} --from_rate=1000 --to_rate=10000")
-    folders = {name: tmp_path_factory.mktemp(name) for name in tasks}
-    ended = in_parallel({n: functools.partial(task, folders[n]) for n, task in tasks.items()})
-    return {name: (folders[name], ended[name]) for name in tasks}
+def range_test(folder: pathlib.Path, more: str) -> tuple[pathlib.Path, Ended]:
+    return folder, find(f"{FLAGS} {more}", folder)
+
+
+STORIES = {
+    "adamw": functools.partial(sweep_twice, more=OPTIMIZERS["adamw"]),
+    "sgd": functools.partial(sweep_twice, more=OPTIMIZERS["sgd"]),
+    "1": functools.partial(range_test, more="--replicas=1 --out=out"),
+    "2": functools.partial(range_test, more="--replicas=2 --out=out"),
+    "diverges": functools.partial(range_test, more="--from_rate=1000 --to_rate=10000"),
+}
 
 
 @pytest.fixture(scope="module")
-def found(
-    all_found: dict[str, tuple[pathlib.Path, Ended]],
-) -> dict[str, tuple[pathlib.Path, Ended]]:
+def found(stories: dict[str, Any]) -> dict[str, tuple[pathlib.Path, Ended]]:
     """A range test on 1 and on 2 replicas, each in a folder of its own."""
     for n in ("1", "2"):
-        assert all_found[n][1].code == 0, all_found[n][1]
-    return {n: all_found[n] for n in ("1", "2")}
+        assert stories[n][1].code == 0, stories[n][1]
+    return {n: stories[n] for n in ("1", "2")}
 
 
 @pytest.mark.parametrize("replicas", ["1", "2"])
@@ -144,20 +143,16 @@ def test_a_second_range_test_takes_the_place_of_the_first(
     assert len(Run(folder / "out").board("train")["loss"]) == len(after)
 
 
-def test_a_sweep_that_only_diverges_gives_no_suggestion(
-    all_found: dict[str, tuple[pathlib.Path, Ended]],
-) -> None:
-    folder, ended = all_found["diverges"]
+def test_a_sweep_that_only_diverges_gives_no_suggestion(stories: dict[str, Any]) -> None:
+    folder, ended = stories["diverges"]
     assert ended.code == 76
     assert "no suggestion" in ended.out and "a lower --from_rate" in ended.out
     assert not (folder / "runs/find_lr/digits-mlp/found.flags").exists()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_state_is_put_back_bit_for_bit(
-    all_found: dict[str, tuple[pathlib.Path, Ended]], optimizer: str
-) -> None:
-    _, ended = all_found[optimizer]
+def test_the_state_is_put_back_bit_for_bit(stories: dict[str, Any], optimizer: str) -> None:
+    ended = stories[optimizer]
     assert ended.code == 0, ended.err
     result = json.loads(ended.out)
     # Weights and slots of three replicas, and what steers the rate.

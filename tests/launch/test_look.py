@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Ended, call, in_parallel
+from helpers import Ended, call
 from PIL import Image
 
 from input_pipeline.settings import DataSettings
@@ -15,25 +15,20 @@ from launch.look import Contents, duplicates_text
 LOOK = "launch.look"
 
 
-COMMANDS = {
-    "grid": "--dataset=digits --augment=shift(1)|erase(1) --cutmix=1 --out=grid.png",
-    "few": "--dataset=synthetic:8x8x3 --look_at=500 --image_size=12",
+def look(folder: Path, flags: str) -> tuple[Path, Ended]:
+    return folder, call(flags, folder, module=LOOK)
+
+
+GRID = "--dataset=digits --augment=shift(1)|erase(1) --cutmix=1 --out=grid.png"
+FEW = "--dataset=synthetic:8x8x3 --look_at=500 --image_size=12"
+STORIES = {
+    "grid": functools.partial(look, flags=GRID),
+    "few": functools.partial(look, flags=FEW),
 }
 
 
-@pytest.fixture(scope="module")
-def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Ended]]:
-    """The commands' ends, and the folders that they were given in."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in COMMANDS}
-    look = functools.partial(call, module=LOOK)
-    ended = in_parallel(
-        {name: functools.partial(look, COMMANDS[name], folders[name]) for name in COMMANDS}
-    )
-    return {name: (folders[name], ended[name]) for name in COMMANDS}
-
-
-def test_a_grid_with_counts_of_classes(looked: dict[str, tuple[Path, Ended]]) -> None:
-    folder, ended = looked["grid"]
+def test_a_grid_with_counts_of_classes(stories: dict[str, tuple[Path, Ended]]) -> None:
+    folder, ended = stories["grid"]
     assert (ended.code, ended.err) == (0, "")
     assert "1,437 records" in ended.out and "360 records" in ended.out
     assert "0: 142, 1: 146, 2: 142, 3: 146" in ended.out
@@ -46,8 +41,8 @@ def test_a_grid_with_counts_of_classes(looked: dict[str, tuple[Path, Ended]]) ->
     assert (pixels == 128).all(axis=2).sum() > 1000
 
 
-def test_it_looks_at_no_more_than_asked(looked: dict[str, tuple[Path, Ended]]) -> None:
-    _, ended = looked["few"]
+def test_it_looks_at_no_more_than_asked(stories: dict[str, tuple[Path, Ended]]) -> None:
+    _, ended = stories["few"]
     assert ended.code == 0, ended.err
     assert "10,000 records, 500 of them looked at; --look_at=0 for all" in ended.out
     assert "0: 50, 1: 50" in ended.out

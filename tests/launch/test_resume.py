@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,15 +26,13 @@ from helpers import (
 
 # How a process ended, the steps of the checkpoints there were then, the last step in the log.
 State = tuple[Ended, list[int], int]
-# Where something happened, and what was found out.
-Stories = dict[str, tuple[pathlib.Path, Any]]
 COMMAND = f"{ADAMW} --replicas=2"
 
 
-def interrupt_three_times(folder: pathlib.Path) -> dict[str, State]:
+def three_times(folder: pathlib.Path) -> tuple[Run, dict[str, State]]:
     """Killed before a checkpoint, killed after one, stopped on request, then left alone.
 
-    Returns the state after each of these four processes.
+    Returns the run, and the state after each of these four processes.
     """
     run, after = Run(folder / "run"), {}
     command = f"{COMMAND} --run_dir={run.folder}"
@@ -64,7 +61,7 @@ def interrupt_three_times(folder: pathlib.Path) -> dict[str, State]:
     gate.stop_behind(process)
     note("stopped", finish(process))
     note("finished", call(command, folder))
-    return after
+    return run, after
 
 
 # A schedule that tells when it is traced, which is within the call of the first block.
@@ -81,7 +78,7 @@ def make(peak, steps):
 """
 
 
-def interrupt_twice_at_once(folder: pathlib.Path) -> Ended:
+def twice_at_once(folder: pathlib.Path) -> tuple[Run, Ended]:
     """Ctrl-C twice, within a block of device steps that would take days."""
     (folder / "telling.py").write_text(TELLING_SCHEDULE, encoding="utf-8")
     flags = (
@@ -95,10 +92,10 @@ def interrupt_twice_at_once(folder: pathlib.Path) -> Ended:
     # Before it has heard the first, the second would be the same signal.
     wait_until(lambda: has_told(process), process)
     process.send_signal(signal.SIGINT)
-    return finish(process, 300)
+    return Run(folder / "run"), finish(process, 300)
 
 
-def interrupt_while_starting(folder: pathlib.Path) -> Ended:
+def while_starting(folder: pathlib.Path) -> tuple[Run, Ended]:
     """Ctrl-C while TensorFlow is being imported."""
     gate = Gate(folder / "run")
     process = start("--device=cpu --model=mlp --run_dir=run", folder)
@@ -109,29 +106,22 @@ def interrupt_while_starting(folder: pathlib.Path) -> Ended:
     wait_until(lambda: has_told(process), process)
     gate.reached(process)
     gate.remove()
-    return finish(process)
+    return Run(folder / "run"), finish(process)
 
 
-@pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
-    """Where each of the functions above was at work, and what it returned."""
-    functions = (interrupt_three_times, interrupt_twice_at_once, interrupt_while_starting)
-    folders = {function: tmp_path_factory.mktemp("resume") for function in functions}
-    with ThreadPoolExecutor() as pool:
-        stories = {f.__name__: (folder, pool.submit(f, folder)) for f, folder in folders.items()}
-        return {name: (folder, story.result()) for name, (folder, story) in stories.items()}
+STORIES = {f.__name__: f for f in (three_times, twice_at_once, while_starting)}
 
 
 @pytest.fixture
-def resumed(stories: Stories) -> Run:
+def resumed(stories: dict[str, Any]) -> Run:
     """The run that was interrupted three times and has finished."""
-    return Run(stories["interrupt_three_times"][0] / "run")
+    return stories["three_times"][0]
 
 
 @pytest.fixture
-def processes(stories: Stories) -> dict[str, State]:
+def processes(stories: dict[str, Any]) -> dict[str, State]:
     """What became of each of its four processes."""
-    return stories["interrupt_three_times"][1]
+    return stories["three_times"][1]
 
 
 def test_sigkill_leaves_the_last_checkpoint_or_none(processes: dict[str, State]) -> None:
@@ -235,16 +225,16 @@ def test_a_changed_flag_is_announced(resumed: Run) -> None:
     assert ["--clip_norm", "0.1", "0.3"] in [line.split() for line in ended.out.splitlines()]
 
 
-def test_a_second_ctrl_c_leaves_at_once(stories: Stories) -> None:
-    folder, ended = stories["interrupt_twice_at_once"]
+def test_a_second_ctrl_c_leaves_at_once(stories: dict[str, Any]) -> None:
+    run, ended = stories["twice_at_once"]
     assert ended.code == 70
     assert "leaving at once" in ended.err
-    assert Run(folder / "run").checkpoints() == []
+    assert run.checkpoints() == []
 
 
-def test_ctrl_c_before_the_first_step_exits_with_75_too(stories: Stories) -> None:
-    folder, ended = stories["interrupt_while_starting"]
+def test_ctrl_c_before_the_first_step_exits_with_75_too(stories: dict[str, Any]) -> None:
+    run, ended = stories["while_starting"]
     assert ended.code == 75
     assert "stopped at step 0" in ended.out
     assert ended.err.strip() == "stopping after this step and saving; once more leaves at once"
-    assert logged_step(folder / "run") == 0
+    assert logged_step(run.folder) == 0

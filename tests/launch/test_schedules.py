@@ -4,12 +4,13 @@ import functools
 import itertools
 import math
 import os
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import Run, in_parallel, train_in_turn
+from helpers import Run, train_in_turn
 
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
@@ -111,21 +112,19 @@ def command(number: int) -> str:
     )
 
 
+def cells(folder: pathlib.Path, first: int) -> dict[str, Run]:
+    """A real run of every cell from this one on that trains on as many replicas."""
+    numbers = range(first, first + PER_PROCESS)
+    return train_in_turn(folder, {str(number): command(number) for number in numbers})
+
+
+STORIES = {str(n): functools.partial(cells, first=n) for n in range(0, len(GRID), PER_PROCESS)}
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def runs(stories: dict[str, dict[str, Run]]) -> list[Run]:
     """A real run of every cell of the grid."""
-    folder = tmp_path_factory.mktemp("schedules")
-    firsts = range(0, len(GRID), PER_PROCESS)
-    chunks = [range(first, min(first + PER_PROCESS, len(GRID))) for first in firsts]
-    trained = in_parallel(
-        {
-            str(chunk[0]): functools.partial(
-                train_in_turn, folder, {str(number): command(number) for number in chunk}
-            )
-            for chunk in chunks
-        }
-    )
-    return [run for chunk in trained.values() for run in chunk.values()]
+    return [run for some in stories.values() for run in some.values()]
 
 
 def test_every_applied_rate_is_the_closed_formula(runs: list[Run]) -> None:
