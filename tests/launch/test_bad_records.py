@@ -1,5 +1,6 @@
 """Bad records in a run: a sentence and exit code 70, or left out, listed and counted."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -25,45 +26,48 @@ def damage(path: Path, places: tuple[int, ...]) -> None:
             writer.write(example.SerializeToString())
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages with other digits: two images of the training split and one to evaluate on."""
-    folder = tmp_path_factory.mktemp("packages")
+def trained(folder: Path, flags: str) -> tuple[Path, Ended]:
+    """Trains on other digits: two images of the training split and one to evaluate on are bad."""
+    packages = folder / "packages"
     for package in ("input_pipeline", "launch", "trainer"):
-        shutil.copytree(REPOSITORY / package, folder / package)
+        shutil.copytree(REPOSITORY / package, packages / package)
     for split, places in (("train", (11, 30)), ("eval", (7,))):
-        damage(min((folder / "input_pipeline/digits").glob(f"{split}-*.tfrecord")), places)
-    return folder
+        damage(min((packages / "input_pipeline/digits").glob(f"{split}-*.tfrecord")), places)
+    return folder, call(f"{FLAGS} {flags}", folder, {"PYTHONPATH": str(packages)})
 
 
-def train(flags: str, folder: Path, packages: Path) -> Ended:
-    return call(f"{FLAGS} {flags}", folder, {"PYTHONPATH": str(packages)})
+STORIES = {
+    "none allowed": functools.partial(trained, flags=""),
+    "two allowed": functools.partial(trained, flags="--max_bad_records=2"),
+}
 
 
 def test_the_first_ends_the_run_with_a_sentence_and_nothing_half_done(
-    tmp_path: Path, packages: Path
+    stories: dict[str, tuple[Path, Ended]],
 ) -> None:
-    ended = train("", tmp_path, packages)
+    folder, ended = stories["none allowed"]
     assert ended.code == 70
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
     assert "its image is not a JPEG, PNG, WebP, GIF or BMP file" in ended.err
     assert ended.err.endswith("or give --max_bad_records=1 or more to leave such records out.\n")
-    assert not (tmp_path / "run/model.keras").exists()
-    assert not (tmp_path / "run/bad_records.jsonl").exists()
-    assert Run(tmp_path / "run").checkpoints() in ([], [10], [20])
+    assert not (folder / "run/model.keras").exists()
+    assert not (folder / "run/bad_records.jsonl").exists()
+    assert Run(folder / "run").checkpoints() in ([], [10], [20])
 
 
-def test_those_allowed_are_left_out_listed_and_counted(tmp_path: Path, packages: Path) -> None:
-    ended = train("--max_bad_records=2", tmp_path, packages)
+def test_those_allowed_are_left_out_listed_and_counted(
+    stories: dict[str, tuple[Path, Ended]],
+) -> None:
+    folder, ended = stories["two allowed"]
     assert ended.code == 0, ended.err
     assert ended.err == ""
     assert "bad records    3 left out, listed in run/bad_records.jsonl" in ended.out
-    lines = (tmp_path / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     counts = {name: sum(row["source"] == f"digits/{name}" for row in rows) for name in FOUND}
     assert counts == FOUND
     # 359 of 360 images are evaluated.
-    for row in Run(tmp_path / "run").rows("eval/"):
+    for row in Run(folder / "run").rows("eval/"):
         right = row["eval/accuracy"] * 359
         assert right == pytest.approx(round(right), abs=1e-9)
 
