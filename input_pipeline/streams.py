@@ -166,6 +166,8 @@ def _in_parallel(
 ) -> tf.data.Dataset:
     """Makes the micro-batches with these numbers, several at once, in their order."""
     tuning = tune(layout, shape, host_cores(), host_memory())
+    # Nothing here is written for AutoGraph, which would take as long as the tracing itself.
+    micro_batch = tf.autograph.experimental.do_not_convert(micro_batch)
     stream = numbers.map(micro_batch, num_parallel_calls=tuning.at_once, deterministic=True)
     close_iterators_at_exit()
     options = tf.data.Options()
