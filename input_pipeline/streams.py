@@ -87,25 +87,14 @@ def training_stream(
         record = record_at(position, length=source.length, seed=seed, block=shuffle_block)
         draws = uniform_draws(ops, seed=seed, positions=position)
         image, label, weight = loader.load(record, draws)
-        mixed = {}
-        if mixup or cutmix:
-            image, mixed["label_b"], mixed["mix"] = mix_examples(
-                image,
-                label,
-                weight,
-                positions=position,
-                seed=seed,
-                mixup=mixup,
-                cutmix=cutmix,
-            )
-        return {
+        batch = {
             "image": image,
             "label": label,
             "weight": weight,
             "position": position,
             "record": record,
-            **mixed,
         }
+        return _mixed(batch, seed, mixup, cutmix) if mixup or cutmix else batch
 
     return _in_parallel(tf.data.Dataset.counter(), micro_batch, layout, shape)
 
@@ -156,6 +145,20 @@ def evaluation_stream(
 def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
     """int64 [micro], the adjacent positions of this pipeline's micro-batch `number`."""
     return layout.first_position(number) + tf.range(layout.micro_batch, dtype=tf.int64)
+
+
+def _mixed(batch: Tensors, seed: int, mixup: float, cutmix: float) -> Tensors:
+    """The micro-batch with every example mixed with its partner."""
+    image, label_b, mix = mix_examples(
+        batch["image"],
+        batch["label"],
+        batch["weight"],
+        positions=batch["position"],
+        seed=seed,
+        mixup=mixup,
+        cutmix=cutmix,
+    )
+    return batch | {"image": image, "label_b": label_b, "mix": mix}
 
 
 def _in_parallel(
