@@ -1,9 +1,10 @@
 """From record numbers to images, labels and weights; a bad record weighs nothing.
 
 Reading, parsing and decoding take a whole micro-batch at a time. Only if that fails are its records
-taken one by one, so that looking for bad records costs good ones nothing.
+looked at one by one, so that looking for bad records costs good ones nothing.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,10 +61,7 @@ class Loader:
         """
         *data, good = self._read(records)
         if self.source.encoded:
-            parts = tf.data.Dataset.from_tensors((tuple(data), draws, records, good))
-            together = parts.map(self._together).ignore_errors()
-            one_by_one = parts.map(self._one_by_one)
-            images, labels, good = together.concatenate(one_by_one).take(1).get_single_element()
+            images, labels, good = self._decoded(tuple(data), records, draws, good)
         else:
             images, labels = data
             if self.resized or self.ops:
@@ -81,67 +79,69 @@ class Loader:
         shapes = [records.shape + own, *[records.shape] * (len(arrays) - 1)]
         return [tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True)]
 
-    def _together(
-        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
+    def _decoded(
+        self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The whole micro-batch; fails if one of its records is bad."""
+        """The whole micro-batch; if that fails, once more with its bad records replaced."""
+
+        def attempt(again: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            contents, labels, usable = tf.cond(
+                again,
+                lambda: self._mended(data, records, draws, good),
+                lambda: (*self._parsed(data), good),
+            )
+            images = self._each(lambda pair: self._image(*pair), (contents, draws))
+            return images, labels, usable
+
+        # One function for both attempts: tracing what decodes and augments takes a second or two.
+        attempts = tf.data.Dataset.from_tensor_slices([False, True]).map(attempt)
+        return attempts.ignore_errors().take(1).get_single_element()
+
+    def _parsed(self, data: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
         contents, labels = parse(self.source.features, data)
-        contents = as_jpeg_or_png(contents, self.shape[2])
-        images = self._each(lambda pair: self._image(*pair), (contents, draws))
-        return images, labels, good
+        return as_jpeg_or_png(contents, self.shape[2]), labels
 
-    def _one_by_one(
-        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The same, a bad record being noted and replaced by a black image."""
-        signature = (
-            tf.TensorSpec(self.shape, tf.uint8),
-            tf.TensorSpec([], tf.int64),
-            tf.TensorSpec([], tf.bool),
-        )
-        return tf.map_fn(
-            lambda row: self._one(*row), (data, draws, records, good), fn_output_signature=signature
-        )
+    def _mended(
+        self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """The image files, labels and whether each is good; what is bad is noted and black."""
+        black = tf.io.encode_png(tf.zeros(self.shape, tf.uint8))
 
-    def _one(
-        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, record: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def mend(
+            black: bytes,
+            records: np.ndarray,
+            draws: np.ndarray,
+            good: np.ndarray,
+            *data: np.ndarray,
+        ) -> tuple[np.ndarray, ...]:
+            rows = []
+            for record, draw, was_read, *row in zip(records, draws, good, *data, strict=True):
+                content, label = self._usable(int(record), draw, row) if was_read else (b"", 0)
+                rows.append((content or black, label, bool(content)))
+            contents, labels, good = zip(*rows, strict=True)
+            return np.array(contents, object), np.array(labels, np.int64), np.array(good)
+
+        given = [black, records, draws, good, *data]
+        mended = tf.numpy_function(mend, given, [tf.string, tf.int64, tf.bool])
+        return tuple(tf.ensure_shape(column, records.shape) for column in mended)
+
+    def _usable(self, record: int, draws: np.ndarray, row: list[object]) -> tuple[bytes, int]:
+        """An image file that can be decoded, and its label; empty and noted where there is none."""
+        content, label, why = _row(self.source, row)
         channels = self.shape[2]
-
-        def plainly(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            contents, label = parse(self.source.features, data)
-            contents = as_jpeg_or_png(contents[None], channels)[0]
-            return self._decode(contents, draws), label, True
-
-        def through_pillow(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        forms = (
+            lambda: as_jpeg_or_png(tf.constant([content]), channels)[0].numpy(),
             # Such as a JPEG in four colours for a grey source, which TensorFlow refuses.
-            contents, label = parse(self.source.features, data)
-            png = tf.numpy_function(lambda c: png_bytes(c, channels), [contents], tf.string)
-            return self._decode(tf.ensure_shape(png, []), draws), label, True
-
-        def not_at_all(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            noted = tf.numpy_function(self._note, [record, good, data[0]], tf.bool)
-            return tf.zeros(self.shape, tf.uint8), tf.constant(0, tf.int64), ~noted
-
-        row = tf.data.Dataset.from_tensors(data)
-        image, label, good = (
-            row.map(plainly)
-            .ignore_errors()
-            .concatenate(row.map(through_pillow).ignore_errors())
-            .concatenate(row.map(not_at_all))
-            .take(1)
-            .get_single_element()
+            lambda: png_bytes(content, channels),
         )
-        return self._augmented(image, draws), label, good
-
-    def _note(self, record: np.ndarray, good: np.ndarray, data: bytes) -> np.ndarray:
-        if good:  # else the reading has noted it
-            features, why = self.source.features, ""
-            if features is not None:
-                data, _, why = _image_of(features, data)
-            why = why or why_undecodable(data, self.shape, self.resized)
-            self.faults.note(int(record), f"{self.source.describe(int(record))}: {why}.")
-        return np.True_
+        for form in forms:
+            with contextlib.suppress(Exception), tf.device("CPU"):
+                usable = form()
+                self._decode(tf.constant(usable), tf.constant(draws))
+                return usable, label
+        why = why or why_undecodable(content, self.shape, self.resized)
+        self.faults.note(record, f"{self.source.describe(record)}: {why}.")
+        return b"", 0
 
     def _check_labels(
         self, records: tf.Tensor, labels: tf.Tensor, good: tf.Tensor

@@ -58,8 +58,12 @@ class Run:
 
 
 def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
-    """Builds the run; weights depend on the seed alone."""
-    strategy = make_strategy(devices)
+    """Builds the run on this machine's devices; weights depend on the seed alone."""
+    return build_run_on(make_strategy(devices), settings, plan)
+
+
+def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Plan) -> Run:
+    """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
         model = make_model(plan.model, plan.dataset)
