@@ -58,6 +58,9 @@ class _Lockstep:
         """The weight decay of one variable."""
         return self.decays[self._get_variable_index(variable)]
 
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Nothing, where the decay is part of the update."""
+
 
 class _Decoupled:
     """Mixin for one whose weights shrink by learning rate × weight decay before each update.
@@ -99,10 +102,11 @@ class _MovingMomentum:
 
 
 class _ScheduleFree:
-    """Mixin for ScheduleFreeAdamW, whose y Keras 3.15 works out from z after its update.
+    """Mixin for ScheduleFreeAdamW: Defazio et al. 2024, https://arxiv.org/abs/2405.15682.
 
-    Defazio et al. 2024, https://arxiv.org/abs/2405.15682, equations 3 to 5. Keras keeps `z.value`
-    to have z from before, which under TensorFlow is the variable itself and moves with it.
+    Keras 3.15 works y out from z after its update instead of before: it keeps `z.value`, which
+    under TensorFlow is the variable itself. And it decays y alone, where the paper decays z, by
+    what y is. As with Keras, the model holds y, in evaluations too, and not the average x.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -110,6 +114,8 @@ class _ScheduleFree:
         z = self._momentums[self._get_variable_index(variable)].value
         y_before, z_before = tf.identity(variable), tf.identity(z)
         super().update_step(gradient, variable, learning_rate)
+        if decay := self.decay_of(variable):
+            self.assign_sub(z, learning_rate * decay * y_before)
         x_before = (y_before - (1 - self.beta_1) * z_before) / self.beta_1
         share = 1 / tf.cast(self.iterations + 1, variable.dtype)
         x = (1 - share) * x_before + share * z
@@ -126,7 +132,7 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """The optimizer with its slots built; to be called in a strategy's scope.
 
-    Weight decay is decoupled for all but LARS, also for Lamb: You et al. 2019
+    Weight decay is decoupled where a paper does not say otherwise, also for Lamb: You et al. 2019
     (https://arxiv.org/abs/1904.00962) put it into the update that the trust ratio normalizes, Keras
     and we shrink the weights before, as AdamW does; without decay both are the same.
 
@@ -153,8 +159,8 @@ def make_optimizer(
 def _class(name: str, momentum_moves: bool) -> type:
     own = Lars if name == "lars" else _KERAS[name]
     mixins = [_Lockstep]
-    if name != "lars":
-        mixins.append(_Decoupled)
+    if name not in ("lars", "schedule_free_adamw"):
+        mixins.insert(0, _Decoupled)
     if name == "sgd" and momentum_moves:
         mixins.append(_MovingMomentum)
     if name == "schedule_free_adamw":

@@ -95,7 +95,10 @@ def test_what_is_compared_was_trained_but_for_what_is_frozen(
     assert np.array_equal(
         moments["before"]["model/logits/bias"], moments["six"]["model/logits/bias"]
     )
+    # Ftrl begins from weights of 0, whatever they were, and has no gradients to accumulate.
+    slot = "linear" if name == "ftrl" else ""
     slots = {key for key in moments["six"] if key.startswith("optimizer/") and "dense1" in key}
+    slots = {key for key in slots if slot in key}
     assert slots and slots <= moved
 
 

@@ -168,16 +168,16 @@ def test_lars_alone_is_saved_with_a_model_and_loaded(tmp_path: pathlib.Path) -> 
 
 
 def test_schedule_free_averages_as_its_paper_does() -> None:
-    """Defazio et al. 2024, equations 3 to 5, with Adam's denominator."""
-    variables = weights()
-    trained(built("schedule_free_adamw", variables), variables)
+    """Defazio et al. 2024, algorithm 1."""
+    variables, decays = weights(), [0.3, 0.0]
+    trained(built("schedule_free_adamw", variables, decays=decays), variables)
     for i, variable in enumerate(variables):
         x = y = z = np.float64(weights()[i].numpy())
         velocity = np.zeros_like(z)
         for step in range(4):
             g, t = np.float64(gradients(step)[i]), step + 1
             velocity = 0.999 * velocity + 0.001 * g**2
-            z = z - RATE * g / (np.sqrt(velocity / (1 - 0.999**t)) + 1e-8)
+            z = z - RATE * g / (np.sqrt(velocity / (1 - 0.999**t)) + 1e-8) - RATE * decays[i] * y
             x = (1 - 1 / t) * x + z / t
             y = 0.1 * z + 0.9 * x
         np.testing.assert_allclose(variable.numpy(), y, rtol=1e-4, atol=1e-5)
