@@ -41,7 +41,7 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
     add.boolean(
         "scale_betas",
         False,
-        "With sqrt and adam(w), lamb: betas and epsilon too.\nMalladi et al. 2022.",
+        "With sqrt: Adam's betas and epsilon too.\nadam, adamw, lamb; Malladi et al. 2022.",
     )
     add.integer(
         "lr_reference_batch",

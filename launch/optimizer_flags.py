@@ -30,8 +30,8 @@ def define_optimizer_flags(values: flags.FlagValues) -> None:
         "weight_decay",
         "0.0",
         "Decoupled weight decay.\nTimes the learning rate; biases and normalization are left out. "
-        "Others by pattern of\nvariables' paths behind it: 1e-4,.*embedding.*=0,head=1e-3; the "
-        "first that matches counts,\nfor biases too. With lars it is inside the local rate.",
+        "Others by pattern of variables' paths: 1e-4,.*embedding.*=0,head=1e-3; the first that "
+        "matches counts, for biases too. With lars it is inside the local rate.",
     )
     add.number("clip_norm", 0.0, "Largest global gradient norm.\n0: no clipping.")
     add.number("clip_value", 0.0, "Largest part of the gradient.\n0: no clipping.")
