@@ -39,7 +39,9 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "linear, sqrt, none or adascale.\nHow the rate follows the global batch.",
     )
     add.boolean(
-        "scale_betas", False, "With sqrt and adamw: betas and epsilon too.\nMalladi et al. 2022."
+        "scale_betas",
+        False,
+        "With sqrt: Adam's betas and epsilon too.\nadam, adamw, lamb; Malladi et al. 2022.",
     )
     add.integer(
         "lr_reference_batch",

@@ -11,7 +11,8 @@ import numpy as np
 import tqdm
 
 from trainer.blocks import Block
-from trainer.learning_rate_plan import Betas, phases
+from trainer.calls import call_text
+from trainer.learning_rate_plan import phases
 from trainer.plan import Plan
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ def plan_text(plan: Plan) -> str:
         ("length", length),
         ("learning rate", plan.because["learning_rate"]),
     ]
-    if plan.optimizer == "adamw" and plan.betas != Betas():
-        rows.append(("", plan.because["betas"]))
     for phase in phases(plan.learning_rate):
         span = f"steps {phase.start + 1:,}–{phase.stop:,}"
         epochs = f"epochs {plan.epoch(phase.start):.3g}–{plan.epoch(phase.stop):.3g}"
@@ -65,8 +64,16 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
             f"{shape}, {data.num_classes} classes{left_out if data.left_out else ''}",
         ),
         ("order", reading_text(plan)),
-        ("model", f"{plan.model}, {plan.optimizer}"),
+        ("model", plan.model),
+        ("optimizer", optimizer_text(plan)),
     ]
+
+
+def optimizer_text(plan: Plan) -> str:
+    """The optimizer with the arguments that it runs with, as --optimizer takes them."""
+    text = call_text(plan.optimizer, plan.optimizer_arguments)
+    because = plan.because["optimizer_arguments"]
+    return f"{text}: {because}" if because else text
 
 
 def reading_text(plan: Plan) -> str:
@@ -222,8 +229,8 @@ def batch_verdict(global_batch: int, noise_scale: float) -> str:
     return text + "a larger batch would use more devices well"
 
 
-def print_groups(groups: "Sequence[Group]") -> None:
-    """Says which variables got a rate of their own."""
+def print_groups(groups: "Sequence[Group]", what: str) -> None:
+    """Says which variables got a rate, or a weight decay, of their own."""
     for group in groups if len(groups) > 1 else ():
         paths = ", ".join(group.paths)
-        print(textwrap.shorten(f"rate × {group.factor:<8.4g} {group.name}: {paths}", 79))
+        print(textwrap.shorten(f"{what} {group.factor:<8.4g} {group.name}: {paths}", 79))

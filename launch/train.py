@@ -254,7 +254,8 @@ def make_host(
         print(f"going on from step {found.step:,} in {run_dir}")
     (run_dir / "flags.txt").write_text(flags.flagfile_text(command), encoding="utf-8")
     write_json(run_dir / "plan.json", plan.to_json())
-    report.print_groups(run.groups)
+    report.print_groups(run.groups, "rate ×")
+    report.print_groups(run.decay_groups, "decay")
     if not run.noise.measured and plan.replicas * plan.accumulate > 1:
         print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
     metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)

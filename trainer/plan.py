@@ -7,9 +7,9 @@ is answered at once and `launch.plan` shows exactly what `launch.train` does.
 import dataclasses
 from typing import Any
 
+from trainer.calls import Value
 from trainer.curves import LearningRatePlan
 from trainer.learning_rate_plan import (
-    Betas,
     check_combinations,
     plan_learning_rate,
     scaled_betas,
@@ -48,6 +48,7 @@ class Plan:
     dataset: DatasetFacts
     model: str
     optimizer: str
+    optimizer_arguments: dict[str, Value]
     device: str
     replicas: int
     global_batch: int
@@ -58,7 +59,6 @@ class Plan:
     steps_per_epoch: float
     epochs: float
     learning_rate: LearningRatePlan
-    betas: Betas
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
@@ -106,7 +106,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
     _, because_rate = scaled_rate(settings.learning_rate, batch)
-    betas, because_betas = scaled_betas(settings.learning_rate, batch)
+    arguments, because_arguments = scaled_betas(settings.learning_rate, settings.optimizer, batch)
     rate = plan_learning_rate(
         settings.learning_rate,
         global_batch=batch,
@@ -132,6 +132,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         dataset=dataset,
         model=settings.model,
         optimizer=settings.optimizer.optimizer,
+        optimizer_arguments=arguments,
         device=devices.kind,
         replicas=devices.replicas,
         global_batch=batch,
@@ -142,7 +143,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
         learning_rate=rate,
-        betas=betas,
         **every,
         because={
             "replicas": devices.because,
@@ -151,7 +151,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             "steps": because_steps,
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
             "learning_rate": because_rate,
-            "betas": because_betas,
+            "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
         },

@@ -13,7 +13,7 @@ from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
 from trainer.losses import Batch
 from trainer.models import make_model
-from trainer.multipliers import Group, group_variables
+from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
 from trainer.settings import Settings
@@ -33,6 +33,7 @@ class Run:
     learning_rate: LearningRate
     noise: GradientNoise
     groups: Sequence[Group]  # of variables by their rate
+    decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
     evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
 
@@ -71,8 +72,16 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         factors, groups = group_variables(
             model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
         )
+        decays, decay_groups = group_decays(
+            model, settings.optimizer.weight_decay, settings.optimizer.weight_decays
+        )
         optimizer = make_optimizer(
-            settings.optimizer, plan.betas, learning_rate, model.trainable_variables, factors
+            plan.optimizer,
+            plan.optimizer_arguments,
+            learning_rate,
+            model.trainable_variables,
+            factors,
+            decays,
         )
         noise = GradientNoise(
             plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
@@ -81,6 +90,8 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
         clip_norm=settings.optimizer.clip_norm,
+        clip_value=settings.optimizer.clip_value,
+        clip_adaptive=settings.optimizer.clip_adaptive,
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
     )
@@ -91,6 +102,7 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         learning_rate=learning_rate,
         noise=noise,
         groups=groups,
+        decay_groups=decay_groups,
         train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
         evaluate=make_evaluation(strategy, model),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trainer.calls import Value
 from trainer.curves import CurveSettings
 from trainer.durations import Duration
 
@@ -60,12 +61,15 @@ class LearningRateSettings:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimizer and what is done to the gradients before it."""
+    """The optimizer and what is done to the gradients before it; of the clips one at most."""
 
-    optimizer: str  # sgd or adamw
-    momentum: float
-    weight_decay: float
+    optimizer: str  # a name of trainer.optimizer_calls.OPTIMIZERS
+    arguments: dict[str, Value]  # all of its arguments there
+    weight_decay: float  # of all but biases and normalization
+    weight_decays: tuple[tuple[str, float], ...]  # others by pattern of variables' paths
     clip_norm: float  # 0: no clipping
+    clip_value: float  # 0: no clipping
+    clip_adaptive: float  # 0: no clipping
     label_smoothing: float
 
 

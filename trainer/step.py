@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer.clipping import clip_factor
+from trainer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.gradient_noise import GradientNoise
 from trainer.gradients import Sums, make_gradients, square_norm, unpack
 from trainer.learning_rate import LearningRate
@@ -26,6 +26,8 @@ class StepSettings:
     global_batch: int
     accumulate: int
     clip_norm: float  # 0: no clipping
+    clip_value: float
+    clip_adaptive: float
     label_smoothing: float
     adascale: bool
 
@@ -47,6 +49,7 @@ def make_train_loop(
     variables = model.trainable_variables
     weights = [v.value for v in variables]
     sizes = [w.shape.num_elements() for w in weights]
+    clipped = before_output(variables)
     batch_size = float(settings.global_batch)
     gradients_of = make_gradients(
         model,
@@ -86,8 +89,14 @@ def make_train_loop(
         }
         if settings.clip_norm:
             factor *= clip_factor(norm, settings.clip_norm)
-        parts = tf.split(sums.gradient * factor, sizes)
-        return [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)], row
+        gradient = sums.gradient * factor
+        if settings.clip_value:
+            gradient = tf.clip_by_value(gradient, -settings.clip_value, settings.clip_value)
+        parts = tf.split(gradient, sizes)
+        gradients = [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)]
+        if settings.clip_adaptive:
+            gradients = clip_adaptively(gradients, weights, clipped, settings.clip_adaptive)
+        return gradients, row
 
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)

@@ -225,7 +225,7 @@ def build_keras(cell: str) -> tuple[Any, "keras.Model", "keras.optimizers.Optimi
         model = make_model(plan.model, plan.dataset)
         optimizer = keras.optimizers.SGD(
             Planned(),
-            momentum=settings.optimizer.momentum,
+            momentum=settings.optimizer.arguments["momentum"],
             nesterov=True,
             weight_decay=settings.optimizer.weight_decay,
         )
