@@ -37,14 +37,13 @@ def make_locator(strategy: tf.distribute.Strategy, model: keras.Model) -> Locato
 
     The backward pass goes from the last layer to the first, and so does the order of gradients.
     """
-    variables = [v for v in model.variables if tf.as_dtype(v.dtype).is_floating]
     weights = model.trainable_variables
     sizes = [v.value.shape.num_elements() for v in weights]
     outputs = layer_outputs(model)
     probe = keras.Model(model.inputs, list(outputs.values())) if outputs else None
     places = [
         *(f"input {name}" for name in _INPUTS),
-        *(f"weight {v.path}" for v in variables),
+        *(f"weight {v.path}" for v in weights),
         *(f"loss, in the output of layer {name}" for name in outputs),
         "loss",
         *(f"gradient of {v.path}" for v in reversed(weights)),
@@ -56,7 +55,7 @@ def make_locator(strategy: tf.distribute.Strategy, model: keras.Model) -> Locato
         return tf.stack(
             [
                 *(any_bad([b.get(name) for b in micro_batches]) for name in _INPUTS),
-                *(any_bad([v.value.read_value()]) for v in variables),
+                *(any_bad([v.value.read_value()]) for v in weights),
                 *(any_bad(tf.nest.flatten(parts)) for parts in zip(*seen, strict=True)),
                 any_bad([loss]),
                 *(any_bad([part]) for part in reversed(tf.split(gradient, sizes))),
@@ -84,7 +83,7 @@ def make_locator(strategy: tf.distribute.Strategy, model: keras.Model) -> Locato
 def layer_outputs(model: keras.Model) -> dict[str, Any]:
     """The outputs of the layers that are called once, in their order; none if not functional."""
     outputs = {}
-    if isinstance(model, keras.models.Functional):
+    if getattr(model, "inputs", None):
         for layer in model.layers:
             if len(layer._inbound_nodes) == 1 and not isinstance(layer, keras.layers.InputLayer):
                 outputs[layer.name] = layer.output
