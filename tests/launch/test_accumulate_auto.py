@@ -1,4 +1,4 @@
-"""`--accumulate=auto` from the command line, without TensorFlow: the plan, and what a resume says."""
+"""`--accumulate=auto` on a command line, without TensorFlow: its plan, and what a resume says."""
 
 import pytest
 
@@ -48,5 +48,5 @@ def test_what_is_no_number_of_micro_batches_is_a_sentence(text: str) -> None:
 
 
 def test_auto_needs_to_know_what_fits() -> None:
-    with pytest.raises(ValueError, match="--accumulate=auto needs .* --max_replica_batch=32"):
+    with pytest.raises(ValueError, match=r"--accumulate=auto needs .* --max_replica_batch=32"):
         planned("--accumulate=auto")

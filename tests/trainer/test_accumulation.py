@@ -35,7 +35,7 @@ def test_auto_takes_the_fewest_that_divide_and_fit(
 def test_a_given_number_is_kept_and_checked() -> None:
     assert count_micro_batches(settings(64, 4, 0), 2) == (4, "")
     assert count_micro_batches(settings(64, 4, 8), 2) == (4, "")
-    with pytest.raises(ValueError, match="--max_replica_batch=7, .* 8 examples .*=auto"):
+    with pytest.raises(ValueError, match=r"--max_replica_batch=7, .* 8 examples .*=auto"):
         count_micro_batches(settings(64, 4, 7), 2)
 
 

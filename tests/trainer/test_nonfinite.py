@@ -33,7 +33,9 @@ class Told:
 def test_stop_ends_at_the_first_one_and_names_its_step_and_rate() -> None:
     host = Told(stop=True)
     host.block([1, 1])
-    with pytest.raises(DivergedError, match="of step 4 were not finite at a learning rate of 0.1;"):
+    with pytest.raises(
+        DivergedError, match=r"of step 4 were not finite at a learning rate of 0.1;"
+    ):
         host.block([1, 0, 0])
     assert host.notes == []
 
@@ -91,5 +93,5 @@ def test_the_place_is_named() -> None:
     host.block([0], nonfinite_place=[2])
     assert "not finite, first the weight conv1/kernel: skipped" in host.lines[0]
     assert host.notes[0][1]["first"] == "weight conv1/kernel"
-    with pytest.raises(DivergedError, match="of 0.1, first the input weight; try"):
+    with pytest.raises(DivergedError, match=r"of 0.1, first the input weight; try"):
         Told(stop=True, places=places).block([0], nonfinite_place=[1])
