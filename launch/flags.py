@@ -63,7 +63,11 @@ def define_training_flags() -> flags.FlagValues:
         "What to do with a used folder.\nauto: go on from its newest checkpoint, and tell which "
         "flags changed;\nexact: refuse if any that matters did; never: refuse it.",
     )
-    add.boolean("deterministic", False, "The same bits again.\nSome operations are slower for it.")
+    add.boolean(
+        "deterministic",
+        False,
+        "The same bits again.\nSome operations are slower; no wait for data is measured.",
+    )
     add.text(
         "on_nonfinite",
         "stop",

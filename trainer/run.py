@@ -90,6 +90,7 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         clip_norm=settings.optimizer.clip_norm,
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
+        clock=not settings.run.deterministic,
     )
     return Run(
         strategy=strategy,

@@ -7,6 +7,7 @@ if not, `undo` puts back what the forward pass has assigned, and the step has ch
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ class StepSettings:
     clip_norm: float  # 0: no clipping
     label_smoothing: float
     adascale: bool
+    clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
 def make_train_loop(
@@ -109,7 +111,7 @@ def make_train_loop(
             variable.assign(value)
 
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate)
+        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
         gradients, before, row = strategy.run(compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
@@ -168,10 +170,14 @@ def device_loop(
 
 
 def wait_for(
-    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int
+    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int, clock: bool
 ) -> tuple[tuple[Batch, ...], tf.Tensor]:
-    """The next `count` micro-batches of every replica, and the seconds until they were there."""
-    begin = tf.timestamp()
+    """The next `count` micro-batches of every replica, and the seconds until they were there.
+
+    Without a clock the seconds are NaN.
+    """
+    now = tf.timestamp if clock else lambda: tf.constant(math.nan, tf.float64)
+    begin = now()
     with tf.control_dependencies([begin]):
         micro_batches = tuple(next(iterator) for _ in range(count))
     parts = [
@@ -181,7 +187,7 @@ def wait_for(
         for part in strategy.experimental_local_results(value)
     ]
     with tf.control_dependencies(parts):
-        return micro_batches, tf.timestamp() - begin
+        return micro_batches, now() - begin
 
 
 def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
