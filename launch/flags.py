@@ -66,7 +66,8 @@ def define_training_flags() -> flags.FlagValues:
     add.boolean(
         "deterministic",
         False,
-        "The same bits again.\nSome operations are slower; no wait for data is measured.",
+        "The same bits again.\nSome operations are slower, the input is read in sequence, and "
+        "input_wait_fraction is not measured.",
     )
     add.text(
         "on_nonfinite",

@@ -12,14 +12,14 @@ from helpers import REPOSITORY, Run, different_variables, evaluate_in_keras, in_
 
 DIGITS = "--device=cpu --replicas=2 --warmup=0 --eval_every=0 --log_every=1st"
 BFLOAT16 = (
-    f"{DIGITS} --model=cnn --precision=bfloat16 --deterministic --tf32=false --train_for=40st "
-    "--global_batch=128 --learning_rate=0.1 --augment=shift(1) --checkpoint_every=0"
+    f"{DIGITS} --model=cnn --precision=bfloat16 --deterministic --tf32=false --decay=constant "
+    "--learning_rate=0.2 --augment=shift(1) --checkpoint_every=14st"
 )
 COMMANDS = {
-    "bfloat16": BFLOAT16,
-    "bfloat16 again": f"{BFLOAT16} --steps_per_loop=7",
-    "float16": f"{DIGITS} --model=mlp --precision=float16 --train_for=100st --optimizer=adamw "
-    "--learning_rate=0.005 --accumulate=auto --max_replica_batch=10",
+    "bfloat16": f"{BFLOAT16} --train_for=40st",
+    "bfloat16_again": f"{BFLOAT16} --train_for=14st --steps_per_loop=7",
+    "float16": f"{DIGITS} --model=mlp --precision=float16 --train_for=50st --optimizer=adamw "
+    "--learning_rate=0.02 --accumulate=auto --max_replica_batch=10",
     "skip": f"{DIGITS} --model=mlp --train_for=20st --decay=constant --learning_rate=1e25 "
     "--lr_scaling=none --checkpoint_every=1st --on_nonfinite=skip --locate_nonfinite",
 }
@@ -114,8 +114,8 @@ def test_digits_train_in_lower_precision_and_load_in_plain_keras(
 ) -> None:
     run = results[name]
     rows, end = run.rows("train/"), run.rows("eval/")[-1]
-    assert rows[0]["train/loss"] > 2 and rows[-1]["train/loss"] < 0.6
-    assert end["eval/accuracy"] > 0.8
+    assert rows[0]["train/loss"] > 2 and end["eval/loss"] < 1.2
+    assert end["eval/accuracy"] > 0.7
     loss, correct = evaluate_in_keras(run.folder / "model.keras")
     assert loss == pytest.approx(end["eval/loss"], rel=0.02)
     assert abs(correct / 360 - end["eval/accuracy"]) <= 2 / 360
@@ -134,9 +134,10 @@ def test_float16_logs_its_scale_and_auto_says_what_it_took(results: dict[str, An
 
 
 def test_deterministic_repeats_bit_for_bit_and_the_plan_says_so(results: dict[str, Any]) -> None:
-    one, other = results["bfloat16"], results["bfloat16 again"]
-    assert different_variables(one.variables(40), other.variables(40)) == []
-    assert one.rows_without_times() == other.rows_without_times()
+    one, other = results["bfloat16"], results["bfloat16_again"]
+    assert different_variables(one.variables(14), other.variables(14)) == []
+    assert one.rows_without_times()[:14] == other.rows_without_times()[:14]
+    assert [row["input_wait_fraction"] for row in one.rows("train/")[1:]] == [None] * 39
     assert "repeats        the same bits (--deterministic)" in one.ended.out
     assert "last bits may differ" in results["skip"].ended.out
 
@@ -149,7 +150,7 @@ def test_skip_goes_on_counts_and_leaves_everything_as_it_was(results: dict[str, 
     assert [row["step"] for row in events] == list(range(2, 21))
     assert {row["first"] for row in events} == {"loss, in the output of layer dense2"}
     told = [line for line in run.ended.out.splitlines() if "skipped" in line and "step " in line]
-    assert [line.split()[1] for line in told[:-1]] == ["2", "3", "4", "11"]
+    assert [line.split()[1] for line in told] == ["2", "3", "4", "11"]
     rows = run.rows("train/")
     assert [row.get("nonfinite_steps") for row in rows] == [None, *range(1, 20)]
     assert rows[1]["train/loss"] is None and rows[0]["train/loss"] is not None
