@@ -30,4 +30,4 @@ def count_micro_batches(settings: DeviceSettings, replicas: int) -> tuple[int, s
     if settings.global_batch % replicas:
         return 1, ""  # does not divide at all, and is told so
     count = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= most)
-    return count, f"{count} = the fewest whose {share // count} examples are at most {most}"
+    return count, f"{count} micro-batches, the fewest of at most {most} examples (auto)"

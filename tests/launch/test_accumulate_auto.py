@@ -24,7 +24,7 @@ def test_the_global_batch_stays_what_it_is_when_the_number_of_devices_changes() 
     for replicas, expected in ((1, 4), (2, 2), (4, 1)):
         _, plan = planned(f"--accumulate=auto --max_replica_batch=16 --replicas={replicas}")
         assert (plan.global_batch, plan.accumulate, plan.micro_batch) == (64, expected, 16)
-        said = f"{expected} = the fewest whose 16 examples are at most 16"
+        said = f"{expected} micro-batches, the fewest of at most 16 examples"
         assert said in report.plan_text(plan)
 
 

@@ -28,8 +28,7 @@ def test_auto_takes_the_fewest_that_divide_and_fit(
 ) -> None:
     count, because = count_micro_batches(settings(batch, None, most), replicas)
     assert count == expected
-    share = batch // replicas // expected
-    assert because == f"{expected} = the fewest whose {share} examples are at most {most}"
+    assert because == f"{expected} micro-batches, the fewest of at most {most} examples (auto)"
 
 
 def test_a_given_number_is_kept_and_checked() -> None:

@@ -130,7 +130,7 @@ def test_float16_logs_its_scale_and_auto_says_what_it_took(results: dict[str, An
     assert all(math.log2(row["loss_scale"]).is_integer() for row in rows)
     assert rows[-1]["nonfinite_steps"] == sum(row["train/loss"] is None for row in rows)
     assert run.plan()["accumulate"] == 4
-    assert "4 = the fewest whose 8 examples are at most 10" in run.ended.out
+    assert "4 micro-batches, the fewest of at most 10 examples" in run.ended.out
 
 
 def test_deterministic_repeats_bit_for_bit_and_the_plan_says_so(results: dict[str, Any]) -> None:
