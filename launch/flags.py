@@ -13,7 +13,8 @@ from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
 from launch import data_flags, learning_rate_flags, optimizer_flags
 from launch.define import Group
-from launch.parsing import duration, one_of, parsed
+from launch.parsing import duration, one_of, parsed, whole_or_auto
+from trainer.numerics import POLICIES
 from trainer.settings import DeviceSettings, RunSettings, Settings
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
@@ -25,7 +26,10 @@ DECISIVE = (
     | learning_rate_flags.DECISIVE
     | optimizer_flags.DECISIVE
     | {"seed", "train_for", "accumulate", "global_batch", "model", "eval_every"}
+    | {"precision", "tf32", "deterministic", "on_nonfinite"}
 )
+# Left out of the short help.
+RARE = frozenset(["steps_per_loop", "max_replica_batch", "tf32", "locate_nonfinite"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,24 @@ def define_training_flags() -> flags.FlagValues:
         "What to do with a used folder.\nauto: go on from its newest checkpoint, and tell which "
         "flags changed;\nexact: refuse if any that matters did; never: refuse it.",
     )
+    add.boolean(
+        "deterministic",
+        False,
+        "The same bits again.\nSome operations are slower, the input is read in sequence, and "
+        "input_wait_fraction is not measured.",
+    )
+    add.text(
+        "on_nonfinite",
+        "stop",
+        "stop or skip, where a step is not finite.\nThe step changes nothing. stop: exit with 76; "
+        "skip: count it and go on, up to 100 in a row. A float16 overflow that halving the loss "
+        "scale can mend always goes on.",
+    )
+    add.boolean(
+        "locate_nonfinite",
+        False,
+        "Name the place that was first not finite.\nAn input, weight, layer, the loss, a gradient.",
+    )
     add = Group(values, "devices")
     add.text("device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
     add.integer(
@@ -68,12 +90,25 @@ def define_training_flags() -> flags.FlagValues:
         "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
     )
     add.integer("global_batch", 64, 1, "Examples an update, over all replicas.")
-    add.integer(
+    add.text(
         "accumulate",
-        1,
-        1,
-        "Micro-batches a replica sums an update.\nThe global batch stays what it is.",
+        "1",
+        "Micro-batches a replica sums an update.\nThe global batch stays what it is.\n"
+        "auto: the fewest of at most --max_replica_batch examples.",
     )
+    add.integer(
+        "max_replica_batch",
+        0,
+        0,
+        "Most examples a replica takes at a time.\nFor --accumulate=auto; 0: any number.",
+    )
+    add.text(
+        "precision",
+        "float32",
+        "float32, bfloat16 or float16.\nOf the layers; variables, logits and loss stay float32. "
+        "float16 has a loss scale, which adapts.",
+    )
+    add.boolean("tf32", True, "TensorFloat-32 in float32 products.\nOn GPUs that have it.")
     data_flags.define_data_flags(values)
     add = Group(values, "model")
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
@@ -187,12 +222,18 @@ def _settings(values: flags.FlagValues) -> Settings:
             log_every=duration(values, "log_every"),
             steps_per_loop=values.steps_per_loop,
             resume=one_of("resume", values.resume, ("auto", "exact", "never")),
+            deterministic=values.deterministic,
+            on_nonfinite=one_of("on_nonfinite", values.on_nonfinite, ("stop", "skip")),
+            locate_nonfinite=values.locate_nonfinite,
         ),
         devices=DeviceSettings(
             device=one_of("device", values.device, ("auto", "gpu", "cpu")),
             replicas=values.replicas or None,
             global_batch=values.global_batch,
-            accumulate=values.accumulate,
+            accumulate=whole_or_auto(values, "accumulate"),
+            max_replica_batch=values.max_replica_batch,
+            precision=one_of("precision", values.precision, POLICIES),
+            tf32=values.tf32,
         ),
         model=one_of("model", values.model, MODELS),
         learning_rate=learning_rate_flags.learning_rate_settings(values),

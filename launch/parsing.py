@@ -34,6 +34,20 @@ def duration(values: flags.FlagValues, name: str) -> Duration:
     return parsed(values, name, parse_duration)
 
 
+def whole_or_auto(values: flags.FlagValues, name: str) -> int | None:
+    """A flag's value read as a whole number of at least 1, None for `auto`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    text = values[name].value
+    if text == "auto":
+        return None
+    if not (text.isdecimal() and int(text)):
+        raise ValueError(f"--{name}={text} is no whole number of at least 1; give one, or auto.")
+    return int(text)
+
+
 def parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T:
     """A flag's value read by `parse`.
 

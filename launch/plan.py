@@ -68,7 +68,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     plan, _, _ = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
     found = newest_checkpoint(run_dir)
-    changes = changed_flags(command, found)
+    changes = changed_flags(command, plan, found)
     check_same_examples(plan, run_dir, found)
     notes = [report.changes_text(found.step, changes)] if changes else []
     if found.step:

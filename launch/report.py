@@ -55,9 +55,11 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:
         share += f" × {plan.accumulate} micro-batches"
+    because = plan.because["accumulate"]
     return [
         ("devices", plan.because["replicas"]),
         ("batch", f"{share} × {plan.micro_batch:,}"),
+        *([("", because)] if because else []),
         (
             "data",
             f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
@@ -66,6 +68,8 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         ("order", reading_text(plan)),
         ("model", plan.model),
         ("optimizer", optimizer_text(plan)),
+        ("precision", plan.because["precision"]),
+        ("repeats", plan.because["repeats"]),
     ]
 
 
@@ -185,6 +189,9 @@ def summary_text(
         rows.append(("input", input_verdict(plan.device, wait, os.cpu_count() or 1)))
     if noise_scale is not None:
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
+    if history.nonfinite_steps:
+        steps = f"{history.nonfinite_steps:,} step{'s' * (history.nonfinite_steps != 1)}"
+        rows.append(("not finite", f"{steps} skipped, noted in {run_dir}/metrics.jsonl"))
     if bad_records:
         listed = f"{bad_records:,} left out, listed in {run_dir}/bad_records.jsonl"
         rows.append(("bad records", listed))

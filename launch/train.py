@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
             plan, devices, sources = plan_command(command)
             run_dir = pathlib.Path(command.settings.run.run_dir)
             found = open_run_folder(run_dir, command.settings.run.resume)
-            changes = changed_flags(command, found)
+            changes = changed_flags(command, plan, found)
             check_same_examples(plan, run_dir, found)
             held = lock(run_dir)
         print(report.plan_text(plan), flush=True)
@@ -100,7 +100,12 @@ def gpus_here(command: flags.Command) -> int:
     return count_gpus()
 
 
-def changed_flags(command: flags.Command, found: Found) -> dict[str, tuple[Any, Any]]:
+def decided(command: flags.Command, plan: Plan) -> dict[str, Any]:
+    """The flags as a checkpoint keeps them: what --accumulate=auto has come to, not `auto`."""
+    return command.values.flag_values_dict() | {"accumulate": plan.accumulate}
+
+
+def changed_flags(command: flags.Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
     """What the checkpoint was made with and this command asks for instead, by flag.
 
     Raises:
@@ -108,7 +113,7 @@ def changed_flags(command: flags.Command, found: Found) -> dict[str, tuple[Any, 
     """
     if found.state is None:
         return {}
-    then, now = found.state["flags"], command.values.flag_values_dict()
+    then, now = found.state["flags"], decided(command, plan)
     changed = {
         name: (then[name], now[name])
         for name in flags.DECISIVE & set(then) & set(now)
@@ -245,6 +250,7 @@ def make_host(
     from trainer.control import Control
     from trainer.metrics import MetricsWriter
     from trainer.monitor import Monitor
+    from trainer.nonfinite import NonFinite
 
     run_dir, settings = pathlib.Path(command.settings.run.run_dir), command.settings
     checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
@@ -289,13 +295,16 @@ def make_host(
         progress.say,
     )
     log = actions.Log(plan, history, metrics, run.groups, show)
-    save = actions.Save(plan, history, metrics, checkpoints, command.values.flag_values_dict())
+    save = actions.Save(plan, history, metrics, checkpoints, decided(command, plan))
     control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
+    nonfinite = NonFinite(
+        settings.run.on_nonfinite == "stop", history, run.places, note, progress.say
+    )
     if changes:
         pairs = {name: list(pair) for name, pair in changes.items()}
         note(found.step, {"event": "resumed", "changed": pairs})
     return Host(
-        actions=(actions.StopAtNonFinite(), log, progress, evaluate, save, control),
+        actions=(nonfinite, log, progress, evaluate, save, control),
         control=control,
         log=log,
         save=save,

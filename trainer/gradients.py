@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from trainer.loss_scale import LossScale
 from trainer.losses import Batch, count_correct, make_losses, mixed_losses
 
 STATISTICS = 4
@@ -32,6 +33,7 @@ def make_gradients(
     global_batch: int,
     label_smoothing: float,
     noise_measured: bool,
+    loss_scale: LossScale | None,
 ) -> Callable[[Batch], tf.Tensor]:
     """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights]."""
     losses = make_losses(label_smoothing)
@@ -44,8 +46,11 @@ def make_gradients(
             loss = tf.reduce_sum(mixed_losses(losses, batch, logits) * batch["weight"])
             # A regularizer counts once in the whole: each micro-batch bears its share.
             objective = (loss + sum(model.losses) * weight) / batch_size
-        parts = tape.gradient(objective, weights, unconnected_gradients="zero")
+        scale = loss_scale.scale.read_value() if loss_scale else None
+        parts = tape.gradient(objective, weights, scale, unconnected_gradients="zero")
         flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
+        if loss_scale:
+            flat = [tf.concat(flat, axis=0) / scale]
         if noise_measured:
             flat = [tf.concat(flat, axis=0)]
             square = square_norm(flat[0])

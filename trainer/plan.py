@@ -7,6 +7,7 @@ is answered at once and `launch.plan` shows exactly what `launch.train` does.
 import dataclasses
 from typing import Any
 
+from trainer.accumulation import count_micro_batches
 from trainer.calls import Value
 from trainer.curves import LearningRatePlan
 from trainer.learning_rate_plan import (
@@ -16,6 +17,7 @@ from trainer.learning_rate_plan import (
     scaled_rate,
     to_json,
 )
+from trainer.numerics import precision_text, repeats_text
 from trainer.settings import DeviceSettings, Settings
 
 
@@ -50,6 +52,7 @@ class Plan:
     optimizer: str
     optimizer_arguments: dict[str, Value]
     device: str
+    precision: str
     replicas: int
     global_batch: int
     accumulate: int
@@ -101,8 +104,10 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
       ValueError: the settings contradict each other, the data or the devices; one sentence that
         says what was given, what is allowed and what to do.
     """
-    share = micro_batch(settings.devices, dataset, devices)
-    batch, run = settings.devices.global_batch, settings.run
+    accumulate, because_accumulate = count_micro_batches(settings.devices, devices.replicas)
+    division = dataclasses.replace(settings.devices, accumulate=accumulate)
+    share = micro_batch(division, dataset, devices)
+    batch, run = division.global_batch, settings.run
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
     _, because_rate = scaled_rate(settings.learning_rate, batch)
@@ -113,7 +118,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         examples=dataset.train_examples,
         train_for=run.train_for,
     )
-    if rate.adascale > 1 and devices.replicas * settings.devices.accumulate < 2:
+    if rate.adascale > 1 and devices.replicas * accumulate < 2:
         raise ValueError(
             "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
         )
@@ -134,9 +139,10 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         optimizer=settings.optimizer.optimizer,
         optimizer_arguments=arguments,
         device=devices.kind,
+        precision=division.precision,
         replicas=devices.replicas,
         global_batch=batch,
-        accumulate=settings.devices.accumulate,
+        accumulate=accumulate,
         micro_batch=share,
         eval_batch=share * devices.replicas,
         steps=steps,
@@ -146,7 +152,10 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         **every,
         because={
             "replicas": devices.because,
-            "micro_batch": _share_because(settings.devices, devices, share),
+            "precision": precision_text(division.precision, division.tf32, devices.kind),
+            "repeats": repeats_text(run.deterministic, devices.kind),
+            "accumulate": because_accumulate,
+            "micro_batch": _share_because(division, devices, share),
             "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
             "steps": because_steps,
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",

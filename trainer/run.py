@@ -11,11 +11,14 @@ from trainer.devices import make_strategy
 from trainer.evaluation import make_evaluation
 from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
+from trainer.locate import make_locator
+from trainer.loss_scale import LossScale
 from trainer.losses import Batch
 from trainer.models import make_model
 from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
+from trainer.precision import layers_in, set_operations
 from trainer.settings import Settings
 from trainer.step import StepSettings, make_train_loop
 
@@ -32,6 +35,8 @@ class Run:
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
     noise: GradientNoise
+    loss_scale: LossScale | None  # with float16
+    places: Sequence[str]  # what the column `nonfinite_place` counts from 1
     groups: Sequence[Group]  # of variables by their rate
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
@@ -49,6 +54,8 @@ class Run:
             named[group] = {n: v.value for n, v in zip(names, variables, strict=True)}
         averages = {"gradient_noise": self.noise.averages}
         named["learning_rate"] = self.learning_rate.variables() | averages
+        if self.loss_scale:
+            named["loss_scale"] = self.loss_scale.variables()
         return named
 
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
@@ -60,6 +67,7 @@ class Run:
 
 def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
     """Builds the run on this machine's devices; weights depend on the seed alone."""
+    set_operations(settings.devices.tf32, settings.run.deterministic)
     return build_run_on(make_strategy(devices), settings, plan)
 
 
@@ -67,7 +75,8 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
     """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
-        model = make_model(plan.model, plan.dataset)
+        with layers_in(plan.precision):
+            model = make_model(plan.model, plan.dataset)
         learning_rate = LearningRate(plan.learning_rate)
         factors, groups = group_variables(
             model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
@@ -86,6 +95,8 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         noise = GradientNoise(
             plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
         )
+        loss_scale = LossScale() if plan.precision == "float16" else None
+    locator = make_locator(strategy, model) if settings.run.locate_nonfinite else None
     step = StepSettings(
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
@@ -94,6 +105,7 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         clip_adaptive=settings.optimizer.clip_adaptive,
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
+        clock=not settings.run.deterministic,
     )
     return Run(
         strategy=strategy,
@@ -101,9 +113,13 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         optimizer=optimizer,
         learning_rate=learning_rate,
         noise=noise,
+        loss_scale=loss_scale,
+        places=locator.places if locator else (),
         groups=groups,
         decay_groups=decay_groups,
-        train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
+        train_loop=make_train_loop(
+            strategy, model, optimizer, learning_rate, noise, loss_scale, locator, step
+        ),
         evaluate=make_evaluation(strategy, model),
     )
 

@@ -19,6 +19,9 @@ class RunSettings:
     log_every: Duration
     steps_per_loop: int  # 0: as many as take about half a second
     resume: str  # auto, exact or never
+    deterministic: bool = False  # the same bits again, at the cost of speed
+    on_nonfinite: str = "stop"  # stop or skip
+    locate_nonfinite: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,10 @@ class DeviceSettings:
     device: str  # auto, gpu or cpu
     replicas: int | None  # None: every GPU, or one CPU
     global_batch: int
-    accumulate: int
+    accumulate: int | None  # None: the fewest micro-batches of at most max_replica_batch
+    max_replica_batch: int = 0  # examples that a replica can take at a time; 0: any number
+    precision: str = "float32"  # or bfloat16 or float16
+    tf32: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

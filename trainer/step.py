@@ -2,10 +2,12 @@
 
 Two phases inside one loop on the device. `compute` runs on every replica: forward and backward
 over its micro-batches, then one all-reduce that carries gradients and statistics together. On the
-sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` runs on every replica.
+sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` runs on every replica;
+if not, `undo` puts back what the forward pass has assigned, and the step has changed nothing.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +18,8 @@ from trainer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.gradient_noise import GradientNoise
 from trainer.gradients import Sums, make_gradients, square_norm, unpack
 from trainer.learning_rate import LearningRate
+from trainer.locate import Locator
+from trainer.loss_scale import LossScale
 from trainer.losses import Batch
 
 
@@ -30,6 +34,7 @@ class StepSettings:
     clip_adaptive: float
     label_smoothing: float
     adascale: bool
+    clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
 def make_train_loop(
@@ -38,6 +43,8 @@ def make_train_loop(
     optimizer: keras.optimizers.Optimizer,
     learning_rate: LearningRate,
     noise: GradientNoise,
+    loss_scale: LossScale | None,
+    locator: Locator | None,
     settings: StepSettings,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
     """The device loop: `(iterator, steps: int32 [])` → float32 columns by name, a row a step.
@@ -50,6 +57,8 @@ def make_train_loop(
     weights = [v.value for v in variables]
     sizes = [w.shape.num_elements() for w in weights]
     clipped = before_output(variables)
+    # BatchNormalization's statistics are assigned before it is known whether the step is finite.
+    assigned = [v.value for v in model.non_trainable_variables]
     batch_size = float(settings.global_batch)
     gradients_of = make_gradients(
         model,
@@ -57,11 +66,13 @@ def make_train_loop(
         global_batch=settings.global_batch,
         label_smoothing=settings.label_smoothing,
         noise_measured=noise.measured,
+        loss_scale=loss_scale,
     )
 
     def compute(
         waited: tf.Tensor, *micro_batches: Batch
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], dict[str, tf.Tensor]]:
+        before = [v.read_value() for v in assigned]
         if settings.accumulate > 1:
             # Nothing is computed before all is there, or computing would count as waiting. A single
             # micro-batch is there as a whole.
@@ -71,7 +82,8 @@ def make_train_loop(
         for batch in micro_batches[1:]:
             sums += gradients_of(batch)
         context = tf.distribute.get_replica_context()
-        return finish(unpack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums)))
+        gradients, row = finish(unpack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums)))
+        return gradients, before, row
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """The gradients to apply and the step's row, from the sums of all micro-batches."""
@@ -87,6 +99,8 @@ def make_train_loop(
             "micro_square": sums.micro_square,
             "square": square,
         }
+        if locator:
+            row["gradient"] = sums.gradient
         if settings.clip_norm:
             factor *= clip_factor(norm, settings.clip_norm)
         gradient = sums.gradient * factor
@@ -101,9 +115,13 @@ def make_train_loop(
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
 
+    def undo(before: list[tf.Tensor]) -> None:
+        for variable, value in zip(assigned, before, strict=True):
+            variable.assign(value)
+
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate)
-        gradients, row = strategy.run(compute, args=(waited, *micro_batches))
+        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
+        gradients, before, row = strategy.run(compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
         micro_square, square = row.pop("micro_square"), row.pop("square")
@@ -112,10 +130,19 @@ def make_train_loop(
         gain = noise.gain() if settings.adascale else tf.ones([], tf.float64)
         learning_rate.set_applied(gain)
         row["learning_rate"] = learning_rate.applied.read_value()
+        if loss_scale:
+            row["loss_scale"] = loss_scale.scale.read_value()
+            loss_scale.update(row["finite"] > 0)
+        if locator:
+            row["nonfinite_place"] = locator.locate(
+                row["finite"], micro_batches, row.pop("gradient"), row["train/loss"]
+            )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
             strategy.run(apply, args=(gradients,))
             learning_rate.progress.assign_add(gain)
+        else:
+            strategy.run(undo, args=(before,))
         if noise.measured:
             row["noise_scale"] = noise.noise_scale()
         if settings.adascale:
@@ -152,10 +179,14 @@ def device_loop(
 
 
 def wait_for(
-    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int
+    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int, clock: bool
 ) -> tuple[tuple[Batch, ...], tf.Tensor]:
-    """The next `count` micro-batches of every replica, and the seconds until they were there."""
-    begin = tf.timestamp()
+    """The next `count` micro-batches of every replica, and the seconds until they were there.
+
+    Without a clock the seconds are NaN.
+    """
+    now = tf.timestamp if clock else lambda: tf.constant(math.nan, tf.float64)
+    begin = now()
     with tf.control_dependencies([begin]):
         micro_batches = tuple(next(iterator) for _ in range(count))
     parts = [
@@ -165,7 +196,7 @@ def wait_for(
         for part in strategy.experimental_local_results(value)
     ]
     with tf.control_dependencies(parts):
-        return micro_batches, tf.timestamp() - begin
+        return micro_batches, now() - begin
 
 
 def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:

@@ -13,6 +13,9 @@ WRONG = {
     "--replicas=2 --accumulate=3 --global_batch=64": ["3 micro-batches", "60 or 66"],
     "--replicas=4 --global_batch=1": ["4 replicas", "use 4"],
     "--global_batch=2000": ["2000", "1,437 training examples", "digits", "at most 1437"],
+    "--accumulate=auto": ["--accumulate=auto", "--max_replica_batch=32"],
+    "--accumulate=0": ["--accumulate=0", "at least 1", "auto"],
+    "--max_replica_batch=16": ["--max_replica_batch=16", "64 examples", "--accumulate=auto"],
     # Names that do not exist, and the nearest that do.
     "--model=resnet": ["--model=resnet", "resnet20", "mlp, cnn"],
     "--model=zzz": ["--model=zzz", "mlp, cnn"],
@@ -43,6 +46,8 @@ WRONG = {
     "--decay=cosin": ["--decay=cosin", "did you mean cosine?", "constant"],
     "--lr_scaling=liner": ["--lr_scaling=liner", "did you mean linear?", "sqrt"],
     "--resume=alway": ["--resume=alway", "never"],
+    "--precision=bfloat": ["--precision=bfloat", "did you mean bfloat16?", "float32"],
+    "--on_nonfinite=skp": ["--on_nonfinite=skp", "did you mean skip?"],
     "--device=gpus": ["--device=gpus", "did you mean gpu?", "cpu"],
     "--augment=shft(1)": ["--augment", "'shft(1)'", "shift("],
     "--augment=shift(0)": ["--augment", "'shift(0)'", "at least 1"],
