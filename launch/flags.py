@@ -11,7 +11,7 @@ from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
-from launch import data_flags, learning_rate_flags, optimizer_flags
+from launch import communication_flags, data_flags, learning_rate_flags, optimizer_flags
 from launch.define import Group
 from launch.parsing import duration, one_of, parsed
 from trainer.settings import DeviceSettings, RunSettings, Settings
@@ -24,6 +24,7 @@ DECISIVE = (
     data_flags.DECISIVE
     | learning_rate_flags.DECISIVE
     | optimizer_flags.DECISIVE
+    | communication_flags.DECISIVE
     | {"seed", "train_for", "accumulate", "global_batch", "model", "eval_every"}
 )
 
@@ -74,6 +75,7 @@ def define_training_flags() -> flags.FlagValues:
         1,
         "Micro-batches a replica sums an update.\nThe global batch stays what it is.",
     )
+    communication_flags.define_communication_flags(values)
     data_flags.define_data_flags(values)
     add = Group(values, "model")
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
@@ -187,12 +189,15 @@ def _settings(values: flags.FlagValues) -> Settings:
             log_every=duration(values, "log_every"),
             steps_per_loop=values.steps_per_loop,
             resume=one_of("resume", values.resume, ("auto", "exact", "never")),
+            check_replicas_every=duration(values, "check_replicas_every"),
         ),
         devices=DeviceSettings(
             device=one_of("device", values.device, ("auto", "gpu", "cpu")),
             replicas=values.replicas or None,
             global_batch=values.global_batch,
             accumulate=values.accumulate,
+            xla=one_of("xla", values.xla, ("off", "on", "auto")),
+            communication=communication_flags.communication(values),
         ),
         model=one_of("model", values.model, MODELS),
         learning_rate=learning_rate_flags.learning_rate_settings(values),

@@ -59,6 +59,7 @@ class Plan:
     epochs: float
     learning_rate: LearningRatePlan
     betas: Betas
+    check_replicas_every: float  # steps; 0: never
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
@@ -101,6 +102,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
       ValueError: the settings contradict each other, the data or the devices; one sentence that
         says what was given, what is allowed and what to do.
     """
+    check_all_reduce(settings.devices, devices)
     share = micro_batch(settings.devices, dataset, devices)
     batch, run = settings.devices.global_batch, settings.run
     per_epoch = dataset.train_examples / batch
@@ -143,6 +145,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         epochs=steps / per_epoch,
         learning_rate=rate,
         betas=betas,
+        check_replicas_every=run.check_replicas_every.exact_steps(**units),
         **every,
         because={
             "replicas": devices.because,
@@ -156,6 +159,18 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
         },
     )
+
+
+def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
+    """Sees that the replicas can be summed over as was asked for.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if settings.communication.all_reduce == "nccl" and devices.kind == "CPU":
+        raise ValueError(
+            "--all_reduce=nccl sums over GPUs and this run takes CPUs; use auto, or ring."
+        )
 
 
 def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Devices) -> int:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.checkpoints import unique_names
+from trainer.communication import sparse_text
 from trainer.devices import make_strategy
 from trainer.evaluation import make_evaluation
 from trainer.gradient_noise import GradientNoise
@@ -16,8 +17,10 @@ from trainer.models import make_model
 from trainer.multipliers import Group, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
+from trainer.replica_check import comparable
 from trainer.settings import Settings
 from trainer.step import StepSettings, make_train_loop
+from trainer.xla import choose_xla
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
@@ -35,6 +38,7 @@ class Run:
     groups: Sequence[Group]  # of variables by their rate
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
     evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
+    notes: Sequence[str]  # what there is to say of how it was built
 
     def variables(self) -> dict[str, dict[str, tf.Variable]]:
         """All variables of the run by group and name: what a checkpoint holds."""
@@ -50,6 +54,17 @@ class Run:
         named["learning_rate"] = self.learning_rate.variables() | averages
         return named
 
+    def comparable(self) -> dict[str, tf.Variable]:
+        """The variables that are to be equal on all replicas, by group and name."""
+        named = {
+            f"{g}/{n}": v for g, members in self.variables().items() for n, v in members.items()
+        }
+        return comparable(self.model, named)
+
+    def trace(self, stream: Iterator[Batch]) -> None:
+        """Traces the device loop, which its first call would do."""
+        self.train_loop.get_concrete_function(stream, tf.TensorSpec([], tf.int32))
+
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
         """The dataset with its consecutive micro-batches handed to the replicas in turn."""
         return self.strategy.distribute_datasets_from_function(
@@ -59,7 +74,7 @@ class Run:
 
 def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
     """Builds the run; weights depend on the seed alone."""
-    strategy = make_strategy(devices)
+    strategy = make_strategy(devices, settings.devices.communication.all_reduce)
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
         model = make_model(plan.model, plan.dataset)
@@ -73,12 +88,15 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         noise = GradientNoise(
             plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
         )
+    xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = StepSettings(
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
         clip_norm=settings.optimizer.clip_norm,
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
+        xla=xla,
+        communication=settings.devices.communication,
     )
     return Run(
         strategy=strategy,
@@ -89,6 +107,7 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         groups=groups,
         train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
         evaluate=make_evaluation(strategy, model),
+        notes=[note for note in (xla_note, sparse_text(model)) if note],
     )
 
 

@@ -18,6 +18,16 @@ class RunSettings:
     log_every: Duration
     steps_per_loop: int  # 0: as many as take about half a second
     resume: str  # auto, exact or never
+    check_replicas_every: Duration
+
+
+@dataclasses.dataclass(frozen=True)
+class Communication:
+    """How the replicas' gradients are summed; see `trainer.communication`."""
+
+    all_reduce: str = "auto"  # nccl, ring, hierarchical_copy or reduce_to_one
+    pack_bytes: int = 0  # 0: everything in one piece
+    gradient_dtype: str = "float32"  # or bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +38,8 @@ class DeviceSettings:
     replicas: int | None  # None: every GPU, or one CPU
     global_batch: int
     accumulate: int
+    xla: str = "off"  # on or auto
+    communication: Communication = Communication()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,13 @@ import keras
 import tensorflow as tf
 
 from trainer.clipping import clip_factor
+from trainer.communication import all_reduce
 from trainer.gradient_noise import GradientNoise
-from trainer.gradients import Sums, make_gradients, square_norm, unpack
+from trainer.gradients import STATISTICS, Sums, make_gradients, square_norm, unpack
 from trainer.learning_rate import LearningRate
 from trainer.losses import Batch
+from trainer.settings import Communication
+from trainer.xla import compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,8 @@ class StepSettings:
     clip_norm: float  # 0: no clipping
     label_smoothing: float
     adascale: bool
+    xla: bool
+    communication: Communication
 
 
 def make_train_loop(
@@ -54,8 +59,10 @@ def make_train_loop(
         global_batch=settings.global_batch,
         label_smoothing=settings.label_smoothing,
         noise_measured=noise.measured,
+        pack_bytes=settings.communication.pack_bytes,
     )
 
+    @tf.autograph.experimental.do_not_convert
     def compute(
         waited: tf.Tensor, *micro_batches: Batch
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
@@ -64,11 +71,11 @@ def make_train_loop(
             # micro-batch is there as a whole.
             with tf.control_dependencies([waited]):
                 micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
-        sums = gradients_of(micro_batches[0])
+        part_of = compiled(gradients_of, model) if settings.xla else gradients_of
+        sums = part_of(micro_batches[0])
         for batch in micro_batches[1:]:
-            sums += gradients_of(batch)
-        context = tf.distribute.get_replica_context()
-        return finish(unpack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums)))
+            sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
+        return finish(unpack(all_reduce(sums, settings.communication, STATISTICS)))
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """The gradients to apply and the step's row, from the sums of all micro-batches."""
@@ -89,6 +96,7 @@ def make_train_loop(
         parts = tf.split(sums.gradient * factor, sizes)
         return [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)], row
 
+    @tf.autograph.experimental.do_not_convert
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
 
