@@ -141,7 +141,8 @@ def device_loop(
     def train(iterator: Iterator[Batch], steps: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
         done = 0
-        while done < steps and not learning_rate.finished():
+        # Not `and`, which becomes a branch of its own in every step.
+        while (done < steps) & ~learning_rate.finished():
             rows = rows.write(done, packed_step(iterator))
             done += 1
         columns = tf.unstack(tf.ensure_shape(rows.stack(), [None, len(names)]), axis=1)
