@@ -1,6 +1,7 @@
 """XLA: a replica's forward and backward pass as one compiled program, or why that cannot be."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -72,24 +73,30 @@ def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
 
 
 def refusal(layer: keras.layers.Layer, inputs: list[tf.TensorSpec]) -> str | None:
-    """What XLA says against a layer's forward and backward pass, its first line; None if nothing.
+    """What XLA has against a layer's forward and backward pass, one line; None if nothing.
 
     It is lowered, not run: no variable changes.
     """
-    weights = [variable.value for variable in layer.trainable_variables]
 
     @tf.function(jit_compile=True)
     def both_ways(*arguments: tf.Tensor) -> list[tf.Tensor]:
+        # Values in place of variables, since outside of `strategy.run` these are of all replicas.
+        weights, state = (
+            [tf.convert_to_tensor(variable.value) for variable in variables]
+            for variables in (layer.trainable_variables, layer.non_trainable_variables)
+        )
         with tf.GradientTape() as tape:
-            tape.watch([x for x in arguments if x.dtype.is_floating])
-            outputs = layer(arguments[0] if len(arguments) == 1 else list(arguments), training=True)
+            tape.watch([*weights, *(x for x in arguments if x.dtype.is_floating)])
+            given = arguments[0] if len(arguments) == 1 else list(arguments)
+            outputs, state = layer.stateless_call(weights, state, given, training=True)
             total = tf.add_n([tf.reduce_sum(x) for x in tf.nest.flatten(outputs)])
-        return [total, *tape.gradient(total, weights, unconnected_gradients="zero")]
+        return [*state, *tape.gradient(total, weights, unconnected_gradients="zero")]
 
     try:
         both_ways.experimental_get_compiler_ir(*inputs)(stage="hlo")
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        return str(error).strip().splitlines()[0]
+        missing = re.search(r"No registered '(\w+)' OpKernel", str(error))
+        return f"it has no {missing[1]}" if missing else str(error).strip().splitlines()[0]
     return None
 
 

@@ -2,14 +2,12 @@
 
 import functools
 import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import REPOSITORY, call, in_parallel, relative_difference
+from helpers import call, in_parallel, relative_difference
 
 from trainer.communication import group_by_size, sparse_text
 from trainer.xla import choose_xla, why_not
@@ -33,13 +31,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Variables]:
 
     def train(name: str) -> Variables:
         out = folder / f"{name}.npz"
-        subprocess.run(
-            [sys.executable, "-m", "tests.trainer.train_random", out, *COMMANDS[name].split()],
-            cwd=REPOSITORY,
-            check=True,
-            capture_output=True,
-            timeout=600,
-        )
+        ended = call(f"{out} {COMMANDS[name]}", folder, module="tests.trainer.train_random")
+        assert ended.code == 0, f"{name}: {ended.err}"
         return dict(np.load(out))
 
     return in_parallel({name: functools.partial(train, name) for name in COMMANDS})
