@@ -31,8 +31,8 @@ def build(argv: list[str]) -> tuple[Run, tf.distribute.DistributedDataset]:
         "label": random.integers(0, 10, count),
         "weight": random.uniform(0.5, 1.5, count).astype("float32"),
     }
+    run = build_run(settings, plan, devices)  # before any tensor, as it makes the devices
     data = tf.data.Dataset.from_tensor_slices(arrays).batch(plan.micro_batch, drop_remainder=True)
-    run = build_run(settings, plan, devices)
     return run, run.stream(lambda *_: data)
 
 
