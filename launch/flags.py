@@ -11,7 +11,7 @@ from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
-from launch import data_flags, learning_rate_flags, optimizer_flags
+from launch import communication_flags, data_flags, learning_rate_flags, optimizer_flags
 from launch.define import Group
 from launch.parsing import duration, one_of, parsed, whole_or_auto
 from trainer.numerics import POLICIES
@@ -25,6 +25,7 @@ DECISIVE = (
     data_flags.DECISIVE
     | learning_rate_flags.DECISIVE
     | optimizer_flags.DECISIVE
+    | communication_flags.DECISIVE
     | {"seed", "train_for", "accumulate", "global_batch", "model", "eval_every"}
     | {"precision", "tf32", "deterministic", "on_nonfinite"}
 )
@@ -109,6 +110,7 @@ def define_training_flags() -> flags.FlagValues:
         "float16 has a loss scale, which adapts.",
     )
     add.boolean("tf32", True, "TensorFloat-32 in float32 products.\nOn GPUs that have it.")
+    communication_flags.define_communication_flags(values)
     data_flags.define_data_flags(values)
     add = Group(values, "model")
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
@@ -225,6 +227,7 @@ def _settings(values: flags.FlagValues) -> Settings:
             deterministic=values.deterministic,
             on_nonfinite=one_of("on_nonfinite", values.on_nonfinite, ("stop", "skip")),
             locate_nonfinite=values.locate_nonfinite,
+            check_replicas_every=duration(values, "check_replicas_every"),
         ),
         devices=DeviceSettings(
             device=one_of("device", values.device, ("auto", "gpu", "cpu")),
@@ -234,6 +237,8 @@ def _settings(values: flags.FlagValues) -> Settings:
             max_replica_batch=values.max_replica_batch,
             precision=one_of("precision", values.precision, POLICIES),
             tf32=values.tf32,
+            xla=one_of("xla", values.xla, ("off", "on", "auto")),
+            communication=communication_flags.communication(values),
         ),
         model=one_of("model", values.model, MODELS),
         learning_rate=learning_rate_flags.learning_rate_settings(values),

@@ -14,6 +14,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
 from launch.help import help_text
+from launch.startup import Startup
 from launch.stop import StopRequests
 from trainer.blocks import next_due
 from trainer.files import read_json, read_lines, write_json
@@ -35,9 +36,11 @@ def main(argv: Sequence[str]) -> int:
     if {"--help", "-h", "--helpfull"} & set(argv):
         print(help_text(flags.define_training_flags(), "launch.train", "--helpfull" in argv))
         return cli.FINISHED
+    startup = Startup()
     with StopRequests() as stop:
         with cli.wrong_command():
             command = flags.read_command(argv)
+            startup.done("imports")
             plan, devices, sources = plan_command(command)
             run_dir = pathlib.Path(command.settings.run.run_dir)
             found = open_run_folder(run_dir, command.settings.run.resume)
@@ -51,9 +54,10 @@ def main(argv: Sequence[str]) -> int:
         if ended or found.step >= plan.steps:
             print(f"\n{run_dir} is finished at step {found.step:,}; nothing to do.")
             return cli.FINISHED
+        startup.done("data")
         cli.import_tensorflow(command.values.verbosity)
         with held:
-            return carry_out(command, plan, devices, sources, found, changes, stop)
+            return carry_out(command, plan, devices, sources, found, changes, stop, startup)
 
 
 def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Source]]:
@@ -158,11 +162,14 @@ def carry_out(
     found: Found,
     changes: dict[str, tuple[Any, Any]],
     stop: StopRequests,
+    startup: Startup,
 ) -> int:
     """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
     from trainer import actions, loop
+    from trainer.replica_check import ReplicasDifferError
     from trainer.run import build_run
 
+    startup.done("imports")
     run_dir = pathlib.Path(command.settings.run.run_dir)
     with cli.wrong_command():
         run = build_run(command.settings, plan, devices)
@@ -170,14 +177,19 @@ def carry_out(
             split: Faults(source, command.data.max_bad_records, run_dir / "bad_records.jsonl")
             for split, source in sources.items()
         }
-        host = make_host(command, plan, run, sources, faults, found, changes)
+        host = make_host(command, plan, run, sources, faults, found, changes, startup)
+    startup.done("build")
     training = training_data(command, plan, sources["train"], found.step, faults["train"])
     try:
         host.control.take_up(found.step)
+        stream = cli.keep(iter(run.stream(training)))
+        startup.done("data")
+        run.trace(stream)
+        startup.done("trace")
         with faults["train"].raised(), faults["eval"].raised():
             block = loop.train(
                 run.train_loop,
-                cli.keep(iter(run.stream(training))),
+                stream,
                 first=found.step,
                 last=plan.steps,
                 next_boundary=lambda step: min(
@@ -197,6 +209,11 @@ def carry_out(
         event = {"event": "diverged", "what": str(error)}
         host.metrics.note(error.step, plan.epoch(error.step), host.history.now(), event)
         return cli.DIVERGED
+    except ReplicasDifferError as error:
+        host.progress.say(f"error: {error}")
+        event = {"event": "replicas differ", "variable": error.variable, "replicas": error.replicas}
+        host.metrics.note(error.step, plan.epoch(error.step), host.history.now(), event)
+        return cli.FAILED
     finally:
         host.progress.close()
         host.metrics.close()
@@ -239,6 +256,7 @@ def make_host(
     faults: dict[str, Faults],
     found: Found,
     changes: dict[str, tuple[Any, Any]],
+    startup: Startup,
 ) -> Host:
     """Restores the run from what was found, opens its files, and makes the host's actions.
 
@@ -262,6 +280,7 @@ def make_host(
     write_json(run_dir / "plan.json", plan.to_json())
     report.print_groups(run.groups, "rate ×")
     report.print_groups(run.decay_groups, "decay")
+    print(*(f"{note}\n" for note in run.notes), sep="", end="", flush=True)
     if not run.noise.measured and plan.replicas * plan.accumulate > 1:
         print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
     metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)
@@ -304,7 +323,16 @@ def make_host(
         pairs = {name: list(pair) for name, pair in changes.items()}
         note(found.step, {"event": "resumed", "changed": pairs})
     return Host(
-        actions=(nonfinite, log, progress, evaluate, save, control),
+        actions=(
+            startup.reporter(note, progress.say),
+            nonfinite,
+            *replica_check(plan, run),
+            log,
+            progress,
+            evaluate,
+            save,
+            control,
+        ),
         control=control,
         log=log,
         save=save,
@@ -312,6 +340,17 @@ def make_host(
         metrics=metrics,
         progress=progress,
     )
+
+
+def replica_check(plan: Plan, run: "Run") -> "tuple[Action, ...]":
+    """The action that compares the replicas, where there are several and it was asked for."""
+    from trainer.replica_check import CheckReplicas, make_replica_check
+
+    if plan.replicas == 1 or not plan.check_replicas_every:
+        return ()
+    variables = run.comparable()
+    checksums = make_replica_check(run.strategy, variables)
+    return (CheckReplicas(plan.check_replicas_every, tuple(variables), checksums),)
 
 
 def evaluation_data(

@@ -149,7 +149,8 @@ class Run:
 
     def rows_without_times(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl that another run of the same command repeats."""
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in self.rows()]
+        rows = [row for row in self.rows() if row.get("event") != "started"]
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
     def plan(self) -> dict[str, Any]:
         """What plan.json holds."""

@@ -1,7 +1,7 @@
 """Forward and backward on one micro-batch: its part of the sums that the replicas' collective adds.
 
-A part is one flat tensor, as the collective would pack it anyway: summing, norm and clipping are
-then one operation each, not one a variable.
+A part is flat, as the collective would pack it anyway: summing, norm and clipping are then one
+operation each, not one a variable.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from trainer.communication import group_by_size
 from trainer.loss_scale import LossScale
 from trainer.losses import Batch, count_correct, make_losses, mixed_losses
 
@@ -34,12 +35,16 @@ def make_gradients(
     label_smoothing: float,
     noise_measured: bool,
     loss_scale: LossScale | None,
-) -> Callable[[Batch], tf.Tensor]:
-    """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights]."""
+    pack_bytes: int = 0,
+) -> Callable[[Batch], list[tf.Tensor]]:
+    """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights].
+
+    It comes in pieces of about `pack_bytes`, the statistics in the first; 0: in a single one.
+    """
     losses = make_losses(label_smoothing)
     batch_size = float(global_batch)
 
-    def gradients(batch: Batch) -> tf.Tensor:
+    def gradients(batch: Batch) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             logits = model(batch["image"], training=True)
             weight = tf.reduce_sum(batch["weight"])
@@ -49,13 +54,14 @@ def make_gradients(
         scale = loss_scale.scale.read_value() if loss_scale else None
         parts = tape.gradient(objective, weights, scale, unconnected_gradients="zero")
         flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
+        if loss_scale or noise_measured:
+            flat = group_by_size(flat, pack_bytes)
         if loss_scale:
-            flat = [tf.concat(flat, axis=0) / scale]
+            flat = [pack / scale for pack in flat]
         if noise_measured:
-            flat = [tf.concat(flat, axis=0)]
-            square = square_norm(flat[0])
+            square = tf.add_n([square_norm(pack) for pack in flat])
         statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
-        return tf.concat([statistics, *flat], axis=0)
+        return group_by_size([statistics, *flat], pack_bytes)
 
     return gradients
 

@@ -62,6 +62,7 @@ class Plan:
     steps_per_epoch: float
     epochs: float
     learning_rate: LearningRatePlan
+    check_replicas_every: float  # steps; 0: never
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
@@ -108,6 +109,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     division = dataclasses.replace(settings.devices, accumulate=accumulate)
     share = micro_batch(division, dataset, devices)
     batch, run = division.global_batch, settings.run
+    check_all_reduce(settings.devices, devices)
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
     _, because_rate = scaled_rate(settings.learning_rate, batch)
@@ -149,6 +151,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
         learning_rate=rate,
+        check_replicas_every=run.check_replicas_every.exact_steps(**units),
         **every,
         because={
             "replicas": devices.because,
@@ -165,6 +168,18 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
         },
     )
+
+
+def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
+    """Sees that the replicas can be summed over as was asked for.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if settings.communication.all_reduce == "nccl" and devices.kind == "CPU":
+        raise ValueError(
+            "--all_reduce=nccl sums over GPUs and this run takes CPUs; use auto, or ring."
+        )
 
 
 def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Devices) -> int:

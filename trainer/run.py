@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.checkpoints import unique_names
+from trainer.communication import sparse_text
 from trainer.devices import make_strategy
 from trainer.evaluation import make_evaluation
 from trainer.gradient_noise import GradientNoise
@@ -19,8 +20,10 @@ from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
 from trainer.precision import layers_in, set_operations
+from trainer.replica_check import comparable
 from trainer.settings import Settings
 from trainer.step import StepSettings, make_train_loop
+from trainer.xla import choose_xla
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
@@ -41,6 +44,7 @@ class Run:
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
     evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
+    notes: Sequence[str]  # what there is to say of how it was built
 
     def variables(self) -> dict[str, dict[str, tf.Variable]]:
         """All variables of the run by group and name: what a checkpoint holds."""
@@ -58,6 +62,17 @@ class Run:
             named["loss_scale"] = self.loss_scale.variables()
         return named
 
+    def comparable(self) -> dict[str, tf.Variable]:
+        """The variables that are to be equal on all replicas, by group and name."""
+        named = {
+            f"{g}/{n}": v for g, members in self.variables().items() for n, v in members.items()
+        }
+        return comparable(self.model, named)
+
+    def trace(self, stream: Iterator[Batch]) -> None:
+        """Traces the device loop, which its first call would do."""
+        self.train_loop.get_concrete_function(stream, tf.TensorSpec([], tf.int32))
+
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
         """The dataset with its consecutive micro-batches handed to the replicas in turn."""
         return self.strategy.distribute_datasets_from_function(
@@ -68,7 +83,8 @@ class Run:
 def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
     """Builds the run on this machine's devices; weights depend on the seed alone."""
     set_operations(settings.devices.tf32, settings.run.deterministic)
-    return build_run_on(make_strategy(devices), settings, plan)
+    strategy = make_strategy(devices, settings.devices.communication.all_reduce)
+    return build_run_on(strategy, settings, plan)
 
 
 def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Plan) -> Run:
@@ -97,6 +113,7 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         )
         loss_scale = LossScale() if plan.precision == "float16" else None
     locator = make_locator(strategy, model) if settings.run.locate_nonfinite else None
+    xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = StepSettings(
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
@@ -106,6 +123,8 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
         clock=not settings.run.deterministic,
+        xla=xla,
+        communication=settings.devices.communication,
     )
     return Run(
         strategy=strategy,
@@ -121,6 +140,7 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
             strategy, model, optimizer, learning_rate, noise, loss_scale, locator, step
         ),
         evaluate=make_evaluation(strategy, model),
+        notes=[note for note in (xla_note, sparse_text(model)) if note],
     )
 
 

@@ -19,9 +19,19 @@ class RunSettings:
     log_every: Duration
     steps_per_loop: int  # 0: as many as take about half a second
     resume: str  # auto, exact or never
+    check_replicas_every: Duration
     deterministic: bool = False  # the same bits again, at the cost of speed
     on_nonfinite: str = "stop"  # stop or skip
     locate_nonfinite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Communication:
+    """How the replicas' gradients are summed; see `trainer.communication`."""
+
+    all_reduce: str = "auto"  # nccl, ring, hierarchical_copy or reduce_to_one
+    pack_bytes: int = 0  # 0: everything in one piece
+    gradient_dtype: str = "float32"  # or bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +45,8 @@ class DeviceSettings:
     max_replica_batch: int = 0  # examples that a replica can take at a time; 0: any number
     precision: str = "float32"  # or bfloat16 or float16
     tf32: bool = True
+    xla: str = "off"  # on or auto
+    communication: Communication = Communication()
 
 
 @dataclasses.dataclass(frozen=True)

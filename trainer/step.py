@@ -15,12 +15,15 @@ import keras
 import tensorflow as tf
 
 from trainer.clipping import before_output, clip_adaptively, clip_factor
+from trainer.communication import all_reduce
 from trainer.gradient_noise import GradientNoise
-from trainer.gradients import Sums, make_gradients, square_norm, unpack
+from trainer.gradients import STATISTICS, Sums, make_gradients, square_norm, unpack
 from trainer.learning_rate import LearningRate
 from trainer.locate import Locator
 from trainer.loss_scale import LossScale
 from trainer.losses import Batch
+from trainer.settings import Communication
+from trainer.xla import compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,8 @@ class StepSettings:
     clip_adaptive: float
     label_smoothing: float
     adascale: bool
+    xla: bool
+    communication: Communication
     clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
@@ -67,8 +72,10 @@ def make_train_loop(
         label_smoothing=settings.label_smoothing,
         noise_measured=noise.measured,
         loss_scale=loss_scale,
+        pack_bytes=settings.communication.pack_bytes,
     )
 
+    @tf.autograph.experimental.do_not_convert
     def compute(
         waited: tf.Tensor, *micro_batches: Batch
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], dict[str, tf.Tensor]]:
@@ -78,11 +85,11 @@ def make_train_loop(
             # micro-batch is there as a whole.
             with tf.control_dependencies([waited]):
                 micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
-        sums = gradients_of(micro_batches[0])
+        part_of = compiled(gradients_of, model) if settings.xla else gradients_of
+        sums = part_of(micro_batches[0])
         for batch in micro_batches[1:]:
-            sums += gradients_of(batch)
-        context = tf.distribute.get_replica_context()
-        gradients, row = finish(unpack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums)))
+            sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
+        gradients, row = finish(unpack(all_reduce(sums, settings.communication, STATISTICS)))
         return gradients, before, row
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
@@ -112,6 +119,7 @@ def make_train_loop(
             gradients = clip_adaptively(gradients, weights, clipped, settings.clip_adaptive)
         return gradients, row
 
+    @tf.autograph.experimental.do_not_convert
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
 
@@ -169,7 +177,8 @@ def device_loop(
     def train(iterator: Iterator[Batch], steps: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
         done = 0
-        while done < steps and not learning_rate.finished():
+        # Not `and`, which becomes a branch of its own in every step.
+        while (done < steps) & ~learning_rate.finished():
             rows = rows.write(done, packed_step(iterator))
             done += 1
         columns = tf.unstack(tf.ensure_shape(rows.stack(), [None, len(names)]), axis=1)
