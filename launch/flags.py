@@ -14,7 +14,7 @@ from input_pipeline.settings import DataSettings
 from launch import data_flags, learning_rate_flags, optimizer_flags
 from launch.define import Group
 from launch.parsing import duration, one_of, parsed
-from trainer.settings import DeviceSettings, RunSettings, Settings
+from trainer.settings import DeviceSettings, LayerSettings, RunSettings, Settings
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
@@ -25,6 +25,7 @@ DECISIVE = (
     | learning_rate_flags.DECISIVE
     | optimizer_flags.DECISIVE
     | {"seed", "train_for", "accumulate", "global_batch", "model", "eval_every"}
+    | {"batch_norm", "dropout", "l2"}
 )
 
 
@@ -77,6 +78,15 @@ def define_training_flags() -> flags.FlagValues:
     data_flags.define_data_flags(values)
     add = Group(values, "model")
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
+    add.text(
+        "batch_norm",
+        "synchronized",
+        "synchronized or local.\n"
+        "BatchNormalization sees the micro-batches of all replicas, or its own;\n"
+        "local gives the same weights for an equal number of replicas only.",
+    )
+    add.number("dropout", 0.0, "Share of features dropped before the logits.")
+    add.number("l2", 0.0, "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.")
     learning_rate_flags.define_learning_rate_flags(values)
     optimizer_flags.define_optimizer_flags(values)
     add = Group(values, "terminal")
@@ -195,8 +205,19 @@ def _settings(values: flags.FlagValues) -> Settings:
             accumulate=values.accumulate,
         ),
         model=one_of("model", values.model, MODELS),
+        layers=_layer_settings(values),
         learning_rate=learning_rate_flags.learning_rate_settings(values),
         optimizer=optimizer_flags.optimizer_settings(values),
+    )
+
+
+def _layer_settings(values: flags.FlagValues) -> LayerSettings:
+    if values.dropout >= 1:
+        raise ValueError(f"--dropout={values.dropout} is too large; give less than 1.")
+    return LayerSettings(
+        batch_norm=one_of("batch_norm", values.batch_norm, ("synchronized", "local")),
+        dropout=values.dropout,
+        l2=values.l2,
     )
 
 

@@ -8,7 +8,17 @@ from trainer.settings import OptimizerSettings
 
 OPTIMIZERS = ("sgd", "adamw")
 # Those that decide what comes out of a run.
-DECISIVE = frozenset(["optimizer", "momentum", "weight_decay", "clip_norm", "label_smoothing"])
+DECISIVE = frozenset(
+    [
+        "optimizer",
+        "momentum",
+        "weight_decay",
+        "clip_norm",
+        "ema",
+        "label_smoothing",
+        "class_weights",
+    ]
+)
 # Left out of the short help.
 RARE: frozenset[str] = frozenset()
 
@@ -24,7 +34,19 @@ def define_optimizer_flags(values: flags.FlagValues) -> None:
         "Decoupled weight decay.\nTimes the learning rate; biases and normalization are left out.",
     )
     add.number("clip_norm", 0.0, "Largest global gradient norm.\n0: no clipping.")
+    add.number(
+        "ema",
+        0.0,
+        "Decay of the averaged weights, such as 0.9999.\n"
+        "0: none. The averages are what is evaluated and saved as a model; the decay warms up.",
+    )
     add.number("label_smoothing", 0.0, "Share of the label spread evenly.")
+    add.text(
+        "class_weights",
+        "",
+        'Of the loss: "0=1,3=2.5" or balanced.\n'
+        "By class name or number, 1 for the others; balanced: every class counts the same.",
+    )
 
 
 def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
@@ -33,7 +55,7 @@ def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
     Raises:
       ValueError: a flag cannot be read, or is out of range.
     """
-    for name in ("momentum", "label_smoothing"):
+    for name in ("momentum", "label_smoothing", "ema"):
         if values[name].value >= 1:
             raise ValueError(f"--{name}={values[name].value} is too large; give less than 1.")
     return OptimizerSettings(
@@ -42,4 +64,5 @@ def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
         weight_decay=values.weight_decay,
         clip_norm=values.clip_norm,
         label_smoothing=values.label_smoothing,
+        ema=values.ema,
     )

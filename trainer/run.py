@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from trainer.averaging import WeightAverages
+from trainer.batch_norm import normalizations
 from trainer.checkpoints import unique_names
 from trainer.devices import make_strategy
 from trainer.evaluation import make_evaluation
@@ -16,6 +18,7 @@ from trainer.models import make_model
 from trainer.multipliers import Group, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
+from trainer.random_layers import check_random_layers
 from trainer.settings import Settings
 from trainer.step import StepSettings, make_train_loop
 
@@ -32,6 +35,7 @@ class Run:
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
     noise: GradientNoise
+    averages: WeightAverages | None
     groups: Sequence[Group]  # of variables by their rate
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
     evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
@@ -48,6 +52,8 @@ class Run:
             named[group] = {n: v.value for n, v in zip(names, variables, strict=True)}
         averages = {"gradient_noise": self.noise.averages}
         named["learning_rate"] = self.learning_rate.variables() | averages
+        if self.averages is not None:
+            named["averages"] = dict(self.averages.variables())
         return named
 
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
@@ -62,7 +68,8 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
     strategy = make_strategy(devices)
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
-        model = make_model(plan.model, plan.dataset)
+        model = make_model(plan.model, plan.dataset, settings.layers)
+        check_random_layers(model, plan.micro_batch)
         learning_rate = LearningRate(plan.learning_rate)
         factors, groups = group_variables(
             model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
@@ -73,12 +80,17 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         noise = GradientNoise(
             plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
         )
+        ema, averages = settings.optimizer.ema, None
+        if ema:
+            averages = WeightAverages(ema, optimizer, model.trainable_variables)
     step = StepSettings(
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
         clip_norm=settings.optimizer.clip_norm,
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
+        class_weights=plan.dataset.class_weights,
+        seed=settings.run.seed,
     )
     return Run(
         strategy=strategy,
@@ -86,9 +98,12 @@ def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
         optimizer=optimizer,
         learning_rate=learning_rate,
         noise=noise,
+        averages=averages,
         groups=groups,
-        train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
-        evaluate=make_evaluation(strategy, model),
+        train_loop=make_train_loop(
+            strategy, model, optimizer, learning_rate, noise, averages, step
+        ),
+        evaluate=make_evaluation(strategy, model, averages),
     )
 
 
@@ -98,13 +113,11 @@ def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
     Raises:
       ValueError: AdaScale was asked for and there are none.
     """
-    synchronized = plan.replicas > 1 and any(
-        getattr(layer, "synchronized", False) for layer in model._flatten_layers()
-    )
+    synchronized = plan.replicas > 1 and any(layer.synchronized for layer in normalizations(model))
     if synchronized and plan.learning_rate.adascale > 1:
         raise ValueError(
             "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "
-            f"BatchNormalization of {model.name} mixes them; use a model without it, or one "
-            "replica with --accumulate=2 or more."
+            f"BatchNormalization of {model.name} mixes them; use --batch_norm=local, a model "
+            "without it, or one replica with --accumulate=2 or more."
         )
     return 1 if synchronized else plan.replicas * plan.accumulate

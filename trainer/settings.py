@@ -31,6 +31,15 @@ class DeviceSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerSettings:
+    """What is asked of a model's layers, whichever model it is."""
+
+    batch_norm: str = "synchronized"  # or local
+    dropout: float = 0.0  # before the logits
+    l2: float = 0.0  # the penalty on kernels, added to the loss
+
+
+@dataclasses.dataclass(frozen=True)
 class PlateauSettings:
     """Lower the rate when a metric has stopped improving."""
 
@@ -67,6 +76,7 @@ class OptimizerSettings:
     weight_decay: float
     clip_norm: float  # 0: no clipping
     label_smoothing: float
+    ema: float = 0.0  # the decay of the averaged weights; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,3 +88,4 @@ class Settings:
     model: str
     learning_rate: LearningRateSettings
     optimizer: OptimizerSettings
+    layers: LayerSettings = LayerSettings()

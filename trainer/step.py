@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainer.averaging import WeightAverages
+from trainer.batch_norm import LocalStatistics
 from trainer.clipping import clip_factor
 from trainer.gradient_noise import GradientNoise
 from trainer.gradients import Sums, make_gradients, square_norm, unpack
@@ -28,6 +30,8 @@ class StepSettings:
     clip_norm: float  # 0: no clipping
     label_smoothing: float
     adascale: bool
+    class_weights: tuple[float, ...] = ()  # by label; empty: all 1
+    seed: int = 0  # of random layers
 
 
 def make_train_loop(
@@ -36,6 +40,7 @@ def make_train_loop(
     optimizer: keras.optimizers.Optimizer,
     learning_rate: LearningRate,
     noise: GradientNoise,
+    averages: WeightAverages | None,
     settings: StepSettings,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
     """The device loop: `(iterator, steps: int32 [])` → float32 columns by name, a row a step.
@@ -48,11 +53,14 @@ def make_train_loop(
     weights = [v.value for v in variables]
     sizes = [w.shape.num_elements() for w in weights]
     batch_size = float(settings.global_batch)
+    local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
     gradients_of = make_gradients(
         model,
         weights,
         global_batch=settings.global_batch,
         label_smoothing=settings.label_smoothing,
+        class_weights=settings.class_weights,
+        seed=settings.seed,
         noise_measured=noise.measured,
     )
 
@@ -68,17 +76,21 @@ def make_train_loop(
         for batch in micro_batches[1:]:
             sums += gradients_of(batch)
         context = tf.distribute.get_replica_context()
-        return finish(unpack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums)))
+        sums, *statistics = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [sums, *local_statistics.part()]
+        )
+        local_statistics.assign(statistics)
+        return finish(unpack(sums))
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """The gradients to apply and the step's row, from the sums of all micro-batches."""
-        weight = tf.maximum(sums.weight, 1.0)  # of nothing but bad records: 0 gradients
         square = square_norm(sums.gradient)
-        factor = batch_size / weight
+        # Of nothing but bad records: 0 gradients.
+        factor = tf.math.divide_no_nan(batch_size, sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
         row = {
             "train/loss": loss,
-            "train/accuracy": sums.correct / weight,
+            "train/accuracy": tf.math.divide_no_nan(sums.correct, sums.weight),
             "gradient_norm": norm,
             "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
             "micro_square": sums.micro_square,
@@ -91,6 +103,8 @@ def make_train_loop(
 
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
+        if averages is not None:
+            averages.update()
 
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
         micro_batches, waited = wait_for(strategy, iterator, settings.accumulate)
