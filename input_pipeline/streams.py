@@ -9,7 +9,7 @@ layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
     label     int64   [micro]
-    weight    float32 [micro]   1, or 0 where an evaluation is padded or a record is bad
+    weight    float32 [micro]   the source's own or 1; 0 for padding and for a bad record
     position  int64   [micro]   the global position
     record    int64   [micro]   the record's number in its source
 

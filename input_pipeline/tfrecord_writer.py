@@ -38,9 +38,15 @@ def write_tfrecords(
         written: called with the number of records that were written since the last call.
 
     Raises:
-        ValueError: a record cannot be read.
+        ValueError: a record cannot be read, or the examples have weights.
         OSError: the files cannot be written.
     """
+    for source in sources.values():
+        if source.weighted or (source.features and source.features.weight):
+            raise ValueError(
+                f"the examples of {source.name} have weights, which the shards would not: train on "
+                "it as it is, or leave them out."
+            )
     folder.parent.mkdir(parents=True, exist_ok=True)
     most = sources["train"].length
     with tempfile.TemporaryDirectory(

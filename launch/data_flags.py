@@ -32,7 +32,7 @@ _DATASET = (
     "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
     "folder:DIR: images in DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
-    "arrays:FILE.npz: x_train, y_train, x_test, y_test;\n"
+    "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
     "python:module:function: called with train or eval, returns a Source."
 )
 
@@ -58,7 +58,8 @@ def define_data_flags(values: flags.FlagValues) -> None:
     add.text(
         "features",
         "",
-        "Features: image=NAME,label=NAME.\nOf tf.train.Examples. Default: image and label.",
+        "Features: image=NAME,label=NAME.\nOf tf.train.Examples. Default: image and label.\n"
+        "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
     )
     add.integer(
         "num_classes", 0, 0, "Classes of tfrecord.\n0: as many as its classes.txt has lines."

@@ -15,7 +15,7 @@ from launch import communication_flags, data_flags, learning_rate_flags, optimiz
 from launch.define import Group
 from launch.parsing import duration, one_of, parsed, whole_or_auto
 from trainer.numerics import POLICIES
-from trainer.settings import DeviceSettings, RunSettings, Settings
+from trainer.settings import DeviceSettings, LayerSettings, RunSettings, Settings
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
@@ -28,6 +28,7 @@ DECISIVE = (
     | communication_flags.DECISIVE
     | {"seed", "train_for", "accumulate", "global_batch", "model", "eval_every"}
     | {"precision", "tf32", "deterministic", "on_nonfinite"}
+    | {"batch_norm", "dropout", "l2"}
 )
 # Left out of the short help.
 RARE = frozenset(["steps_per_loop", "max_replica_batch", "tf32", "locate_nonfinite"])
@@ -114,6 +115,15 @@ def define_training_flags() -> flags.FlagValues:
     data_flags.define_data_flags(values)
     add = Group(values, "model")
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
+    add.text(
+        "batch_norm",
+        "synchronized",
+        "synchronized or local.\n"
+        "BatchNormalization sees the micro-batches of all replicas, or its own;\n"
+        "local gives the same weights for an equal number of replicas only.",
+    )
+    add.number("dropout", 0.0, "Share of features dropped before the logits.")
+    add.number("l2", 0.0, "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.")
     learning_rate_flags.define_learning_rate_flags(values)
     optimizer_flags.define_optimizer_flags(values)
     add = Group(values, "terminal")
@@ -241,8 +251,19 @@ def _settings(values: flags.FlagValues) -> Settings:
             communication=communication_flags.communication(values),
         ),
         model=one_of("model", values.model, MODELS),
+        layers=_layer_settings(values),
         learning_rate=learning_rate_flags.learning_rate_settings(values),
         optimizer=optimizer_flags.optimizer_settings(values),
+    )
+
+
+def _layer_settings(values: flags.FlagValues) -> LayerSettings:
+    if values.dropout >= 1:
+        raise ValueError(f"--dropout={values.dropout} is too large; give less than 1.")
+    return LayerSettings(
+        batch_norm=one_of("batch_norm", values.batch_norm, ("synchronized", "local")),
+        dropout=values.dropout,
+        l2=values.l2,
     )
 
 

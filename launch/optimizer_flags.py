@@ -11,7 +11,9 @@ from trainer.settings import OptimizerSettings
 
 _CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
 # Those that decide what comes out of a run.
-DECISIVE = frozenset(["optimizer", "momentum", "weight_decay", "label_smoothing", *_CLIPS])
+DECISIVE = frozenset(
+    ["optimizer", "momentum", "weight_decay", *_CLIPS, "ema", "label_smoothing", "class_weights"]
+)
 # Left out of the short help.
 RARE = frozenset(["clip_value", "clip_adaptive"])
 
@@ -41,7 +43,19 @@ def define_optimizer_flags(values: flags.FlagValues) -> None:
         "Largest gradient norm ÷ weight norm of a unit.\nBrock et al. 2021; the last layer is "
         "left out; 0: no clipping.",
     )
+    add.number(
+        "ema",
+        0.0,
+        "Decay of the averaged weights, such as 0.9999.\n"
+        "0: none. The averages are what is evaluated and saved as a model; the decay warms up.",
+    )
     add.number("label_smoothing", 0.0, "Share of the label spread evenly.")
+    add.text(
+        "class_weights",
+        "",
+        'Of the loss: "0=1,3=2.5" or balanced.\n'
+        "By class name or number, 1 for the others; balanced: every class counts the same.",
+    )
 
 
 def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
@@ -50,7 +64,7 @@ def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
     Raises:
       ValueError: a flag cannot be read, or is out of range.
     """
-    for name in ("momentum", "label_smoothing"):
+    for name in ("momentum", "label_smoothing", "ema"):
         if values[name].value >= 1:
             raise ValueError(f"--{name}={values[name].value} is too large; give less than 1.")
     clips = [f"--{name}={values[name].value}" for name in _CLIPS if values[name].value]
@@ -67,6 +81,7 @@ def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
         clip_value=values.clip_value,
         clip_adaptive=values.clip_adaptive,
         label_smoothing=values.label_smoothing,
+        ema=values.ema,
     )
 
 

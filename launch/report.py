@@ -47,6 +47,10 @@ def plan_text(plan: Plan) -> str:
     return table(rows)
 
 
+# Rows that are there only where something was asked for, and what they quote of the plan.
+_SAID = (("batch norm", "batch_norm"), ("averages", "averages"))
+
+
 def what_trains(plan: Plan) -> list[tuple[str, str]]:
     """The plan's rows on devices, batch, data and model."""
     data = plan.dataset
@@ -70,6 +74,8 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         ("optimizer", optimizer_text(plan)),
         ("precision", plan.because["precision"]),
         ("repeats", plan.because["repeats"]),
+        *([("class weights", _class_weights(data.class_weights))] if data.class_weights else []),
+        *((name, plan.because[key]) for name, key in _SAID if key in plan.because),
     ]
 
 
@@ -78,6 +84,13 @@ def optimizer_text(plan: Plan) -> str:
     text = call_text(plan.optimizer, plan.optimizer_arguments)
     because = plan.because["optimizer_arguments"]
     return f"{text}: {because}" if because else text
+
+
+def _class_weights(weights: Sequence[float]) -> str:
+    """The weights by label, or of many classes the smallest and largest."""
+    if len(weights) > 20:
+        return f"{min(weights):.3g} to {max(weights):.3g} of {len(weights):,} classes"
+    return ", ".join(f"{label}: {weight:.3g}" for label, weight in enumerate(weights))
 
 
 def reading_text(plan: Plan) -> str:

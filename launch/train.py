@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.faults import Faults
+from input_pipeline.labels import count_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
 from launch.help import help_text
+from launch.parsing import parsed
 from launch.startup import Startup
 from launch.stop import StopRequests
 from trainer.blocks import next_due
+from trainer.class_weights import class_weights
 from trainer.files import read_json, read_lines, write_json
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
 from trainer.run_folder import Found, lock, open_run_folder
@@ -82,6 +85,12 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
       ValueError: they do not suit the data's settings or each other.
     """
     train = sources["train"]
+
+    def weights(text: str) -> tuple[float, ...]:
+        return class_weights(
+            text, train.class_names, train.num_classes, lambda: count_labels(train)
+        )
+
     return DatasetFacts(
         name=train.name.removesuffix("/train"),
         train_examples=train.length,
@@ -90,6 +99,7 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
         image_shape=check_data(command.data, train, sources["eval"]),
         shuffle_block=command.data.shuffle_block,
         left_out=sum(source.left_out for source in sources.values()),
+        class_weights=parsed(command.values, "class_weights", weights),
     )
 
 

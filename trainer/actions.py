@@ -1,5 +1,6 @@
 """What the host does between blocks of device steps: log, evaluate, save; plain callables."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -13,6 +14,7 @@ import tensorflow as tf
 from trainer import plateau
 from trainer.blocks import Block, due
 from trainer.checkpoints import Checkpoints
+from trainer.evaluation import OF_ROWS
 from trainer.files import write_json
 from trainer.metrics import MetricsWriter
 from trainer.multipliers import Group
@@ -150,10 +152,17 @@ class Evaluate:
             self.evaluate(block.last)
 
     def evaluate(self, step: int) -> None:
-        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best."""
+        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best.
+
+        With averaged weights these are theirs, and `eval/loss_raw` and `eval/accuracy_raw` are
+        those of the weights that train.
+        """
         batches = tf.constant(-(-self.plan.dataset.eval_examples // self.plan.eval_batch))
-        loss, correct, weight = self.run.evaluate(iter(self.stream), batches).numpy()
-        values = {"eval/loss": float(loss / weight), "eval/accuracy": float(correct / weight)}
+        rows = self.run.evaluate(iter(self.stream), batches).numpy()
+        values = {}
+        for of, (loss, correct, weight) in zip(OF_ROWS, rows, strict=False):
+            values[f"eval/loss{of}"] = float(loss / weight)
+            values[f"eval/accuracy{of}"] = float(correct / weight)
         epoch = self.plan.epoch(step)
         self.metrics.write(step, epoch, self.history.now(), values)
         self.history.evaluation = values
@@ -164,7 +173,9 @@ class Evaluate:
             write_json(self.folder / "metrics.json", {"step": step, "epoch": epoch, **values})
         self.say(
             f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
-            f"eval/accuracy {values['eval/accuracy']:.2%}{'  best' if best else ''}"
+            f"eval/accuracy {values['eval/accuracy']:.2%}"
+            + (f" ({values['eval/accuracy_raw']:.2%} raw)" if len(rows) > 1 else "")
+            + ("  best" if best else "")
         )
         if self.plateau:
             self._reduce_on_plateau(step, values[self.plateau.metric])
@@ -216,8 +227,9 @@ class Save:
 
 
 def save_model(run: Run, path: pathlib.Path) -> None:
-    """Writes the model as a `.keras` file, whole or not at all."""
+    """Writes the model as a `.keras` file, whole or not at all, with the averages if there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"writing-{path.name}")
-    run.model.save(beside)
+    with run.averages.in_place() if run.averages is not None else contextlib.nullcontext():
+        run.model.save(beside)
     os.replace(beside, path)

@@ -24,8 +24,15 @@ def cross_device_ops(all_reduce: str) -> tf.distribute.CrossDeviceOps | None:
     return tf.distribute.ReductionToOneDevice() if all_reduce == "reduce_to_one" else None
 
 
-def all_reduce(packs: Sequence[tf.Tensor], settings: Communication, statistics: int) -> tf.Tensor:
-    """The sum of all replicas' parts, float32 [statistics + weights]; called on every replica.
+def all_reduce(
+    packs: Sequence[tf.Tensor],
+    others: Sequence[tf.Tensor],
+    settings: Communication,
+    statistics: int,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The sum of all replicas' parts, float32 [statistics + weights], and that of `others`.
+
+    Called on every replica.
 
     In bfloat16 the gradients are rounded, and every addition between two replicas is: 8 bits of a
     mantissa instead of 24. What a replica adds up itself, over its micro-batches, stays float32,
@@ -33,6 +40,7 @@ def all_reduce(packs: Sequence[tf.Tensor], settings: Communication, statistics: 
 
     Args:
       packs: consecutive pieces of the part, float32 [n] each.
+      others: what else there is to be summed, float32.
       statistics: how many numbers before the gradients there are, all in the first piece.
     """
     context = tf.distribute.get_replica_context()
@@ -44,11 +52,13 @@ def all_reduce(packs: Sequence[tf.Tensor], settings: Communication, statistics: 
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors, options=options)
 
     if settings.gradient_dtype == "float32":
-        return tf.concat(added(list(packs)), axis=0) if len(packs) > 1 else added(list(packs))[0]
+        summed = added([*packs, *others])
+        parts, others = summed[: len(packs)], summed[len(packs) :]
+        return tf.concat(parts, axis=0) if len(parts) > 1 else parts[0], others
     gradients = [packs[0][statistics:], *packs[1:]]
     summed = added([tf.cast(pack, settings.gradient_dtype) for pack in gradients])
-    (head,) = added([packs[0][:statistics]])
-    return tf.concat([head, *(tf.cast(pack, tf.float32) for pack in summed)], axis=0)
+    head, *others = added([packs[0][:statistics], *others])
+    return tf.concat([head, *(tf.cast(pack, tf.float32) for pack in summed)], axis=0), others
 
 
 def group_by_size(tensors: Sequence[tf.Tensor], pack_bytes: int) -> list[tf.Tensor]:

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from trainer.communication import group_by_size
 from trainer.loss_scale import LossScale
-from trainer.losses import Batch, count_correct, make_losses, mixed_losses
+from trainer.losses import Batch, count_correct, make_losses, mixed_losses, weigh_classes
+from trainer.random_layers import draws_of
 
 STATISTICS = 4
 
@@ -33,6 +34,8 @@ def make_gradients(
     *,
     global_batch: int,
     label_smoothing: float,
+    class_weights: Sequence[float],
+    seed: int,
     noise_measured: bool,
     loss_scale: LossScale | None,
     pack_bytes: int = 0,
@@ -40,13 +43,24 @@ def make_gradients(
     """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights].
 
     It comes in pieces of about `pack_bytes`, the statistics in the first; 0: in a single one.
+    The loss that the sums over all micro-batches give, times batch / weight, is Σ weight × loss of
+    the examples / Σ weight, and the regularizers once. What layers add to the loss (`add_loss`,
+    activity regularizers) is their mean over the micro-batches by weight.
     """
     losses = make_losses(label_smoothing)
     batch_size = float(global_batch)
 
     def gradients(batch: Batch) -> list[tf.Tensor]:
+        batch = weigh_classes(batch, class_weights)
+        drawing = draws_of(
+            batch.get("position"),
+            rows=batch["image"].shape[0],
+            seed=seed,
+            global_batch=global_batch,
+        )
         with tf.GradientTape() as tape:
-            logits = model(batch["image"], training=True)
+            with drawing:
+                logits = model(batch["image"], training=True)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(mixed_losses(losses, batch, logits) * batch["weight"])
             # A regularizer counts once in the whole: each micro-batch bears its share.

@@ -1,6 +1,6 @@
 """The loss and the right answers of a batch's examples; mixed examples have two labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -30,6 +30,22 @@ def mixed_losses(
     if "mix" not in batch:
         return own
     return batch["mix"] * own + (1 - batch["mix"]) * losses(batch["label_b"], logits)
+
+
+def weigh_classes(batch: Batch, class_weights: Sequence[float]) -> Batch:
+    """The batch with every example's weight times that of its class, as Keras's `class_weight`.
+
+    A mixed example has the weights of both of its classes by their shares. Without class weights
+    the batch comes back as it is.
+    """
+    if not class_weights:
+        return batch
+    by_class = tf.constant(class_weights, tf.float32)
+    weight = tf.gather(by_class, batch["label"])
+    if "mix" in batch:
+        other = tf.gather(by_class, batch["label_b"])
+        weight = batch["mix"] * weight + (1 - batch["mix"]) * other
+    return {**batch, "weight": batch["weight"] * weight}
 
 
 def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:

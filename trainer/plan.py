@@ -32,6 +32,7 @@ class DatasetFacts:
     image_shape: tuple[int, int, int]  # height, width, channels, as the model sees them
     shuffle_block: int = 0  # records of the blocks that are permuted; 0: all records are
     left_out: int = 0  # bad records that are in the files and not among the examples
+    class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +167,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
+            **_because_layers(settings, devices, share),
         },
     )
 
@@ -205,6 +207,18 @@ def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Device
             f"of {dataset.name}; use {f'at most {most}' if most else 'fewer replicas'}."
         )
     return batch // parts
+
+
+def _because_layers(settings: Settings, devices: Devices, share: int) -> dict[str, str]:
+    because, ema = {}, settings.optimizer.ema
+    if settings.layers.batch_norm == "local" and devices.replicas > 1:
+        because["batch_norm"] = (
+            f"local: each replica normalizes by its own {share:,}; the weights are the same for "
+            "an equal number of replicas only"
+        )
+    if ema:
+        because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
+    return because
 
 
 def _share_because(settings: DeviceSettings, devices: Devices, share: int) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from trainer.averaging import WeightAverages
+from trainer.batch_norm import normalizations
 from trainer.checkpoints import unique_names
 from trainer.communication import sparse_text
 from trainer.devices import make_strategy
@@ -20,6 +22,7 @@ from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
 from trainer.plan import Devices, Plan
 from trainer.precision import layers_in, set_operations
+from trainer.random_layers import check_random_layers
 from trainer.replica_check import comparable
 from trainer.settings import Settings
 from trainer.step import StepSettings, make_train_loop
@@ -40,6 +43,7 @@ class Run:
     noise: GradientNoise
     loss_scale: LossScale | None  # with float16
     places: Sequence[str]  # what the column `nonfinite_place` counts from 1
+    averages: WeightAverages | None
     groups: Sequence[Group]  # of variables by their rate
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
@@ -60,6 +64,8 @@ class Run:
         named["learning_rate"] = self.learning_rate.variables() | averages
         if self.loss_scale:
             named["loss_scale"] = self.loss_scale.variables()
+        if self.averages is not None:
+            named["averages"] = dict(self.averages.variables())
         return named
 
     def comparable(self) -> dict[str, tf.Variable]:
@@ -92,7 +98,8 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
         with layers_in(plan.precision):
-            model = make_model(plan.model, plan.dataset)
+            model = make_model(plan.model, plan.dataset, settings.layers)
+        check_random_layers(model, plan.micro_batch)
         learning_rate = LearningRate(plan.learning_rate)
         factors, groups = group_variables(
             model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
@@ -112,6 +119,9 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
             plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
         )
         loss_scale = LossScale() if plan.precision == "float16" else None
+        ema, averages = settings.optimizer.ema, None
+        if ema:
+            averages = WeightAverages(ema, optimizer, model.trainable_variables)
     locator = make_locator(strategy, model) if settings.run.locate_nonfinite else None
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = StepSettings(
@@ -125,6 +135,8 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         clock=not settings.run.deterministic,
         xla=xla,
         communication=settings.devices.communication,
+        class_weights=plan.dataset.class_weights,
+        seed=settings.run.seed,
     )
     return Run(
         strategy=strategy,
@@ -137,10 +149,11 @@ def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Pla
         groups=groups,
         decay_groups=decay_groups,
         train_loop=make_train_loop(
-            strategy, model, optimizer, learning_rate, noise, loss_scale, locator, step
+            strategy, model, optimizer, learning_rate, noise, loss_scale, averages, locator, step
         ),
-        evaluate=make_evaluation(strategy, model),
+        evaluate=make_evaluation(strategy, model, averages),
         notes=[note for note in (xla_note, sparse_text(model)) if note],
+        averages=averages,
     )
 
 
@@ -150,13 +163,11 @@ def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
     Raises:
       ValueError: AdaScale was asked for and there are none.
     """
-    synchronized = plan.replicas > 1 and any(
-        getattr(layer, "synchronized", False) for layer in model._flatten_layers()
-    )
+    synchronized = plan.replicas > 1 and any(layer.synchronized for layer in normalizations(model))
     if synchronized and plan.learning_rate.adascale > 1:
         raise ValueError(
             "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "
-            f"BatchNormalization of {model.name} mixes them; use a model without it, or one "
-            "replica with --accumulate=2 or more."
+            f"BatchNormalization of {model.name} mixes them; use --batch_norm=local, a model "
+            "without it, or one replica with --accumulate=2 or more."
         )
     return 1 if synchronized else plan.replicas * plan.accumulate

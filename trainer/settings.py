@@ -50,6 +50,15 @@ class DeviceSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerSettings:
+    """What is asked of a model's layers, whichever model it is."""
+
+    batch_norm: str = "synchronized"  # or local
+    dropout: float = 0.0  # before the logits
+    l2: float = 0.0  # the penalty on kernels, added to the loss
+
+
+@dataclasses.dataclass(frozen=True)
 class PlateauSettings:
     """Lower the rate when a metric has stopped improving."""
 
@@ -89,6 +98,7 @@ class OptimizerSettings:
     clip_value: float  # 0: no clipping
     clip_adaptive: float  # 0: no clipping
     label_smoothing: float
+    ema: float = 0.0  # the decay of the averaged weights; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +110,4 @@ class Settings:
     model: str
     learning_rate: LearningRateSettings
     optimizer: OptimizerSettings
+    layers: LayerSettings = LayerSettings()

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainer.averaging import WeightAverages
+from trainer.batch_norm import LocalStatistics
 from trainer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.communication import all_reduce
 from trainer.gradient_noise import GradientNoise
@@ -39,6 +41,8 @@ class StepSettings:
     adascale: bool
     xla: bool
     communication: Communication
+    class_weights: tuple[float, ...] = ()  # by label; empty: all 1
+    seed: int = 0  # of random layers
     clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
@@ -49,6 +53,7 @@ def make_train_loop(
     learning_rate: LearningRate,
     noise: GradientNoise,
     loss_scale: LossScale | None,
+    averages: WeightAverages | None,
     locator: Locator | None,
     settings: StepSettings,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
@@ -65,11 +70,14 @@ def make_train_loop(
     # BatchNormalization's statistics are assigned before it is known whether the step is finite.
     assigned = [v.value for v in model.non_trainable_variables]
     batch_size = float(settings.global_batch)
+    local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
     gradients_of = make_gradients(
         model,
         weights,
         global_batch=settings.global_batch,
         label_smoothing=settings.label_smoothing,
+        class_weights=settings.class_weights,
+        seed=settings.seed,
         noise_measured=noise.measured,
         loss_scale=loss_scale,
         pack_bytes=settings.communication.pack_bytes,
@@ -89,18 +97,22 @@ def make_train_loop(
         sums = part_of(micro_batches[0])
         for batch in micro_batches[1:]:
             sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
-        gradients, row = finish(unpack(all_reduce(sums, settings.communication, STATISTICS)))
+        sums, statistics = all_reduce(
+            sums, local_statistics.part(), settings.communication, STATISTICS
+        )
+        local_statistics.assign(statistics)
+        gradients, row = finish(unpack(sums))
         return gradients, before, row
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """The gradients to apply and the step's row, from the sums of all micro-batches."""
-        weight = tf.maximum(sums.weight, 1.0)  # of nothing but bad records: 0 gradients
         square = square_norm(sums.gradient)
-        factor = batch_size / weight
+        # Of nothing but bad records: 0 gradients.
+        factor = tf.math.divide_no_nan(batch_size, sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
         row = {
             "train/loss": loss,
-            "train/accuracy": sums.correct / weight,
+            "train/accuracy": tf.math.divide_no_nan(sums.correct, sums.weight),
             "gradient_norm": norm,
             "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
             "micro_square": sums.micro_square,
@@ -122,6 +134,8 @@ def make_train_loop(
     @tf.autograph.experimental.do_not_convert
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
+        if averages is not None:
+            averages.update()
 
     def undo(before: list[tf.Tensor]) -> None:
         for variable, value in zip(assigned, before, strict=True):
