@@ -15,12 +15,14 @@ from trainer.losses import Batch
 from trainer.models import make_model
 from trainer.multipliers import Group, group_variables
 from trainer.optimizers import make_optimizer
-from trainer.plan import Devices, Plan
+from trainer.plan import DatasetFacts, Devices, Plan
 from trainer.settings import Settings
 from trainer.step import StepSettings, make_train_loop
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
+# Given a model's name and the dataset, that model; called in the strategy's scope.
+MakeModel = Callable[[str, DatasetFacts], keras.Model]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Run:
         )
 
 
-def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
+def build_run(
+    settings: Settings, plan: Plan, devices: Devices, make_model: MakeModel = make_model
+) -> Run:
     """Builds the run; weights depend on the seed alone."""
     strategy = make_strategy(devices)
     with strategy.scope():
