@@ -20,16 +20,18 @@ from trainer.losses import Batch
 from trainer.models import make_model
 from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
-from trainer.plan import Devices, Plan
+from trainer.plan import DatasetFacts, Devices, Plan
 from trainer.precision import layers_in, set_operations
 from trainer.random_layers import check_random_layers
 from trainer.replica_check import comparable
-from trainer.settings import Settings
+from trainer.settings import LayerSettings, Settings
 from trainer.step import StepSettings, make_train_loop
 from trainer.xla import choose_xla
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
+# Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
+MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +88,21 @@ class Run:
         )
 
 
-def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
+def build_run(
+    settings: Settings, plan: Plan, devices: Devices, make_model: MakeModel = make_model
+) -> Run:
     """Builds the run on this machine's devices; weights depend on the seed alone."""
     set_operations(settings.devices.tf32, settings.run.deterministic)
     strategy = make_strategy(devices, settings.devices.communication.all_reduce)
-    return build_run_on(strategy, settings, plan)
+    return build_run_on(strategy, settings, plan, make_model)
 
 
-def build_run_on(strategy: tf.distribute.Strategy, settings: Settings, plan: Plan) -> Run:
+def build_run_on(
+    strategy: tf.distribute.Strategy,
+    settings: Settings,
+    plan: Plan,
+    make_model: MakeModel = make_model,
+) -> Run:
     """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
