@@ -29,7 +29,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         ValueError: the file or an array in it is missing, or the arrays do not fit.
     """
     path = Path(rest).expanduser()
-    stamp = digest(size_and_time(str(path)))
+    facts = size_and_time(str(path))
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             labels = _labels(archive, file, path, "train")
@@ -54,6 +54,11 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     own = own.astype(np.int64)
 
     def read(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # A file that is cut short under its mapping would end the process without a word.
+        if isinstance(images, np.memmap) and size_and_time(str(path)) != facts:
+            raise ValueError(
+                f"{path} changed while it was in use: restore the file and start again."
+            )
         return np.asarray(images[records]), own[records]
 
     return Source(
@@ -64,7 +69,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         encoded=False,
         read=read,
         describe=lambda record: f"{path}, {x}[{record}]",
-        bad_list=bad_list_of([str(path), split], stamp),
+        bad_list=bad_list_of([str(path), split], digest(facts)),
     )
 
 
