@@ -32,7 +32,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         ValueError: the file or an array in it is missing, or the arrays do not fit.
     """
     path = Path(rest).expanduser()
-    stamp = digest(size_and_time(str(path)))
+    facts = size_and_time(str(path))
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             labels = _labels(archive, file, path, "train")
@@ -58,6 +58,11 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     own = own.astype(np.int64)
 
     def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
+        # A file that is cut short under its mapping would end the process without a word.
+        if isinstance(images, np.memmap) and size_and_time(str(path)) != facts:
+            raise ValueError(
+                f"{path} changed while it was in use: restore the file and start again."
+            )
         parts = np.asarray(images[records]), own[records]
         return parts if weights is None else (*parts, weights[records])
 
@@ -71,7 +76,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         weighted=weights is not None,
         labels=own,
         describe=lambda record: f"{path}, {x}[{record}]",
-        bad_list=bad_list_of([str(path), split], stamp),
+        bad_list=bad_list_of([str(path), split], digest(facts)),
     )
 
 

@@ -8,9 +8,10 @@ import pytest
 from helpers import Ended, call
 from PIL import Image
 
+from input_pipeline.faults import Faults
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources import open_source
-from launch.look import Contents, duplicates_text
+from input_pipeline.sources import open_source, open_sources
+from launch.look import Contents, classes_text, duplicates_text, look_through, summary_text
 
 LOOK = "launch.look"
 
@@ -46,6 +47,28 @@ def test_it_looks_at_no_more_than_asked(stories: dict[str, tuple[Path, Ended]]) 
     assert ended.code == 0, ended.err
     assert "10,000 records, 500 of them looked at; --look_at=0 for all" in ended.out
     assert "0: 50, 1: 50" in ended.out
+
+
+def test_an_image_in_both_splits_is_found(tmp_path: Path) -> None:
+    for name, value in (("train/cat/a", 1), ("train/dog/b", 2), ("test/dog/c", 2)):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4), (value,) * 3).save(path)
+    sources = open_sources(DataSettings(f"folder:{tmp_path}"))
+    contents = {s: look_through(source, 0, Faults(source)) for s, source in sources.items()}
+    said = " ".join(summary_text(sources, contents).split())
+    assert f"{tmp_path}/test/dog/c.png = {tmp_path}/train/dog/b.png" in said
+    assert "duplicates warning: 1 images are in both splits" in said
+    assert "2 classes, cat: 0, dog: 1; warning: 1 without a record" in said
+
+
+def test_of_many_classes_the_fewest_and_the_most_are_counted() -> None:
+    source = open_source(DataSettings("synthetic:8x8x3x100"), "train")
+    labels = np.repeat(np.arange(2, 100), np.arange(2, 100))
+    assert classes_text(source, labels) == (
+        "100 classes, the fewest 0: 0, 1: 0, 2: 2; the most 97: 97, 98: 98, 99: 99; "
+        "warning: 2 without a record"
+    )
 
 
 def test_duplicates_are_named() -> None:

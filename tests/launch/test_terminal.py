@@ -23,6 +23,8 @@ def test_the_plan_comes_first_the_progress_next_and_the_summary_last(
     plan = "\n".join(lines[:first])
     for fragment in ("1,437 to train, 360 to evaluate", "50 steps", "warmup linear: steps 1–10"):
         assert fragment in plan
+    order = "order all records permuted anew every epoch; each replica reads 8 of every 32 examples"
+    assert order in " ".join(plan.split())
     assert max(map(len, lines[:first])) <= 80
     assert sum(line.startswith("step ") and "/50 " in line for line in lines) == 50
     assert lines[-1].startswith("look at it     tensorboard --logdir ")

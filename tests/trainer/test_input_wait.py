@@ -7,7 +7,10 @@ import sys
 import pytest
 from helpers import REPOSITORY
 
-from launch.report import input_verdict
+from launch import flags
+from launch.report import input_verdict, summary_text
+from launch.train import plan_command
+from trainer.actions import History
 
 # Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
 PROGRAM = """
@@ -85,3 +88,10 @@ def test_the_verdict_says_how_many_cores_more(
     device: str, wait: float, cores: int, expected: str
 ) -> None:
     assert input_verdict(device, wait, cores).startswith(expected)
+
+
+@pytest.mark.parametrize(("wait", "said"), [(0.049, False), (0.051, True)])
+def test_the_summary_says_it_from_five_percent_on(wait: float, said: bool) -> None:
+    plan, _, _ = plan_command(flags.read_command(["--device=cpu"]))
+    text = summary_text(plan, 10, History(), "run", noise_scale=None, wait=wait, bad_records=0)
+    assert ("input-bound: 5% of the time" in text) == said
