@@ -18,9 +18,9 @@ TRAIN = (
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, Ended]]:
-    """A run in which a weight's lowest bit flips on replica 2 after step 6, and a sound one."""
+    """A run in which a bit of a weight flips on replica 2 after step 6, and a sound one."""
     folder = tmp_path_factory.mktemp("bits")
-    modules = {"faulty": "tests.trainer.flip_a_bit 2 0", "sound": "launch.train"}
+    modules = {"faulty": "tests.trainer.flip_a_bit 2 12", "sound": "launch.train"}
 
     def train(name: str) -> tuple[Run, Ended]:
         module, *arguments = modules[name].split()
