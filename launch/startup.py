@@ -24,7 +24,9 @@ class Startup:
     def text(self) -> str:
         """One line for the terminal."""
         parts = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
-        return f"first step after {sum(self.seconds.values()):.1f} s: {parts}"
+        return (
+            f"started in {sum(self.seconds.values()):.1f} s: {parts.replace('first step', 'step')}"
+        )
 
     def reporter(
         self, note: Callable[[int, Mapping[str, Any]], None], say: Callable[[str], None]

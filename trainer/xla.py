@@ -81,22 +81,24 @@ def refusal(layer: keras.layers.Layer, inputs: list[tf.TensorSpec]) -> str | Non
     @tf.function(jit_compile=True)
     def both_ways(*arguments: tf.Tensor) -> list[tf.Tensor]:
         # Values in place of variables, since outside of `strategy.run` these are of all replicas.
-        weights, state = (
-            [tf.convert_to_tensor(variable.value) for variable in variables]
-            for variables in (layer.trainable_variables, layer.non_trainable_variables)
-        )
-        with tf.GradientTape() as tape:
+        values = [(v, tf.convert_to_tensor(v.value)) for v in layer.variables]
+        weights = [value for variable, value in values if variable.trainable]
+        given = arguments[0] if len(arguments) == 1 else list(arguments)
+        with keras.StatelessScope(values) as state, tf.GradientTape() as tape:
             tape.watch([*weights, *(x for x in arguments if x.dtype.is_floating)])
-            given = arguments[0] if len(arguments) == 1 else list(arguments)
-            outputs, state = layer.stateless_call(weights, state, given, training=True)
-            total = tf.add_n([tf.reduce_sum(x) for x in tf.nest.flatten(outputs)])
-        return [*state, *tape.gradient(total, weights, unconnected_gradients="zero")]
+            outputs = tf.nest.flatten(layer(given, training=True))
+            total = tf.add_n([tf.reduce_sum(tf.cast(x, tf.float32)) for x in outputs])
+        gradients = tape.gradient(total, weights, unconnected_gradients="zero")
+        return [total, *gradients, *(state.get_current_value(v) for v in layer.variables)]
 
     try:
         both_ways.experimental_get_compiler_ir(*inputs)(stage="hlo")
     except (tf.errors.OpError, ValueError, TypeError) as error:
         missing = re.search(r"No registered '(\w+)' OpKernel", str(error))
-        return f"it has no {missing[1]}" if missing else str(error).strip().splitlines()[0]
+        lines = str(error).strip().splitlines()
+        # What was raised while tracing comes with its traceback before it.
+        line = lines[-1].strip() if lines[0].startswith("in user code") else lines[0]
+        return f"it has no {missing[1]}" if missing else line
     return None
 
 

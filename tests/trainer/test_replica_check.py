@@ -18,9 +18,9 @@ TRAIN = (
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, Ended]]:
-    """A run in which a weight's lowest bit flips on replica 2 after step 6, and a sound one."""
+    """A run in which a bit of a weight flips on replica 2 after step 6, and a sound one."""
     folder = tmp_path_factory.mktemp("bits")
-    modules = {"faulty": "tests.trainer.flip_a_bit 2 0", "sound": "launch.train"}
+    modules = {"faulty": "tests.trainer.flip_a_bit 2 12", "sound": "launch.train"}
 
     def train(name: str) -> tuple[Run, Ended]:
         module, *arguments = modules[name].split()
@@ -60,21 +60,20 @@ def test_the_time_to_the_first_step_is_told_by_phase(ended: dict[str, tuple[Run,
     phases = ["imports_s", "data_s", "build_s", "trace_s", "first_step_s"]
     assert [name for name in event if name.endswith("_s")] == phases
     assert all(event[phase] > 0 for phase in phases)
-    (line,) = [text for text in process.out.splitlines() if text.startswith("first step after ")]
+    (line,) = [text for text in process.out.splitlines() if text.startswith("started in ")]
     assert f"trace {event['trace_s']:.1f}" in line and len(line) <= 80
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "int32", "bool"])
 def test_a_checksum_sees_every_single_bit(dtype: str) -> None:
     value = np.zeros(5, tf.as_dtype(dtype).as_numpy_dtype)
-    seen = {int(checksum(tf.constant(value)))}
+    right = int(checksum(tf.constant(value)))
     raw = value.view(f"uint{8 * value.itemsize}")
     for place in range(len(value)):
         for bit in range(1 if dtype == "bool" else 8 * value.itemsize):
             raw[place] ^= raw.dtype.type(1) << raw.dtype.type(bit)
-            seen.add(int(checksum(tf.constant(value))))
+            assert int(checksum(tf.constant(value))) != right, (place, bit)
             raw[place] ^= raw.dtype.type(1) << raw.dtype.type(bit)
-    assert len(seen) == 1 + value.size * (1 if dtype == "bool" else 8 * value.itemsize)
 
 
 def test_a_checksum_tells_an_exchange_of_two_weights() -> None:
