@@ -13,9 +13,10 @@ from absl import flags as absl_flags
 from input_pipeline.faults import Faults
 from input_pipeline.sources import Source
 from launch import cli, flags, range_test_chart, report
+from launch.data import training_data
 from launch.help import help_text
+from launch.job import plan_command
 from launch.parsing import duration, one_of
-from launch.train import plan_command, training_data
 from trainer.curves import NEVER
 from trainer.files import write_json
 from trainer.learning_rate_plan import plan_sweep, scaled_rate

@@ -7,7 +7,7 @@ from absl import flags as absl_flags
 
 from launch import chart, cli, flags, report
 from launch.help import help_text
-from launch.train import changed_flags, check_same_examples, plan_command
+from launch.job import changed_flags, check_same_examples, plan_command
 from trainer.plan import Plan
 from trainer.run_folder import newest_checkpoint
 

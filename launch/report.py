@@ -18,6 +18,7 @@ from trainer.plan import Plan
 if TYPE_CHECKING:
     from trainer.actions import History
     from trainer.multipliers import Group
+    from trainer.run import Run
 
 
 def plan_text(plan: Plan) -> str:
@@ -247,6 +248,16 @@ def batch_verdict(global_batch: int, noise_scale: float) -> str:
     if ratio > 0.5:
         return text + "about as large as pays"
     return text + "a larger batch would use more devices well"
+
+
+def print_run(run: "Run", plan: Plan) -> None:
+    """Prints what there is to say of a run that was built, besides its plan."""
+    print_groups(run.groups, "rate ×")
+    print_groups(run.decay_groups, "decay")
+    for note in run.notes:
+        print(note)
+    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
+        print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
 
 
 def print_groups(groups: "Sequence[Group]", what: str) -> None:

@@ -28,7 +28,7 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     """
     import tensorflow as tf
 
-    from launch.train import replica_check
+    from launch.host import replica_check
     from trainer import actions
     from trainer.blocks import Block
     from trainer.metrics import MetricsWriter

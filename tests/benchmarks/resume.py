@@ -88,7 +88,8 @@ def first_batch(folder: pathlib.Path, position: int, began: float) -> Started:
     """In the fresh process: builds the run as launch.train does, and takes the first batch."""
     from input_pipeline.faults import Faults
     from launch import cli, flags
-    from launch.train import plan_command, training_data
+    from launch.data import training_data
+    from launch.job import plan_command
 
     dataset = f"tfrecord:{folder}/train-*.tfrecord,{folder}/eval-*.tfrecord"
     command = flags.read_command(

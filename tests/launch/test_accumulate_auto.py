@@ -3,7 +3,7 @@
 import pytest
 
 from launch import flags, report
-from launch.train import changed_flags, decided, plan_command
+from launch.job import changed_flags, decided, plan_command
 from trainer.run_folder import Found
 
 COMMAND = "--device=cpu --global_batch=64 --model=mlp"

@@ -17,7 +17,8 @@ import numpy as np
 
 from input_pipeline.faults import Faults
 from launch import cli, flags
-from launch.train import plan_command, training_data
+from launch.data import training_data
+from launch.job import plan_command
 
 FLAGS = (
     "--device=cpu --replicas=2 --global_batch=16 --model=cnn --precision=float16 "

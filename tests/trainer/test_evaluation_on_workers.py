@@ -15,7 +15,8 @@ PROGRAM = """
 import json, os, sys
 from input_pipeline.faults import Faults
 from launch import cli, flags
-from launch.train import evaluation_data, plan_command
+from launch.data import evaluation_data
+from launch.job import plan_command
 replicas, global_batch = sys.argv[1:]
 command = flags.read_command(
     ["--device=cpu", "--model=mlp", f"--replicas={replicas}", f"--global_batch={global_batch}"]

@@ -8,8 +8,8 @@ import pytest
 from helpers import REPOSITORY
 
 from launch import flags
+from launch.job import plan_command
 from launch.report import input_verdict, summary_text
-from launch.train import plan_command
 from trainer.actions import History
 
 # Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
@@ -18,7 +18,8 @@ import json, sys, time
 import numpy as np
 from input_pipeline.faults import Faults
 from launch import cli, flags
-from launch.train import plan_command, training_data
+from launch.data import training_data
+from launch.job import plan_command
 command = flags.read_command(["--device=cpu", "--replicas=2", "--model=mlp"])
 plan, devices, sources = plan_command(command)
 cli.import_tensorflow(0)
