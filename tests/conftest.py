@@ -91,9 +91,9 @@ def begun(
     """The `STORIES` of the modules and those of `RUNS` that are wanted, begun in their order."""
     begun, items = Begun(tmp_path_factory), request.session.items
     for module in dict.fromkeys(item.module for item in items):
-        if hasattr(module, "STORIES"):
-            begun.begin(module.__name__, module.STORIES)
         wanted = {name for item in items if item.module is module for name in item.fixturenames}
+        if "stories" in wanted:
+            begun.begin(module.__name__, module.STORIES)
         for group, commands in RUNS.items():
             if group in wanted and group not in begun.groups():
                 tasks = {
