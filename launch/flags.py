@@ -11,11 +11,10 @@ from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
-from launch import communication_flags, data_flags, learning_rate_flags, optimizer_flags
+from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags
 from launch.define import Group
-from launch.parsing import duration, one_of, parsed, whole_or_auto
-from trainer.numerics import POLICIES
-from trainer.settings import DeviceSettings, LayerSettings, RunSettings, Settings
+from launch.parsing import duration, one_of, parsed
+from trainer.settings import LayerSettings, RunSettings, Settings
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
@@ -25,13 +24,12 @@ DECISIVE = (
     data_flags.DECISIVE
     | learning_rate_flags.DECISIVE
     | optimizer_flags.DECISIVE
-    | communication_flags.DECISIVE
-    | {"seed", "train_for", "accumulate", "global_batch", "model", "eval_every"}
-    | {"precision", "tf32", "deterministic", "on_nonfinite"}
+    | device_flags.DECISIVE
+    | {"seed", "train_for", "model", "eval_every", "deterministic", "on_nonfinite"}
     | {"batch_norm", "dropout", "l2"}
 )
 # Left out of the short help.
-RARE = frozenset(["steps_per_loop", "max_replica_batch", "tf32", "locate_nonfinite"])
+RARE = frozenset(["steps_per_loop", "locate_nonfinite"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,35 +81,7 @@ def define_training_flags() -> flags.FlagValues:
         False,
         "Name the place that was first not finite.\nAn input, weight, layer, the loss, a gradient.",
     )
-    add = Group(values, "devices")
-    add.text("device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
-    add.integer(
-        "replicas",
-        0,
-        0,
-        "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
-    )
-    add.integer("global_batch", 64, 1, "Examples an update, over all replicas.")
-    add.text(
-        "accumulate",
-        "1",
-        "Micro-batches a replica sums an update.\nThe global batch stays what it is.\n"
-        "auto: the fewest of at most --max_replica_batch examples.",
-    )
-    add.integer(
-        "max_replica_batch",
-        0,
-        0,
-        "Most examples a replica takes at a time.\nFor --accumulate=auto; 0: any number.",
-    )
-    add.text(
-        "precision",
-        "float32",
-        "float32, bfloat16 or float16.\nOf the layers; variables, logits and loss stay float32. "
-        "float16 has a loss scale, which adapts.",
-    )
-    add.boolean("tf32", True, "TensorFloat-32 in float32 products.\nOn GPUs that have it.")
-    communication_flags.define_communication_flags(values)
+    device_flags.define_device_flags(values)
     data_flags.define_data_flags(values)
     add = Group(values, "model")
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
@@ -239,17 +209,7 @@ def _settings(values: flags.FlagValues) -> Settings:
             locate_nonfinite=values.locate_nonfinite,
             check_replicas_every=duration(values, "check_replicas_every"),
         ),
-        devices=DeviceSettings(
-            device=one_of("device", values.device, ("auto", "gpu", "cpu")),
-            replicas=values.replicas or None,
-            global_batch=values.global_batch,
-            accumulate=whole_or_auto(values, "accumulate"),
-            max_replica_batch=values.max_replica_batch,
-            precision=one_of("precision", values.precision, POLICIES),
-            tf32=values.tf32,
-            xla=one_of("xla", values.xla, ("off", "on", "auto")),
-            communication=communication_flags.communication(values),
-        ),
+        devices=device_flags.device_settings(values),
         model=one_of("model", values.model, MODELS),
         layers=_layer_settings(values),
         learning_rate=learning_rate_flags.learning_rate_settings(values),

@@ -7,7 +7,7 @@ from launch.parsing import parsed
 from trainer.calls import Value
 from trainer.multipliers import parse_weight_decay
 from trainer.optimizer_calls import OPTIMIZERS, parse_optimizer
-from trainer.settings import OptimizerSettings
+from trainer.settings import Clipping, OptimizerSettings
 
 _CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
 # Those that decide what comes out of a run.
@@ -77,9 +77,7 @@ def optimizer_settings(values: flags.FlagValues) -> OptimizerSettings:
         arguments=_with_momentum(values, name, arguments),
         weight_decay=decay,
         weight_decays=decays,
-        clip_norm=values.clip_norm,
-        clip_value=values.clip_value,
-        clip_adaptive=values.clip_adaptive,
+        clipping=Clipping(values.clip_norm, values.clip_value, values.clip_adaptive),
         label_smoothing=values.label_smoothing,
         ema=values.ema,
     )

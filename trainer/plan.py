@@ -10,6 +10,7 @@ from typing import Any
 from trainer.accumulation import count_micro_batches
 from trainer.calls import Value
 from trainer.curves import LearningRatePlan
+from trainer.durations import Duration
 from trainer.learning_rate_plan import (
     check_combinations,
     plan_learning_rate,
@@ -121,10 +122,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         examples=dataset.train_examples,
         train_for=run.train_for,
     )
-    if rate.adascale > 1 and devices.replicas * accumulate < 2:
-        raise ValueError(
-            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
-        )
+    check_micro_batches(rate, devices.replicas * accumulate)
     # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
@@ -132,10 +130,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
         for name in ("eval_every", "checkpoint_every", "log_every")
     }
-    because_steps = f"{steps:,} = {run.train_for} at {per_epoch:.6g} steps an epoch"
-    if rate.adascale > 1:
-        least = -(-steps // rate.adascale)
-        because_steps = f"{least:,.0f} to {steps:,}, as AdaScale's gain goes; {run.train_for} of it"
     return Plan(
         dataset=dataset,
         model=settings.model,
@@ -161,7 +155,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             "accumulate": because_accumulate,
             "micro_batch": _share_because(division, devices, share),
             "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
-            "steps": because_steps,
+            "steps": _steps_because(rate, run.train_for, per_epoch),
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
             "learning_rate": because_rate,
             "optimizer_arguments": because_arguments,
@@ -170,6 +164,18 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **_because_layers(settings, devices, share),
         },
     )
+
+
+def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
+    """Sees that AdaScale, where it was asked for, has micro-batches to compare.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if rate.adascale > 1 and micro_batches < 2:
+        raise ValueError(
+            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
+        )
 
 
 def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
@@ -219,6 +225,13 @@ def _because_layers(settings: Settings, devices: Devices, share: int) -> dict[st
     if ema:
         because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
     return because
+
+
+def _steps_because(rate: LearningRatePlan, train_for: Duration, per_epoch: float) -> str:
+    if rate.adascale == 1:
+        return f"{rate.steps:,} = {train_for} at {per_epoch:.6g} steps an epoch"
+    least = -(-rate.steps // rate.adascale)
+    return f"{least:,.0f} to {rate.steps:,}, as AdaScale's gain goes; {train_for} of it"
 
 
 def _share_because(settings: DeviceSettings, devices: Devices, share: int) -> str:

@@ -133,20 +133,7 @@ def build_run_on(
             averages = WeightAverages(ema, optimizer, model.trainable_variables)
     locator = make_locator(strategy, model) if settings.run.locate_nonfinite else None
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
-    step = StepSettings(
-        global_batch=plan.global_batch,
-        accumulate=plan.accumulate,
-        clip_norm=settings.optimizer.clip_norm,
-        clip_value=settings.optimizer.clip_value,
-        clip_adaptive=settings.optimizer.clip_adaptive,
-        label_smoothing=settings.optimizer.label_smoothing,
-        adascale=plan.learning_rate.adascale > 1,
-        clock=not settings.run.deterministic,
-        xla=xla,
-        communication=settings.devices.communication,
-        class_weights=plan.dataset.class_weights,
-        seed=settings.run.seed,
-    )
+    step = step_settings(settings, plan, xla)
     return Run(
         strategy=strategy,
         model=model,
@@ -163,6 +150,22 @@ def build_run_on(
         evaluate=make_evaluation(strategy, model, averages),
         notes=[note for note in (xla_note, sparse_text(model)) if note],
         averages=averages,
+    )
+
+
+def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
+    """The numbers of the step; `xla`: whether its passes are compiled."""
+    return StepSettings(
+        global_batch=plan.global_batch,
+        accumulate=plan.accumulate,
+        clipping=settings.optimizer.clipping,
+        label_smoothing=settings.optimizer.label_smoothing,
+        adascale=plan.learning_rate.adascale > 1,
+        xla=xla,
+        communication=settings.devices.communication,
+        class_weights=plan.dataset.class_weights,
+        seed=settings.run.seed,
+        clock=not settings.run.deterministic,
     )
 
 

@@ -87,16 +87,23 @@ class LearningRateSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clipping:
+    """What is done to the summed gradient; one of them at most, 0: not."""
+
+    norm: float = 0.0  # the largest global norm
+    value: float = 0.0  # the largest absolute value
+    adaptive: float = 0.0  # the largest norm of a unit over that of its weights
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimizer and what is done to the gradients before it; of the clips one at most."""
+    """The optimizer and what is done to the gradients before it."""
 
     optimizer: str  # a name of trainer.optimizer_calls.OPTIMIZERS
     arguments: dict[str, Value]  # all of its arguments there
     weight_decay: float  # of all but biases and normalization
     weight_decays: tuple[tuple[str, float], ...]  # others by pattern of variables' paths
-    clip_norm: float  # 0: no clipping
-    clip_value: float  # 0: no clipping
-    clip_adaptive: float  # 0: no clipping
+    clipping: Clipping
     label_smoothing: float
     ema: float = 0.0  # the decay of the averaged weights; 0: none
 

@@ -16,15 +16,15 @@ import tensorflow as tf
 
 from trainer.averaging import WeightAverages
 from trainer.batch_norm import LocalStatistics
-from trainer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.communication import all_reduce
 from trainer.gradient_noise import GradientNoise
-from trainer.gradients import STATISTICS, Sums, make_gradients, square_norm, unpack
+from trainer.gradients import STATISTICS, make_gradients, unpack
 from trainer.learning_rate import LearningRate
 from trainer.locate import Locator
 from trainer.loss_scale import LossScale
 from trainer.losses import Batch
-from trainer.settings import Communication
+from trainer.settings import Clipping, Communication
+from trainer.update import make_finish
 from trainer.xla import compiled
 
 
@@ -34,9 +34,7 @@ class StepSettings:
 
     global_batch: int
     accumulate: int
-    clip_norm: float  # 0: no clipping
-    clip_value: float
-    clip_adaptive: float
+    clipping: Clipping
     label_smoothing: float
     adascale: bool
     xla: bool
@@ -64,16 +62,12 @@ def make_train_loop(
     fewer rows than `steps` where the learning rate says that the run is finished.
     """
     variables = model.trainable_variables
-    weights = [v.value for v in variables]
-    sizes = [w.shape.num_elements() for w in weights]
-    clipped = before_output(variables)
     # BatchNormalization's statistics are assigned before it is known whether the step is finite.
     assigned = [v.value for v in model.non_trainable_variables]
-    batch_size = float(settings.global_batch)
     local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
     gradients_of = make_gradients(
         model,
-        weights,
+        [v.value for v in variables],
         global_batch=settings.global_batch,
         label_smoothing=settings.label_smoothing,
         class_weights=settings.class_weights,
@@ -82,6 +76,8 @@ def make_train_loop(
         loss_scale=loss_scale,
         pack_bytes=settings.communication.pack_bytes,
     )
+
+    finish = make_finish(variables, global_batch=settings.global_batch, clipping=settings.clipping)
 
     @tf.autograph.experimental.do_not_convert
     def compute(
@@ -104,33 +100,6 @@ def make_train_loop(
         gradients, row = finish(unpack(sums))
         return gradients, before, row
 
-    def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """The gradients to apply and the step's row, from the sums of all micro-batches."""
-        square = square_norm(sums.gradient)
-        # Of nothing but bad records: 0 gradients.
-        factor = tf.math.divide_no_nan(batch_size, sums.weight)
-        norm, loss = tf.sqrt(square) * factor, sums.loss * factor
-        row = {
-            "train/loss": loss,
-            "train/accuracy": tf.math.divide_no_nan(sums.correct, sums.weight),
-            "gradient_norm": norm,
-            "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
-            "micro_square": sums.micro_square,
-            "square": square,
-        }
-        if locator:
-            row["gradient"] = sums.gradient
-        if settings.clip_norm:
-            factor *= clip_factor(norm, settings.clip_norm)
-        gradient = sums.gradient * factor
-        if settings.clip_value:
-            gradient = tf.clip_by_value(gradient, -settings.clip_value, settings.clip_value)
-        parts = tf.split(gradient, sizes)
-        gradients = [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)]
-        if settings.clip_adaptive:
-            gradients = clip_adaptively(gradients, weights, clipped, settings.clip_adaptive)
-        return gradients, row
-
     @tf.autograph.experimental.do_not_convert
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
@@ -146,7 +115,7 @@ def make_train_loop(
         gradients, before, row = strategy.run(compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
-        micro_square, square = row.pop("micro_square"), row.pop("square")
+        micro_square, square, gradient = map(row.pop, ("micro_square", "square", "gradient"))
         if noise.measured:
             noise.update(micro_square, square, row["finite"] > 0)
         gain = noise.gain() if settings.adascale else tf.ones([], tf.float64)
@@ -157,7 +126,7 @@ def make_train_loop(
             loss_scale.update(row["finite"] > 0)
         if locator:
             row["nonfinite_place"] = locator.locate(
-                row["finite"], micro_batches, row.pop("gradient"), row["train/loss"]
+                row["finite"], micro_batches, gradient, row["train/loss"]
             )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
@@ -165,13 +134,9 @@ def make_train_loop(
             learning_rate.progress.assign_add(gain)
         else:
             strategy.run(undo, args=(before,))
-        if noise.measured:
-            row["noise_scale"] = noise.noise_scale()
         if settings.adascale:
             row |= {"gain": gain, "progress": learning_rate.progress.read_value()}
-        if learning_rate.momentum is not None:
-            row["momentum"] = learning_rate.momentum.read_value()
-        return row
+        return row | noise.columns() | learning_rate.columns()
 
     return device_loop(step, learning_rate)
 
