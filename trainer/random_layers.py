@@ -169,7 +169,8 @@ def _normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> tf.Tensor:
     del seed
-    # By the quantile: one number of the block for each, whatever compiles it.
+    # By the quantile: one number of the block for each, whatever compiles it. Where it lies in its
+    # array decides which of the processor's instructions compute it, and so its last bit.
     drawn = mean + stddev * tf.math.ndtri(uniform_numbers(shape) + _HALF)
     return tf.cast(drawn, dtype or keras.config.floatx())
 

@@ -23,7 +23,8 @@ IMAGES = np.stack([photo(4, 4, seed=number) for number in range(5)])
 
 def evaluated(source: Source, faults: Faults | None = None) -> np.ndarray:
     """The weights of one pass in batches of four: the last one is padded."""
-    with (faults or Faults(source)).raised():
+    faults = faults or Faults(source)
+    with faults.raised():
         batches = list(evaluation_stream(source, layout=Layout(4), faults=faults))
     return np.concatenate([batch["weight"] for batch in batches])
 

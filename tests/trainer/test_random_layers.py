@@ -43,7 +43,9 @@ def test_parts_of_a_batch_get_the_numbers_of_the_whole(name: str) -> None:
     for parts in (2, 8):
         size = BATCH // parts
         rows = [drawn(layer, begin, begin + size) for begin in range(0, BATCH, size)]
-        assert np.array_equal(np.concatenate(rows), whole), parts
+        # What is computed from the draw may be rounded otherwise where it is the last of its array.
+        error = 1e-6 if name in ("GaussianDropout", "GaussianNoise", "RandomRotation") else 0
+        assert np.allclose(np.concatenate(rows), whole, rtol=error, atol=error), parts
     assert not np.array_equal(drawn(layer, 0, BATCH, first=BATCH), whole)
     assert not np.array_equal(drawn(layer, 0, BATCH, seed=4), whole)
 
