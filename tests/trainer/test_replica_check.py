@@ -8,7 +8,7 @@ import tensorflow as tf
 from helpers import Ended, Run, call, in_parallel
 
 from trainer.blocks import Block
-from trainer.replica_check import CheckReplicas, ReplicasDifferError, checksum, differences
+from trainer.replica_check import CheckReplicas, ReplicasDifferError, checksums_of, differences
 
 TRAIN = (
     "--device=cpu --replicas=3 --dataset=digits --model=mlp --global_batch=63 --train_for=12st "
@@ -64,21 +64,35 @@ def test_the_time_to_the_first_step_is_told_by_phase(ended: dict[str, tuple[Run,
     assert f"trace {event['trace_s']:.1f}" in line and len(line) <= 80
 
 
+def checksum(value: tf.Tensor) -> int:
+    return int(checksums_of([value])[0])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "int32", "bool"])
 def test_a_checksum_sees_every_single_bit(dtype: str) -> None:
     value = np.zeros(5, tf.as_dtype(dtype).as_numpy_dtype)
-    right = int(checksum(tf.constant(value)))
+    right = checksum(tf.constant(value))
     raw = value.view(f"uint{8 * value.itemsize}")
     for place in range(len(value)):
         for bit in range(1 if dtype == "bool" else 8 * value.itemsize):
             raw[place] ^= raw.dtype.type(1) << raw.dtype.type(bit)
-            assert int(checksum(tf.constant(value))) != right, (place, bit)
+            assert checksum(tf.constant(value)) != right, (place, bit)
             raw[place] ^= raw.dtype.type(1) << raw.dtype.type(bit)
 
 
 def test_a_checksum_tells_an_exchange_of_two_weights() -> None:
     a, b = tf.constant([1.0, 2.0, 3.0]), tf.constant([2.0, 1.0, 3.0])
-    assert int(checksum(a)) != int(checksum(b))
+    assert checksum(a) != checksum(b)
+
+
+def test_every_tensor_has_a_checksum_of_its_own_whatever_its_neighbours_are() -> None:
+    """Of a thousand tensors of several types one changes, and one checksum with it."""
+    types = ("float32", "int64", "float16")
+    values = [tf.fill([1 + n % 7, 3], tf.cast(n, types[n % 3])) for n in range(1000)]
+    before = checksums_of(values).numpy()
+    for place in (0, 1, 500, 999):
+        changed = [*values[:place], values[place] + 1, *values[place + 1 :]]
+        assert np.flatnonzero(checksums_of(changed).numpy() != before).tolist() == [place]
 
 
 def test_the_odd_replica_is_the_one_that_most_disagree_with() -> None:
