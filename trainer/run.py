@@ -131,7 +131,11 @@ def build_run_on(
         ema, averages = settings.optimizer.ema, None
         if ema:
             averages = WeightAverages(ema, optimizer, model.trainable_variables)
-    locator = make_locator(strategy, model) if settings.run.locate_nonfinite else None
+    locator = None
+    if settings.run.locate_nonfinite:
+        locator = make_locator(
+            strategy, model, seed=settings.run.seed, global_batch=plan.global_batch
+        )
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = step_settings(settings, plan, xla)
     return Run(
