@@ -70,11 +70,11 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     stops = settings.run.on_nonfinite == "stop"
     nonfinite = NonFinite(stops, history, run.places, note, progress.say)
     started = startup.reporter(note, progress.say)
-    checked = (started, nonfinite, *replica_check(plan, run))
+    checked = (nonfinite, *replica_check(plan, run))
     if job.changes:
         pairs = {name: list(pair) for name, pair in job.changes.items()}
         note(found.step, {"event": "resumed", "changed": pairs})
-    acting = (*checked, log, progress, evaluate, save, control)
+    acting = (*checked, log, started, progress, evaluate, save, control)
     return Host(acting, control, log, save, history, metrics, progress, note)
 
 

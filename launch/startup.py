@@ -43,7 +43,7 @@ class Startup:
                     f"{phase.replace(' ', '_')}_s": round(value, 3)
                     for phase, value in self.seconds.items()
                 }
-                note(block.first, {"event": "started", **seconds, "steps": block.steps})
+                note(block.last, {"event": "started", **seconds, "steps": block.steps})
                 say(self.text())
 
         return report

@@ -64,14 +64,19 @@ def three_times(folder: pathlib.Path) -> tuple[Run, dict[str, State]]:
     return run, after
 
 
-# A schedule that tells when it is traced, which is within the call of the first block.
+# A schedule that tells when it is asked for the rate of a step on the device.
 TELLING_SCHEDULE = """
-import keras, pathlib
+import keras, numpy, pathlib, tensorflow as tf
+
+def tell():
+    pathlib.Path("training").touch()
+    return numpy.float64(0.01)
 
 class Telling(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
-        pathlib.Path("traced").touch()
-        return 0.01
+        if tf.executing_eagerly():
+            return 0.01
+        return tf.ensure_shape(tf.numpy_function(tell, [], tf.float64), [])
 
 def make(peak, steps):
     return Telling()
@@ -86,7 +91,7 @@ def twice_at_once(folder: pathlib.Path) -> tuple[Run, Ended]:
         "--steps_per_loop=1000000000 --decay=python:telling:make --run_dir=run"
     )
     process = start(flags, folder)
-    wait_until((folder / "traced").exists, process)
+    wait_until((folder / "training").exists, process)
     time.sleep(random.uniform(0, 3))
     process.send_signal(signal.SIGINT)
     # Before it has heard the first, the second would be the same signal.

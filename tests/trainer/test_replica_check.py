@@ -56,7 +56,7 @@ def test_a_sound_run_is_left_alone(ended: dict[str, tuple[Run, Ended]]) -> None:
 def test_the_time_to_the_first_step_is_told_by_phase(ended: dict[str, tuple[Run, Ended]]) -> None:
     run, process = ended["sound"]
     (event,) = [row for row in run.rows() if row.get("event") == "started"]
-    assert (event["step"], event["steps"]) == (0, 1)
+    assert (event["step"], event["steps"]) == (1, 1)
     phases = ["imports_s", "data_s", "build_s", "trace_s", "first_step_s"]
     assert [name for name in event if name.endswith("_s")] == phases
     assert all(event[phase] > 0 for phase in phases)
