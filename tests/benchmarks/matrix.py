@@ -31,6 +31,7 @@ from trainer.run import build_run
 STEPS, BATCH, CLASSES, SHAPE = 20, 32, 4, (4, 4, 1)
 REPLICAS = (1, 2, 4)
 TOLERANCE = 1e-5
+PLANTED_TOLERANCE = 1e-2  # in float16
 SGD = "--optimizer=sgd --learning_rate=0.05"
 
 
@@ -171,7 +172,7 @@ def run_cell(trainer: str, option: str, replicas: int) -> list[np.ndarray] | str
         return f"raises {type(error).__name__}"
 
 
-def verdict(cells: Sequence[list[np.ndarray] | str]) -> str:
+def verdict(cells: Sequence[list[np.ndarray] | str], planted: bool) -> str:
     """`same`, or what became of it on more replicas than one."""
     one, *others = cells
     raised = [cell for cell in cells if isinstance(cell, str)]
@@ -181,6 +182,9 @@ def verdict(cells: Sequence[list[np.ndarray] | str]) -> str:
     if not all(np.all(np.isfinite(a)) for a in arrays if a.dtype.kind == "f"):
         return "weights not finite"
     worst = max(relative(a, b) for other in others for a, b in zip(one, other, strict=True))
+    if planted:
+        # Half precision rounds the sum of an example more or less differently.
+        return "skipped by all" if worst <= PLANTED_TOLERANCE else f"off by {worst:.1e}"
     return "same" if worst <= TOLERANCE else f"off by {worst:.1e}"
 
 
@@ -205,7 +209,10 @@ def main(argv: Sequence[str]) -> int:
         tasks = {key: pool.submit(run_cell, *key) for key in keys}
         cells = {key: task.result() for key, task in tasks.items()}
     table = {
-        option: {t: verdict([cells[t, option, count] for count in REPLICAS]) for t in TRAINERS}
+        option: {
+            t: verdict([cells[t, option, n] for n in REPLICAS], OPTIONS[option].planted)
+            for t in TRAINERS
+        }
         for option in options
     }
     print("| option | " + " | ".join(TRAINERS) + " |\n|---" * 1 + "|---" * len(TRAINERS) + "|")
