@@ -74,6 +74,6 @@ def test_what_is_compared_is_everything_and_has_moved(
     names = " ".join(cell)
     for part in ("moving_variance", "moving_mean", "kernel", "bias", "average"):
         assert part in names, part
-    assert ("velocity" if optimizer in ("adamw", "lamb") else "momentum") in names
+    assert ("momentum" if optimizer == "sgd" else "velocity") in names
     still = [name for name, value in cell.items() if not np.any(value)]
     assert not still
