@@ -29,7 +29,7 @@ DECISIVE = (
     | {"batch_norm", "dropout", "l2"}
 )
 # Left out of the short help.
-RARE = frozenset(["steps_per_loop", "locate_nonfinite"])
+RARE = frozenset(["steps_per_loop", "on_nonfinite", "locate_nonfinite", "l2"])
 
 
 @dataclasses.dataclass(frozen=True)

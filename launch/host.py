@@ -116,6 +116,7 @@ def replica_check(plan: Plan, run: "Run") -> "tuple[Action, ...]":
     """The action that compares the replicas, where there are several and it was asked for."""
     if plan.replicas == 1 or not plan.check_replicas_every:
         return ()
-    variables = run.comparable()
+    groups = run.variables().items()
+    variables = {f"{group}/{name}": v for group, named in groups for name, v in named.items()}
     checksums = make_replica_check(run.strategy, variables)
     return (CheckReplicas(plan.check_replicas_every, tuple(variables), checksums),)

@@ -254,7 +254,8 @@ def duplicates_text(
         for b, a in pairs[:_DUPLICATES_SHOWN]
     ]
     more = f" and {len(pairs) - len(shown):,} more" if len(pairs) > len(shown) else ""
-    return f"warning: {len(pairs):,} images are in both splits: {'; '.join(shown)}{more}"
+    count = "1 image is" if len(pairs) == 1 else f"{len(pairs):,} images are"
+    return f"warning: {count} in both splits: {'; '.join(shown)}{more}"
 
 
 if __name__ == "__main__":

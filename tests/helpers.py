@@ -1,8 +1,8 @@
 """What the tests share: commands in processes of their own, and what their runs leave behind."""
 
 import atexit
+import contextlib
 import dataclasses
-import errno
 import functools
 import json
 import os
@@ -235,31 +235,35 @@ class Gate:
         self._folder = run_dir / "control/requests"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._number = 0
-        self._held: int | None = None
-        os.mkfifo(self._path())
+        self._pipe = self._make_pipe()
 
     def _path(self) -> pathlib.Path:
         return self._folder / f"zz-gate-{self._number:06d}.json"
 
-    def reached(self, process: subprocess.Popen) -> None:
-        """Waits until the run stands at the gate."""
-        wait_until(self._is_reached, process)
+    def _make_pipe(self) -> int:
+        os.mkfifo(self._path())
+        # Held open from the start, so that a run whose test is killed reads the end and goes on.
+        return os.open(self._path(), os.O_RDWR)
 
-    def _is_reached(self) -> bool:
-        if self._held is None:
-            try:
-                self._held = os.open(self._path(), os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                assert error.errno == errno.ENXIO, error  # nobody reads yet
-        return self._held is not None
+    def reached(self, process: subprocess.Popen) -> None:
+        """Waits until the run stands at the gate: until it, too, has the pipe open."""
+        pipe = os.fstat(self._pipe)
+
+        def has_opened() -> bool:
+            for file in pathlib.Path(f"/proc/{process.pid}/fd").glob("*"):
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    if os.path.samestat(file.stat(), pipe):
+                        return True
+            return False
+
+        wait_until(has_opened, process)
 
     def let_pass(self) -> None:
         """Lets the run, which stands at the gate, carry out its next block."""
         # It has listed the requests already, and so meets the next gate one block later.
-        self._number += 1
-        os.mkfifo(self._path())
-        os.close(self._held)
-        self._held = None
+        behind, self._number = self._pipe, self._number + 1
+        self._pipe = self._make_pipe()
+        os.close(behind)
 
     def pass_until(self, condition: Callable[[], bool], process: subprocess.Popen) -> None:
         """Lets the run carry out blocks until a condition holds; it then stands at the gate."""
@@ -286,11 +290,9 @@ class Gate:
         self.remove()
 
     def remove(self) -> None:
-        """Takes the gate away; the run either stands at it and goes on, or is dead."""
+        """Takes the gate away; a run that stands at it goes on."""
         self._path().unlink(missing_ok=True)
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        os.close(self._pipe)
 
 
 def has_told(process: subprocess.Popen) -> bool:

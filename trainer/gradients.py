@@ -37,7 +37,7 @@ def make_gradients(
     class_weights: Sequence[float],
     seed: int,
     noise_measured: bool,
-    loss_scale: LossScale | None,
+    loss_scale: LossScale | None = None,
     pack_bytes: int = 0,
 ) -> Callable[[Batch], list[tf.Tensor]]:
     """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights].

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.losses import Batch
+from trainer.random_layers import draws_of
 
 # What of a batch a source can fill with floats.
 _INPUTS = ("image", "weight", "mix")
@@ -32,10 +33,13 @@ class Locator:
     locate: Callable[[tf.Tensor, Sequence[Batch], tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def make_locator(strategy: tf.distribute.Strategy, model: keras.Model) -> Locator:
+def make_locator(
+    strategy: tf.distribute.Strategy, model: keras.Model, *, seed: int, global_batch: int
+) -> Locator:
     """A locator for the model; layers' outputs are looked at where it is a functional one.
 
     The backward pass goes from the last layer to the first, and so does the order of gradients.
+    Random layers draw again what they drew, by `seed` and the examples' positions.
     """
     weights = model.trainable_variables
     sizes = [v.value.shape.num_elements() for v in weights]
@@ -49,9 +53,14 @@ def make_locator(strategy: tf.distribute.Strategy, model: keras.Model) -> Locato
         *(f"gradient of {v.path}" for v in reversed(weights)),
     ]
 
+    def seen_in(batch: Batch) -> list[tf.Tensor]:
+        rows = batch["image"].shape[0]
+        with draws_of(batch.get("position"), rows=rows, seed=seed, global_batch=global_batch):
+            return probe(batch["image"], training=True)
+
     def examine(gradient: tf.Tensor, loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:
         """Whether each place holds what is not finite on this replica, float32 [places]."""
-        seen = [probe(batch["image"], training=True) for batch in micro_batches] if probe else []
+        seen = [seen_in(batch) for batch in micro_batches] if probe else []
         return tf.stack(
             [
                 *(any_bad([b.get(name) for b in micro_batches]) for name in _INPUTS),

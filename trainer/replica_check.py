@@ -8,7 +8,6 @@ checksum of each of its copies, one all-reduce brings them together, and a diffe
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -87,20 +86,6 @@ def make_replica_check(
         return strategy.experimental_local_results(strategy.run(row))[0]
 
     return checksums
-
-
-def comparable(model: keras.Model, variables: Mapping[str, tf.Variable]) -> dict[str, tf.Variable]:
-    """Those of the variables that are to be equal on all replicas.
-
-    The moving statistics of a BatchNormalization that is not synchronized are each replica's own.
-    """
-    own = {
-        id(variable.value)
-        for layer in model._flatten_layers()
-        if getattr(layer, "synchronized", None) is False
-        for variable in layer.non_trainable_variables
-    }
-    return {name: v for name, v in variables.items() if id(v) not in own}
 
 
 @dataclasses.dataclass(frozen=True)

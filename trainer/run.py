@@ -23,7 +23,6 @@ from trainer.optimizers import make_optimizer
 from trainer.plan import DatasetFacts, Devices, Plan
 from trainer.precision import layers_in, set_operations
 from trainer.random_layers import check_random_layers
-from trainer.replica_check import comparable
 from trainer.settings import LayerSettings, Settings
 from trainer.step import StepSettings, make_train_loop
 from trainer.xla import choose_xla
@@ -69,13 +68,6 @@ class Run:
         if self.averages is not None:
             named["averages"] = dict(self.averages.variables())
         return named
-
-    def comparable(self) -> dict[str, tf.Variable]:
-        """The variables that are to be equal on all replicas, by group and name."""
-        named = {
-            f"{g}/{n}": v for g, members in self.variables().items() for n, v in members.items()
-        }
-        return comparable(self.model, named)
 
     def trace(self, stream: Iterator[Batch]) -> None:
         """Traces the device loop, which its first call would do."""
@@ -131,7 +123,11 @@ def build_run_on(
         ema, averages = settings.optimizer.ema, None
         if ema:
             averages = WeightAverages(ema, optimizer, model.trainable_variables)
-    locator = make_locator(strategy, model) if settings.run.locate_nonfinite else None
+    locator = None
+    if settings.run.locate_nonfinite:
+        locator = make_locator(
+            strategy, model, seed=settings.run.seed, global_batch=plan.global_batch
+        )
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = step_settings(settings, plan, xla)
     return Run(

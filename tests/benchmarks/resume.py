@@ -38,6 +38,7 @@ class Started:
 
     opening: float  # the sources and the plan
     first_batch: float  # from the stream's creation on
+    first_batch_cpu: float  # the processor's time, of all cores, in that
     process: float  # from the process's start to the first batch
 
 
@@ -110,13 +111,13 @@ def first_batch(folder: pathlib.Path, position: int, began: float) -> Started:
 
     run = build_run(command.settings, plan, devices)
     source = sources["train"]
-    built = time.perf_counter()
+    built, used = time.perf_counter(), time.process_time()
     data = training_data(command, plan, source, position // BATCH, Faults(source))
     batch = next(cli.keep(iter(run.stream(data))))
     positions = batch["position"].numpy()
-    now = time.perf_counter()
+    now, used = time.perf_counter(), time.process_time() - used
     assert positions.tolist() == list(range(position, position + BATCH))
-    return Started(opened - begin, now - built, time.monotonic() - began)
+    return Started(opened - begin, now - built, used, time.monotonic() - began)
 
 
 def measure(folder: pathlib.Path, rounds: int) -> dict[str, list[Round]]:

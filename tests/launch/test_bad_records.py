@@ -2,12 +2,17 @@
 
 import functools
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from helpers import REPOSITORY, Ended, Run, call
+from helpers import REPOSITORY, Ended, Run, call, finish, start, wait_until
+
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+from input_pipeline.tfrecord_writer import write_tfrecords
 
 FLAGS = (
     "--device=cpu --model=mlp --global_batch=64 --train_for=2ep --log_every=10st "
@@ -73,3 +78,28 @@ def test_those_allowed_are_left_out_listed_and_counted(
 
 
 FOUND = {"train": 2, "eval": 1}
+
+
+def test_a_file_that_is_cut_while_it_is_read_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    digits = {split: open_source(DataSettings("digits"), split) for split in ("train", "eval")}
+    write_tfrecords(digits, tmp_path / "data", 2, lambda count: None)
+    process = start(
+        "--device=cpu --model=mlp --dataset=tfrecord:data/train-*,data/eval-* "
+        "--train_for=10000ep --eval_every=0 --checkpoint_every=20st --run_dir=run",
+        tmp_path,
+    )
+    run = Run(tmp_path / "run")
+    wait_until(lambda: bool(run.checkpoints()), process)
+    cut = Path("data/train-00001-of-00002.tfrecord")
+    os.truncate(tmp_path / cut, (tmp_path / cut).stat().st_size // 2)
+    ended = finish(process, 300)
+    assert ended.code == 70
+    assert ended.err.startswith(f"error: {cut} changed while it was in use: its record at offset ")
+    assert "so restore the file and start again (0 bad records allowed)" in ended.err
+    assert ended.err.count("\n") == 1
+    # What there is, is whole: checkpoints that can be read, and no model.
+    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {
+        f"step-{step}" for step in run.checkpoints()
+    }
+    assert all(run.variables(step) for step in run.checkpoints())
+    assert not (run.folder / "model.keras").exists()

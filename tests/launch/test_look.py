@@ -56,10 +56,11 @@ def test_an_image_in_both_splits_is_found(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4), (value,) * 3).save(path)
     sources = open_sources(DataSettings(f"folder:{tmp_path}"))
     contents = {s: look_through(source, 0, Faults(source)) for s, source in sources.items()}
-    said = " ".join(summary_text(sources, contents).split())
-    assert f"{tmp_path}/test/dog/c.png = {tmp_path}/train/dog/b.png" in said
-    assert "duplicates warning: 1 images are in both splits" in said
-    assert "2 classes, cat: 0, dog: 1; warning: 1 without a record" in said
+    # Wrapped at 80 columns, within a long path too.
+    said = "".join(summary_text(sources, contents).split())
+    assert f":{tmp_path}/test/dog/c.png={tmp_path}/train/dog/b.png" in said
+    assert "duplicateswarning:1imageisinbothsplits:" in said
+    assert "2classes,cat:0,dog:1;warning:1withoutarecord" in said
 
 
 def test_of_many_classes_the_fewest_and_the_most_are_counted() -> None:

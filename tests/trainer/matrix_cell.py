@@ -1,6 +1,8 @@
 """One cell of the matrix: 50 steps with everything on that a replicated step can get wrong."""
 
+import os
 import pathlib
+import traceback
 
 import keras
 import numpy as np
@@ -80,3 +82,16 @@ def train(
         f"{group}/{name}": v.numpy() for group in variables for name, v in variables[group].items()
     }
     np.savez(out, **arrays)
+
+
+def run(
+    out: pathlib.Path, optimizer: str, normalized: bool, replicas: int, accumulate: int
+) -> None:
+    """`train`, as all that its process does: it ends with code 0 or 1."""
+    try:
+        train(out, optimizer, normalized, replicas, accumulate)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    # Destroying a dataset's iterator can wait for ever: see `launch.cli.keep`.
+    os._exit(0)

@@ -32,7 +32,7 @@ run = build_run_on(strategy, command.settings, plan)
 source = sources["eval"]
 stream = run.stream(evaluation_data(command, plan, source, Faults(source)))
 batches = -(-source.length // plan.eval_batch)
-loss, correct, weight = run.evaluate(iter(stream), tf.constant(batches)).numpy().tolist()
+((loss, correct, weight),) = run.evaluate(iter(stream), tf.constant(batches)).numpy().tolist()
 records = []
 iterator = iter(stream)
 for _ in range(batches):

@@ -45,7 +45,8 @@ def summed(of_classes: Sequence[float], whole: dict[str, np.ndarray], parts: int
         noise_measured=False,
     )
     pieces = [{name: np.split(a, parts)[n] for name, a in whole.items()} for n in range(parts)]
-    return unpack(sum(gradients({n: tf.constant(a) for n, a in part.items()}) for part in pieces))
+    parts_of_sums = [gradients({n: tf.constant(a) for n, a in part.items()}) for part in pieces]
+    return unpack(sum(part for (part,) in parts_of_sums))
 
 
 def expected(of_classes: Sequence[float], whole: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
