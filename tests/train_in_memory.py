@@ -74,11 +74,10 @@ def main(out: str, *arguments: str) -> None:
     cli.import_tensorflow(0)
     import tensorflow as tf
 
-    import trainer.run
     from trainer.checkpoints import Checkpoints
+    from trainer.run import build_run
 
-    trainer.run.make_model = make_model  # no flag names a model of one's own yet
-    run = trainer.run.build_run(command.settings, plan, devices)
+    run = build_run(command.settings, plan, devices, make_model)
     arrays = {n: a.reshape(-1, plan.micro_batch, *a.shape[1:]) for n, a in examples().items()}
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
