@@ -57,12 +57,12 @@ tf.zeros([8, 8]) @ tf.zeros([8, 8])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 formula = tune(layout, source.image_shape, host_cores(), host_memory()).peak_bytes
-begin = time.monotonic()
 for batch in stream.take(12):
-    # With the first: until it has prepared as much as it may, however slow the machine is.
-    while peak() - before < 0.3 * formula and time.monotonic() - begin < 300:
-        time.sleep(0.1)
-    time.sleep(0.3)
+    # Until it has prepared as much as it may.
+    seen = 0
+    while peak() > seen:
+        seen = peak()
+        time.sleep(0.5)
     del batch
 print(peak() - before, formula)
 """
