@@ -38,7 +38,8 @@ def make_data(folder: pathlib.Path) -> None:
             path = image_path(folder, number)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(jpeg)
-    _write_tfrecord(folder)
+    if not (folder / "tfrecord").exists():
+        _write_tfrecord(folder)
     _write_tfds(folder)
     _write_array_record(folder)
     done.touch()
@@ -101,7 +102,6 @@ def _write_tfds(folder: pathlib.Path) -> None:
         tfds.features.FeaturesDict(features),
         {"train": examples},
         data_dir=folder / "tfds",
-        supervised_keys=("image", "label"),
         download_config=tfds.download.DownloadConfig(num_shards=SHARDS),
     )
 

@@ -81,9 +81,7 @@ def grain_tuned(data: pathlib.Path) -> Batches:
     """Grain's Dataset by its guides: two processes, one thread each that reads ahead."""
     import grain
 
-    source = grain.sources.ArrayRecordDataSource(
-        array_record_paths(data), reader_options={"readahead_buffer_size": "0"}
-    )
+    source = grain.sources.ArrayRecordDataSource(array_record_paths(data))
     images = grain.MapDataset.source(source).seed(0).shuffle().repeat()
     images = images.random_map(_load_at_once).batch(BATCH, drop_remainder=True)
     stream = images.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))

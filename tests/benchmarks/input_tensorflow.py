@@ -91,7 +91,8 @@ def tfds_shipped(data: pathlib.Path) -> Batches:
     """
     import tensorflow_datasets as tfds
 
-    def augment(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def augment(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = example["image"]
         begin, size, _ = tf.image.sample_distorted_bounding_box(
             tf.shape(image),
             tf.zeros([1, 0, 4]),
@@ -100,11 +101,9 @@ def tfds_shipped(data: pathlib.Path) -> Batches:
             aspect_ratio_range=(3 / 4, 4 / 3),
             use_image_if_no_bounding_boxes=True,
         )
-        return flip(resize(tf.slice(image, begin, size))), label
+        return flip(resize(tf.slice(image, begin, size))), example["label"]
 
-    images = tfds.load(
-        NAME, split="train", data_dir=data / "tfds", shuffle_files=True, as_supervised=True
-    )
+    images = tfds.load(NAME, split="train", data_dir=data / "tfds", shuffle_files=True)
     images = images.repeat().map(augment, num_parallel_calls=AUTOTUNE).shuffle(SHUFFLED)
     return _batches(images.batch(BATCH, drop_remainder=True).prefetch(AUTOTUNE))
 
@@ -120,7 +119,6 @@ def tfds_tuned(data: pathlib.Path) -> Batches:
         split="train",
         data_dir=data / "tfds",
         shuffle_files=True,
-        as_supervised=True,
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(
             options=options,
@@ -131,7 +129,8 @@ def tfds_tuned(data: pathlib.Path) -> Batches:
     )
     images = images.repeat().shuffle(SHUFFLED)
     images = images.map(
-        lambda jpeg, label: (crop_and_flip(jpeg), label), num_parallel_calls=AUTOTUNE
+        lambda example: (crop_and_flip(example["image"]), example["label"]),
+        num_parallel_calls=AUTOTUNE,
     )
     images = images.batch(BATCH, drop_remainder=True, num_parallel_calls=AUTOTUNE)
     return _batches(images.prefetch(AUTOTUNE).with_options(options))
