@@ -53,7 +53,7 @@ def limit(data: pathlib.Path) -> Batches:
     files = tf.constant([image_path(data, number).read_bytes() for number in range(IMAGES)])
     numbers = tf.data.Dataset.range(IMAGES).repeat()
     images = numbers.map(lambda n: (crop_and_flip(files[n]), n), num_parallel_calls=AUTOTUNE)
-    return _batches(images.batch(BATCH, drop_remainder=True).prefetch(AUTOTUNE))
+    return _batches(images.batch(BATCH, drop_remainder=True).prefetch(2))
 
 
 def lockstep(data: pathlib.Path) -> Batches:
