@@ -60,7 +60,7 @@ def check(
         images, labels = map(np.asarray, next(batches) if number else first)
         if images.shape != SHAPE or labels.shape != SHAPE[:1]:
             raise ValueError(f"a batch has the shapes {images.shape} and {labels.shape}")
-        means = images.mean(axis=(1, 2))
+        means = images[:, ::4, ::4].mean(axis=(1, 2))
         if not labels_fit(means, labels):
             raise ValueError(f"batch {number} has labels that are not those of its images")
         drawn.append(labels)
