@@ -1,11 +1,12 @@
 """From record numbers to images, labels and weights; a bad record weighs nothing.
 
 Reading, parsing and decoding take a whole micro-batch at a time. Only if that fails are its records
-taken one by one, so that looking for bad records costs good ones nothing.
+looked at one by one, so that looking for bad records costs good ones nothing.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,112 +56,120 @@ class Loader:
             draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
 
         Returns:
-            images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: 1, or
-            0 for a bad record, whose label is 0 and whose image, if there is none, a black one.
+            images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: the
+            source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
+            is none, a black one.
         """
         *data, good = self._read(records)
         if self.source.encoded:
-            parts = tf.data.Dataset.from_tensors((tuple(data), draws, records, good))
-            together = parts.map(self._together).ignore_errors()
-            one_by_one = parts.map(self._one_by_one)
-            images, labels, good = together.concatenate(one_by_one).take(1).get_single_element()
+            images, labels, weights, good = self._decoded(tuple(data), records, draws, good)
         else:
-            images, labels = data
+            images, labels, weights = parse(None, data)
             if self.resized or self.ops:
                 images = self._each(lambda pair: self._pixels(*pair), (images, draws))
-        labels, good = self._check_labels(records, labels, good)
+        labels, good = self._check(records, labels, weights, good)
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
-        return images, labels, tf.cast(good, tf.float32)
+        return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
 
     def _read(self, records: tf.Tensor) -> list[tf.Tensor]:
-        """(serialized,) or (images, labels), and whether each was read."""
+        """What the source's `read` returns, and whether each was read."""
         source, read = self.source, functools.partial(read_noting, self.source, self.faults)
         types = [tf.string] if source.features else [_image_type(source), tf.int64]
+        types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool])
         own = [] if source.encoded else list(source.image_shape)
         shapes = [records.shape + own, *[records.shape] * (len(arrays) - 1)]
         return [tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True)]
 
-    def _together(
-        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The whole micro-batch; fails if one of its records is bad."""
-        contents, labels = parse(self.source.features, data)
-        contents = as_jpeg_or_png(contents, self.shape[2])
-        images = self._each(lambda pair: self._image(*pair), (contents, draws))
-        return images, labels, good
+    def _decoded(
+        self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The whole micro-batch; if that fails, once more with its bad records replaced."""
 
-    def _one_by_one(
-        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, records: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The same, a bad record being noted and replaced by a black image."""
-        signature = (
-            tf.TensorSpec(self.shape, tf.uint8),
-            tf.TensorSpec([], tf.int64),
-            tf.TensorSpec([], tf.bool),
-        )
-        return tf.map_fn(
-            lambda row: self._one(*row), (data, draws, records, good), fn_output_signature=signature
-        )
+        def attempt(again: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            contents, labels, weights, usable = tf.cond(
+                again,
+                lambda: self._mended(data, records, draws, good),
+                lambda: (*self._parsed(data), good),
+            )
+            images = self._each(lambda pair: self._image(*pair), (contents, draws))
+            return images, labels, weights, usable
 
-    def _one(
-        self, data: tuple[tf.Tensor, ...], draws: tf.Tensor, record: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # One function for both attempts: tracing what decodes and augments takes a second or two.
+        attempts = tf.data.Dataset.from_tensor_slices([False, True]).map(attempt)
+        return attempts.ignore_errors().take(1).get_single_element()
+
+    def _parsed(self, data: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        contents, labels, weights = parse(self.source.features, data)
+        return as_jpeg_or_png(contents, self.shape[2]), labels, weights
+
+    def _mended(
+        self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Image files, labels, weights, whether each is good; what is bad is noted and black."""
+        black = tf.io.encode_png(tf.zeros(self.shape, tf.uint8))
+
+        def mend(
+            black: bytes,
+            records: np.ndarray,
+            draws: np.ndarray,
+            good: np.ndarray,
+            *data: np.ndarray,
+        ) -> tuple[np.ndarray, ...]:
+            rows = []
+            for record, draw, was_read, *row in zip(records, draws, good, *data, strict=True):
+                found = self._usable(int(record), draw, row) if was_read else (b"", 0, 0.0)
+                content, label, weight = found
+                rows.append((content or black, label, weight, bool(content)))
+            contents, labels, weights, good = zip(*rows, strict=True)
+            labels, weights = np.array(labels, np.int64), np.array(weights, np.float32)
+            return np.array(contents, object), labels, weights, np.array(good)
+
+        given = [black, records, draws, good, *data]
+        mended = tf.numpy_function(mend, given, [tf.string, tf.int64, tf.float32, tf.bool])
+        return tuple(tf.ensure_shape(column, records.shape) for column in mended)
+
+    def _usable(
+        self, record: int, draws: np.ndarray, row: list[object]
+    ) -> tuple[bytes, int, float]:
+        """An image file that can be decoded, its label and weight; else empty, and noted."""
+        content, label, weight, why = _row(self.source, row)
         channels = self.shape[2]
-
-        def plainly(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            contents, label = parse(self.source.features, data)
-            contents = as_jpeg_or_png(contents[None], channels)[0]
-            return self._decode(contents, draws), label, True
-
-        def through_pillow(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        forms = (
+            lambda: as_jpeg_or_png(tf.constant([content]), channels)[0].numpy(),
             # Such as a JPEG in four colours for a grey source, which TensorFlow refuses.
-            contents, label = parse(self.source.features, data)
-            png = tf.numpy_function(lambda c: png_bytes(c, channels), [contents], tf.string)
-            return self._decode(tf.ensure_shape(png, []), draws), label, True
-
-        def not_at_all(*data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            noted = tf.numpy_function(self._note, [record, good, data[0]], tf.bool)
-            return tf.zeros(self.shape, tf.uint8), tf.constant(0, tf.int64), ~noted
-
-        row = tf.data.Dataset.from_tensors(data)
-        image, label, good = (
-            row.map(plainly)
-            .ignore_errors()
-            .concatenate(row.map(through_pillow).ignore_errors())
-            .concatenate(row.map(not_at_all))
-            .take(1)
-            .get_single_element()
+            lambda: png_bytes(content, channels),
         )
-        return self._augmented(image, draws), label, good
+        for form in forms:
+            with contextlib.suppress(Exception), tf.device("CPU"):
+                usable = form()
+                self._decode(tf.constant(usable), tf.constant(draws))
+                return usable, label, weight
+        why = why or why_undecodable(content, self.shape, self.resized)
+        self.faults.note(record, f"{self.source.describe(record)}: {why}.")
+        return b"", 0, 0.0
 
-    def _note(self, record: np.ndarray, good: np.ndarray, data: bytes) -> np.ndarray:
-        if good:  # else the reading has noted it
-            features, why = self.source.features, ""
-            if features is not None:
-                data, _, why = _image_of(features, data)
-            why = why or why_undecodable(data, self.shape, self.resized)
-            self.faults.note(int(record), f"{self.source.describe(int(record))}: {why}.")
-        return np.True_
-
-    def _check_labels(
-        self, records: tf.Tensor, labels: tf.Tensor, good: tf.Tensor
+    def _check(
+        self, records: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, good: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Labels out of range are noted, and 0 in what is returned; nothing else changes."""
+        """Labels out of range and impossible weights are noted; such a label becomes 0."""
         source = self.source
 
-        def note(records: np.ndarray, labels: np.ndarray, good: np.ndarray) -> np.ndarray:
-            valid = (labels >= 0) & (labels < source.num_classes)
-            for record, label in zip(records[good & ~valid], labels[good & ~valid], strict=True):
-                fault = f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
-                self.faults.note(int(record), f"{source.describe(int(record))}: {fault}.")
-            return good & valid
+        def note(
+            records: np.ndarray, labels: np.ndarray, weights: np.ndarray, good: np.ndarray
+        ) -> np.ndarray:
+            faults = [_fault(source, *row) for row in zip(labels, weights, strict=True)]
+            for record, fault, was_good in zip(records, faults, good, strict=True):
+                if fault and was_good:
+                    self.faults.note(int(record), f"{source.describe(int(record))}: {fault}.")
+            return good & np.array([not fault for fault in faults])
 
-        fine = tf.reduce_all((labels >= 0) & (labels < source.num_classes))
+        fine = (labels >= 0) & (labels < source.num_classes)
+        fine &= tf.math.is_finite(weights) & (weights >= 0)
         good = tf.cond(
-            fine,
+            tf.reduce_all(fine),
             lambda: good,
-            lambda: tf.numpy_function(note, [records, labels, good], tf.bool),
+            lambda: tf.numpy_function(note, [records, labels, weights, good], tf.bool),
         )
         good = tf.ensure_shape(good, records.shape)
         return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
@@ -198,18 +207,22 @@ class Loader:
 
 
 def parse(
-    names: ExampleFeatures | None, data: tuple[tf.Tensor, ...]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The image files and labels of what a source's `read` returned, of one record or of many."""
+    names: ExampleFeatures | None, data: Sequence[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Images, labels and weights of what a source's `read` returned, of one record or of many."""
     if names is None:
-        contents, labels = data
-        return contents, labels
+        contents, labels, *weights = data
+        return contents, labels, weights[0] if weights else tf.ones_like(labels, tf.float32)
     features = {
         names.image: tf.io.FixedLenFeature([], tf.string),
         names.label: tf.io.FixedLenFeature([], tf.int64),
     }
+    if names.weight:
+        features[names.weight] = tf.io.FixedLenFeature([], tf.float32)
     parsed = tf.io.parse_example(data[0], features)
-    return parsed[names.image], parsed[names.label]
+    labels = parsed[names.label]
+    weights = parsed[names.weight] if names.weight else tf.ones_like(labels, tf.float32)
+    return parsed[names.image], labels, weights
 
 
 def read_examples(
@@ -224,9 +237,8 @@ def read_examples(
     rows = []
     columns = (column[good] for column in data)
     for number, *row in zip(records[good].tolist(), *columns, strict=True):
-        image, label, fault = _row(source, row)
-        if not fault and not 0 <= label < source.num_classes:
-            fault = f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
+        image, label, weight, fault = _row(source, row)
+        fault = fault or _fault(source, label, weight)
         if fault:
             faults.note(number, f"{source.describe(number)}: {fault}.")
         else:
@@ -234,25 +246,38 @@ def read_examples(
     return rows
 
 
-def _row(source: Source, row: list[object]) -> tuple[bytes, int, str]:
-    """The image and the label of what was read of a record, and what is wrong with it, or ""."""
+def _fault(source: Source, label: int, weight: float = 1.0) -> str:
+    """What is wrong with a record's label and weight, or ""."""
+    if not 0 <= label < source.num_classes:
+        return f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
+    if not 0 <= weight < float("inf"):
+        return f"its weight is {weight}, but must be finite and 0 or more"
+    return ""
+
+
+def _row(source: Source, row: list[object]) -> tuple[bytes, int, float, str]:
+    """Image, label and weight of what was read of a record, and what is wrong with it, or ""."""
     if source.features is not None:
-        return _image_of(source.features, row[0])
-    image, label = row
-    return image if source.encoded else image.tobytes(), int(label), ""
+        return _example(source.features, row[0])
+    image, label, *weight = row
+    content = image if source.encoded else image.tobytes()
+    return content, int(label), float(weight[0]) if weight else 1.0, ""
 
 
-def _image_of(names: ExampleFeatures, serialized: bytes) -> tuple[bytes, int, str]:
-    """The image file and the label of a serialized example, and what is wrong with it, or ""."""
+def _example(names: ExampleFeatures, serialized: bytes) -> tuple[bytes, int, float, str]:
+    """Image file, label and weight of a serialized example, and what is wrong with it, or ""."""
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except Exception:  # protobuf's DecodeError, wherever it lives
-        return b"", 0, "it is not a serialized tf.train.Example"
+        return b"", 0, 0.0, "it is not a serialized tf.train.Example"
     image, label = features[names.image].bytes_list.value, features[names.label].int64_list.value
-    for name, values, kind in ((names.image, image, "bytes"), (names.label, label, "int64")):
+    weight = features[names.weight].float_list.value if names.weight else (1.0,)
+    needed = [(names.image, image, "bytes"), (names.label, label, "int64")]
+    needed.append((names.weight, weight, "float"))
+    for name, values, kind in needed:
         if len(values) != 1:
-            return b"", 0, f"its feature {name!r} holds {len(values)} {kind} values, not one"
-    return image[0], label[0], ""
+            return b"", 0, 0.0, f"its feature {name!r} holds {len(values)} {kind} values, not one"
+    return image[0], label[0], weight[0], ""
 
 
 def _image_type(source: Source) -> tf.DType:

@@ -128,4 +128,5 @@ def _blank(source: Source) -> tuple[np.ndarray, ...]:
     if source.features is not None:
         return (empty,)
     image = empty if source.encoded else np.zeros([1, *source.image_shape], np.uint8)
-    return image, np.zeros(1, np.int64)
+    row = image, np.zeros(1, np.int64)
+    return (*row, np.ones(1, np.float32)) if source.weighted else row

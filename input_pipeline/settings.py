@@ -13,8 +13,8 @@ class DataSettings:
         train_split: what to train on, a split of TFDS such as `train[:90%]` or the name of a
             folder in folder:DIR; empty: `train`.
         eval_split: what to evaluate on; empty: the first of `test` and `validation` that exists.
-        features: where a tf.train.Example holds image and label: `image=NAME,label=NAME`; empty:
-            what TFDS says, else `image` and `label`.
+        features: where a tf.train.Example holds image, label and, if it has one, its weight:
+            `image=NAME,label=NAME,weight=NAME`; empty: what TFDS says, else `image` and `label`.
         num_classes: the number of classes of TFRecord files; 0: that of their classes.txt.
         image_size: height and width of the images that the model sees; 0: the dataset's own.
         shuffle_block: records of the blocks that are permuted and shuffled into each other, where

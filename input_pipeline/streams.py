@@ -9,7 +9,7 @@ layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
     label     int64   [micro]
-    weight    float32 [micro]   1, or 0 where an evaluation is padded or a record is bad
+    weight    float32 [micro]   the source's own or 1; 0 for padding and for a bad record
     position  int64   [micro]   the global position
     record    int64   [micro]   the record's number in its source
 
@@ -87,25 +87,14 @@ def training_stream(
         record = record_at(position, length=source.length, seed=seed, block=shuffle_block)
         draws = uniform_draws(ops, seed=seed, positions=position)
         image, label, weight = loader.load(record, draws)
-        mixed = {}
-        if mixup or cutmix:
-            image, mixed["label_b"], mixed["mix"] = mix_examples(
-                image,
-                label,
-                weight,
-                positions=position,
-                seed=seed,
-                mixup=mixup,
-                cutmix=cutmix,
-            )
-        return {
+        batch = {
             "image": image,
             "label": label,
             "weight": weight,
             "position": position,
             "record": record,
-            **mixed,
         }
+        return _mixed(batch, seed, mixup, cutmix) if mixup or cutmix else batch
 
     return _in_parallel(tf.data.Dataset.counter(), micro_batch, layout, shape)
 
@@ -158,6 +147,20 @@ def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
     return layout.first_position(number) + tf.range(layout.micro_batch, dtype=tf.int64)
 
 
+def _mixed(batch: Tensors, seed: int, mixup: float, cutmix: float) -> Tensors:
+    """The micro-batch with every example mixed with its partner."""
+    image, label_b, mix = mix_examples(
+        batch["image"],
+        batch["label"],
+        batch["weight"],
+        positions=batch["position"],
+        seed=seed,
+        mixup=mixup,
+        cutmix=cutmix,
+    )
+    return batch | {"image": image, "label_b": label_b, "mix": mix}
+
+
 def _in_parallel(
     numbers: tf.data.Dataset,
     micro_batch: Callable[[tf.Tensor], Tensors],
@@ -166,6 +169,8 @@ def _in_parallel(
 ) -> tf.data.Dataset:
     """Makes the micro-batches with these numbers, several at once, in their order."""
     tuning = tune(layout, shape, host_cores(), host_memory())
+    # Nothing here is written for AutoGraph, which would take as long as the tracing itself.
+    micro_batch = tf.autograph.experimental.do_not_convert(micro_batch)
     stream = numbers.map(micro_batch, num_parallel_calls=tuning.at_once, deterministic=True)
     close_iterators_at_exit()
     options = tf.data.Options()

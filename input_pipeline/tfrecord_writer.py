@@ -38,9 +38,15 @@ def write_tfrecords(
         written: called with the number of records that were written since the last call.
 
     Raises:
-        ValueError: a record cannot be read.
+        ValueError: a record cannot be read, or the examples have weights.
         OSError: the files cannot be written.
     """
+    for source in sources.values():
+        if source.weighted or (source.features and source.features.weight):
+            raise ValueError(
+                f"the examples of {source.name} have weights, which the shards would not: train on "
+                "it as it is, or leave them out."
+            )
     folder.parent.mkdir(parents=True, exist_ok=True)
     most = sources["train"].length
     with tempfile.TemporaryDirectory(
@@ -84,14 +90,18 @@ def _write_split(
 
 def _write_block(source: Source, records: np.ndarray, file: BinaryIO) -> None:
     for image, label in zip(*images_and_labels(source, records), strict=True):
-        content = image if source.encoded else _png(image)
-        data = write_example({"image": content, "label": int(label)})
-        length = struct.pack("<Q", len(data))
-        crcs = (struct.pack("<I", masked_crc(part)) for part in (length, data))
-        file.write(b"".join([length, next(crcs), data, next(crcs)]))
+        content = image if source.encoded else png_file(image)
+        file.write(framed(write_example({"image": content, "label": int(label)})))
 
 
-def _png(image: np.ndarray) -> bytes:
+def framed(data: bytes) -> bytes:
+    """A record as it lies in a TFRecord file: with its length and the checksums of both."""
+    length = struct.pack("<Q", len(data))
+    crcs = (struct.pack("<I", masked_crc(part)) for part in (length, data))
+    return b"".join([length, next(crcs), data, next(crcs)])
+
+
+def png_file(image: np.ndarray) -> bytes:
     """uint8 [height, width, channels] as a PNG file; channels 1, 3 or 4."""
     content = io.BytesIO()
     PIL.Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")

@@ -48,7 +48,7 @@ def images_and_labels(source: Source, records: np.ndarray) -> tuple[np.ndarray, 
         ValueError: a record cannot be read, or does not hold its features.
     """
     if source.features is None:
-        return source.read(records)
+        return source.read(records)[:2]
     names, (data,) = source.features, source.read(records)
     examples = [read_example(example) for example in data]
     images, labels = np.empty(len(examples), object), np.empty(len(examples), np.int64)

@@ -1,6 +1,7 @@
 """What every entry point shares: a quiet TensorFlow, sentences for mistakes, exit codes."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def wrong_command() -> Iterator[None]:
 
 def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2."""
+    # Where HOME is new or cannot be written, it tells of its font cache on stderr.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch import cli, flags
+from launch.help import help_text
 from trainer.control import Request, applied_requests, check_request, leave_request
 from trainer.run_folder import is_locked, used
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     values = define_control_flags()
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
+        print(help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
         return cli.FINISHED
     with cli.wrong_command():
         arguments = flags.parse(values, argv)
@@ -101,11 +102,18 @@ def read_request(values: absl_flags.FlagValues) -> Request | None:
             "id": f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(3)}",
             "action": action,
             "value": None if value is True else value,
-            "who": f"{getpass.getuser()}@{socket.gethostname()}",
+            "who": f"{_user()}@{socket.gethostname()}",
             "when": now.isoformat(timespec="seconds"),
             "reason": values.reason,
         }
     )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
 
 
 def wait_for_answer(run_dir: pathlib.Path, request: Request, seconds: float) -> int:
@@ -163,7 +171,7 @@ def status_text(run_dir: pathlib.Path) -> str:
             f"step {row['step']:,}: --{asked['action']}{value} by {asked['who']}, {asked['when']}"
             f"{': ' + asked['reason'] if asked['reason'] else ''}"
         )
-    waiting = len(list((folder / "requests").glob("*.json")))
+    waiting = len(list((folder / "requests").glob("[!.]*.json")))
     if waiting:
         lines.append(f"{waiting} request{'s' * (waiting > 1)} not taken up yet")
     return "\n".join(lines)

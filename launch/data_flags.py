@@ -3,8 +3,8 @@
 from absl import flags
 
 from input_pipeline.settings import DataSettings
+from launch.define import Group
 
-GROUP = "data"
 # Those that decide what comes out of a run.
 DECISIVE = frozenset(
     [
@@ -21,6 +21,10 @@ DECISIVE = frozenset(
         "max_bad_records",
     ]
 )
+# Left out of the short help.
+RARE = frozenset(
+    ["eval_split", "features", "max_bad_records", "num_classes", "shuffle_block", "train_split"]
+)
 _DATASET = (
     "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"
     "digits: handwritten digits that come with the package;\n"
@@ -28,7 +32,7 @@ _DATASET = (
     "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
     "folder:DIR: images in DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
-    "arrays:FILE.npz: x_train, y_train, x_test, y_test;\n"
+    "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
     "python:module:function: called with train or eval, returns a Source."
 )
 
@@ -36,53 +40,53 @@ _DATASET = (
 def define_data_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the data; the first line of a help text is for `--help`."""
 
-    def text(name: str, default: str, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, values, module_name=GROUP)
-
-    def integer(name: str, help_text: str) -> None:
-        flags.DEFINE_integer(name, 0, help_text, 0, None, values, module_name=GROUP)
-
-    def number(name: str, help_text: str) -> None:
-        flags.DEFINE_float(name, 0.0, help_text, 0.0, None, values, module_name=GROUP)
-
-    text("dataset", "digits", _DATASET)
-    text("data_dir", "", "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.")
-    text(
+    add = Group(values, "data")
+    add.text("dataset", "digits", _DATASET)
+    add.text("data_dir", "", "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.")
+    add.text(
         "train_split",
         "",
         "What to train on; default: train.\n"
         "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name.",
     )
-    text(
+    add.text(
         "eval_split",
         "",
         "What to evaluate on; default: test.\n"
         "Of tfds: else validation; of folder: else val, validation or eval.",
     )
-    text(
+    add.text(
         "features",
         "",
-        "Features: image=NAME,label=NAME.\nOf tf.train.Examples. Default: image and label.",
+        "Features: image=NAME,label=NAME.\nOf tf.train.Examples. Default: image and label.\n"
+        "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
     )
-    integer("num_classes", "Classes of tfrecord.\n0: as many as its classes.txt has lines.")
-    integer("image_size", "Side of the images.\n0: the dataset's own.")
-    integer(
+    add.integer(
+        "num_classes", 0, 0, "Classes of tfrecord.\n0: as many as its classes.txt has lines."
+    )
+    add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.")
+    add.integer(
         "shuffle_block",
+        0,
+        0,
         "Permute blocks of records; 0: all records.\n"
         "For disks and stores where random reads are slow: 1024, say. Blocks are read in large\n"
         "pieces and 8 at a time shuffled into each other; 2 x 8 of them are kept in memory.",
     )
-    text(
+    add.text(
         "augment",
         "none",
         "Augmentation, such as crop|flip.\nOf crop, flip, shift(PIXELS), "
         "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
         "erase(PROBABILITY), joined by |.",
     )
-    number("mixup", "α of mixup, for example 0.2.\n0: none.")
-    number("cutmix", "α of cutmix, for example 1.\n0: none.")
-    integer(
-        "max_bad_records", "Unusable records to leave out.\nOf each split; one more ends the run."
+    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.")
+    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.")
+    add.integer(
+        "max_bad_records",
+        0,
+        0,
+        "Unusable records to leave out.\nOf each split; one more ends the run.",
     )
 
 

@@ -13,7 +13,10 @@ from absl import flags as absl_flags
 from input_pipeline.faults import Faults
 from input_pipeline.sources import Source
 from launch import cli, flags, range_test_chart, report
-from launch.train import plan_command, training_data
+from launch.data import training_data
+from launch.help import help_text
+from launch.job import plan_command
+from launch.parsing import duration, one_of
 from trainer.curves import NEVER
 from trainer.files import write_json
 from trainer.learning_rate_plan import plan_sweep, scaled_rate
@@ -66,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     values = define_find_lr_flags()
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(values, "launch.find_lr", "--helpfull" in argv))
+        print(help_text(values, "launch.find_lr", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
         command = flags.read_command(argv, values)
@@ -90,7 +93,7 @@ def plan_range_test(command: flags.Command, plan: Plan) -> Sweep:
       ValueError: the sweep's flags contradict each other or the run.
     """
     values, rate = command.values, command.settings.learning_rate
-    kind = flags.one_of("sweep", values.sweep, ("exponential", "linear"))
+    kind = one_of("sweep", values.sweep, ("exponential", "linear"))
     if plan.learning_rate.adascale > 1:
         raise ValueError(
             "--lr_scaling=adascale moves the rate by a gain in every update, which a sweep would "
@@ -98,7 +101,7 @@ def plan_range_test(command: flags.Command, plan: Plan) -> Sweep:
             "--lr_scaling=none."
         )
     units = {"global_batch": plan.global_batch, "examples": plan.dataset.train_examples}
-    steps = flags.duration(values, "sweep_for").steps(**units, total=plan.steps)
+    steps = duration(values, "sweep_for").steps(**units, total=plan.steps)
     if steps < _LEAST_STEPS:
         raise ValueError(
             f"--sweep_for={values.sweep_for} is {steps} steps; give at least {_LEAST_STEPS}st."

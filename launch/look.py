@@ -15,6 +15,7 @@ from input_pipeline.faults import Faults
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
+from launch.help import help_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     values = define_look_flags()
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(values, "launch.look", "--helpfull" in argv))
+        print(help_text(values, "launch.look", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
         command = flags.read_command(argv, values)
@@ -253,7 +254,8 @@ def duplicates_text(
         for b, a in pairs[:_DUPLICATES_SHOWN]
     ]
     more = f" and {len(pairs) - len(shown):,} more" if len(pairs) > len(shown) else ""
-    return f"warning: {len(pairs):,} images are in both splits: {'; '.join(shown)}{more}"
+    count = "1 image is" if len(pairs) == 1 else f"{len(pairs):,} images are"
+    return f"warning: {count} in both splits: {'; '.join(shown)}{more}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from launch import chart, cli, flags, report
-from launch.train import changed_flags, check_same_examples, plan_command
+from launch.help import help_text
+from launch.job import changed_flags, check_same_examples, plan_command
 from trainer.plan import Plan
 from trainer.run_folder import newest_checkpoint
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     values = define_plan_flags()
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(values, "launch.plan", "--helpfull" in argv))
+        print(help_text(values, "launch.plan", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
         flags.parse(values, argv)
@@ -67,7 +68,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     plan, _, _ = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
     found = newest_checkpoint(run_dir)
-    changes = changed_flags(command, found)
+    changes = changed_flags(command, plan, found)
     check_same_examples(plan, run_dir, found)
     notes = [report.changes_text(found.step, changes)] if changes else []
     if found.step:

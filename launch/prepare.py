@@ -15,6 +15,7 @@ from tqdm import tqdm
 from input_pipeline.sources import Source, open_source
 from input_pipeline.verify import find_bad
 from launch import cli, flags, report
+from launch.help import help_text
 
 _SHOWN = 10
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     values = define_prepare_flags()
     if {"--help", "-h", "--helpfull"} & set(argv):
-        print(flags.help_text(values, "launch.prepare", "--helpfull" in argv))
+        print(help_text(values, "launch.prepare", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
         command = flags.read_command(argv, values)

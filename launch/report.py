@@ -11,12 +11,14 @@ import numpy as np
 import tqdm
 
 from trainer.blocks import Block
-from trainer.learning_rate_plan import Betas, phases
+from trainer.calls import call_text
+from trainer.learning_rate_plan import phases
 from trainer.plan import Plan
 
 if TYPE_CHECKING:
     from trainer.actions import History
     from trainer.multipliers import Group
+    from trainer.run import Run
 
 
 def plan_text(plan: Plan) -> str:
@@ -29,8 +31,6 @@ def plan_text(plan: Plan) -> str:
         ("length", length),
         ("learning rate", plan.because["learning_rate"]),
     ]
-    if plan.optimizer == "adamw" and plan.betas != Betas():
-        rows.append(("", plan.because["betas"]))
     for phase in phases(plan.learning_rate):
         span = f"steps {phase.start + 1:,}–{phase.stop:,}"
         epochs = f"epochs {plan.epoch(phase.start):.3g}–{plan.epoch(phase.stop):.3g}"
@@ -48,6 +48,10 @@ def plan_text(plan: Plan) -> str:
     return table(rows)
 
 
+# Rows that are there only where something was asked for, and what they quote of the plan.
+_SAID = (("batch norm", "batch_norm"), ("averages", "averages"))
+
+
 def what_trains(plan: Plan) -> list[tuple[str, str]]:
     """The plan's rows on devices, batch, data and model."""
     data = plan.dataset
@@ -56,17 +60,38 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:
         share += f" × {plan.accumulate} micro-batches"
+    because = plan.because["accumulate"]
     return [
         ("devices", plan.because["replicas"]),
         ("batch", f"{share} × {plan.micro_batch:,}"),
+        *([("", because)] if because else []),
         (
             "data",
             f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
             f"{shape}, {data.num_classes} classes{left_out if data.left_out else ''}",
         ),
         ("order", reading_text(plan)),
-        ("model", f"{plan.model}, {plan.optimizer}"),
+        ("model", plan.model),
+        ("optimizer", optimizer_text(plan)),
+        ("precision", plan.because["precision"]),
+        ("repeats", plan.because["repeats"]),
+        *([("class weights", _class_weights(data.class_weights))] if data.class_weights else []),
+        *((name, plan.because[key]) for name, key in _SAID if key in plan.because),
     ]
+
+
+def optimizer_text(plan: Plan) -> str:
+    """The optimizer with the arguments that it runs with, as --optimizer takes them."""
+    text = call_text(plan.optimizer, plan.optimizer_arguments)
+    because = plan.because["optimizer_arguments"]
+    return f"{text}: {because}" if because else text
+
+
+def _class_weights(weights: Sequence[float]) -> str:
+    """The weights by label, or of many classes the smallest and largest."""
+    if len(weights) > 20:
+        return f"{min(weights):.3g} to {max(weights):.3g} of {len(weights):,} classes"
+    return ", ".join(f"{label}: {weight:.3g}" for label, weight in enumerate(weights))
 
 
 def reading_text(plan: Plan) -> str:
@@ -178,6 +203,9 @@ def summary_text(
         rows.append(("input", input_verdict(plan.device, wait, os.cpu_count() or 1)))
     if noise_scale is not None:
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
+    if history.nonfinite_steps:
+        steps = f"{history.nonfinite_steps:,} step{'s' * (history.nonfinite_steps != 1)}"
+        rows.append(("not finite", f"{steps} skipped, noted in {run_dir}/metrics.jsonl"))
     if bad_records:
         listed = f"{bad_records:,} left out, listed in {run_dir}/bad_records.jsonl"
         rows.append(("bad records", listed))
@@ -222,8 +250,18 @@ def batch_verdict(global_batch: int, noise_scale: float) -> str:
     return text + "a larger batch would use more devices well"
 
 
-def print_groups(groups: "Sequence[Group]") -> None:
-    """Says which variables got a rate of their own."""
+def print_run(run: "Run", plan: Plan) -> None:
+    """Prints what there is to say of a run that was built, besides its plan."""
+    print_groups(run.groups, "rate ×")
+    print_groups(run.decay_groups, "decay")
+    for note in run.notes:
+        print(note)
+    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
+        print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
+
+
+def print_groups(groups: "Sequence[Group]", what: str) -> None:
+    """Says which variables got a rate, or a weight decay, of their own."""
     for group in groups if len(groups) > 1 else ():
         paths = ", ".join(group.paths)
-        print(textwrap.shorten(f"rate × {group.factor:<8.4g} {group.name}: {paths}", 79))
+        print(textwrap.shorten(f"{what} {group.factor:<8.4g} {group.name}: {paths}", 79))

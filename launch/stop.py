@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -27,6 +26,8 @@ class StopRequests:
         return self._count > 0
 
     def __enter__(self) -> "StopRequests":
+        # Of its own, since `import_tensorflow` holds the usual one aside for seconds.
+        self._stderr = os.dup(2)
         self._before = {
             number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)
         }
@@ -51,11 +52,12 @@ class StopRequests:
                 continue
             self._count += 1
             if self._count > 1:
-                print("\nleaving at once", file=sys.stderr, flush=True)
+                os.write(self._stderr, b"\nleaving at once\n")
                 os._exit(cli.FAILED)
-            print(
-                "\nstopping after this step and saving; once more leaves at once", file=sys.stderr
+            os.write(
+                self._stderr, b"\nstopping after this step and saving; once more leaves at once\n"
             )
+        os.close(self._stderr)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

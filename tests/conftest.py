@@ -1,7 +1,14 @@
 """The runs that several tests look at, each made once."""
 
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
 import pytest
-from helpers import Run, train_all
+from helpers import Run, train
 
 # Clipping that clips, weight decay, augmentation, synchronized BatchNormalization.
 CNN = (
@@ -32,41 +39,97 @@ PLAIN = (
 )
 
 
-@pytest.fixture(scope="session")
-def sgd_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """50 steps of SGD on 1, 2 and 4 replicas, two micro-batches each."""
-    commands = {n: f"{SGD} --replicas={n}" for n in ("4", "2", "1")}
-    return train_all(tmp_path_factory.mktemp("sgd"), commands)
-
-
-@pytest.fixture(scope="session")
-def adamw_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """50 steps of AdamW on 1, 2 and 4 replicas."""
-    commands = {n: f"{ADAMW} --replicas={n}" for n in ("4", "2", "1")}
-    return train_all(tmp_path_factory.mktemp("adamw"), commands)
-
-
-@pytest.fixture(scope="session")
-def mlp_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """50 steps of an mlp on REPLICASxMICRO_BATCHES, also with other lengths of the device loop."""
-    commands = {
+CONSTANT = "--learning_rate=0.6 --lr_scaling=sqrt --warmup=4st --decay=constant"
+COSINE = "--learning_rate=0.3 --lr_scaling=none --warmup=0 --decay=cosine --end_learning_rate=0.1"
+RUNS = {
+    "mlp_runs": {
         "1x1": f"{MLP} --replicas=1",
         "2x2": f"{MLP} --replicas=2 --accumulate=2",
         "1x1-blocks-of-1": f"{MLP} --replicas=1 --steps_per_loop=1",
         "1x1-blocks-of-7": f"{MLP} --replicas=1 --steps_per_loop=7",
-    }
-    return train_all(tmp_path_factory.mktemp("mlp"), commands)
+    },
+    "adamw_runs": {n: f"{ADAMW} --replicas={n}" for n in ("4", "2", "1")},
+    "sgd_runs": {n: f"{SGD} --replicas={n}" for n in ("4", "2", "1")},
+    "plain_runs": {
+        "constant": f"{PLAIN} {CONSTANT} --replicas=1",
+        "cosine": f"{PLAIN} {COSINE} --replicas=2",
+    },
+}
+
+
+class Begun:
+    """What this session's tests look at, made in the background, as much at once as processors."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders, self._pool = folders, ThreadPoolExecutor(os.cpu_count())
+        self._futures: dict[str, dict[str, Future]] = {}
+
+    def begin(self, group: str, tasks: Mapping[str, Callable[[pathlib.Path], Any]]) -> None:
+        """Calls functions by name, each with a folder of its own."""
+        self._futures[group] = {
+            name: self._pool.submit(task, self._folders.mktemp("begun"))
+            for name, task in tasks.items()
+        }
+
+    def groups(self) -> set[str]:
+        """Those that were begun."""
+        return set(self._futures)
+
+    def results(self, group: str) -> dict[str, Any]:
+        """What the functions of this group returned, once all have."""
+        return {name: future.result() for name, future in self._futures[group].items()}
+
+    def end(self) -> None:
+        """Waits for those that run and leaves the others."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Begun]:
+    """The `STORIES` of the modules and those of `RUNS` that are wanted, begun in their order."""
+    begun, items = Begun(tmp_path_factory), request.session.items
+    for module in dict.fromkeys(item.module for item in items):
+        wanted = {name for item in items if item.module is module for name in item.fixturenames}
+        if "stories" in wanted:
+            begun.begin(module.__name__, module.STORIES)
+        for group, commands in RUNS.items():
+            if group in wanted and group not in begun.groups():
+                tasks = {
+                    name: functools.partial(train, name=name, command=command)
+                    for name, command in commands.items()
+                }
+                begun.begin(group, tasks)
+    yield begun
+    begun.end()
+
+
+@pytest.fixture(scope="module")
+def stories(request: pytest.FixtureRequest, begun: Begun) -> dict[str, Any]:
+    """What each of the module's `STORIES` returned: functions of a folder of their own, by name."""
+    return begun.results(request.module.__name__)
 
 
 @pytest.fixture(scope="session")
-def plain_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def sgd_runs(begun: Begun) -> dict[str, Run]:
+    """50 steps of SGD on 1, 2 and 4 replicas, two micro-batches each."""
+    return begun.results("sgd_runs")
+
+
+@pytest.fixture(scope="session")
+def adamw_runs(begun: Begun) -> dict[str, Run]:
+    """50 steps of AdamW on 1, 2 and 4 replicas."""
+    return begun.results("adamw_runs")
+
+
+@pytest.fixture(scope="session")
+def mlp_runs(begun: Begun) -> dict[str, Run]:
+    """50 steps of an mlp on REPLICASxMICRO_BATCHES, also with other lengths of the device loop."""
+    return begun.results("mlp_runs")
+
+
+@pytest.fixture(scope="session")
+def plain_runs(begun: Begun) -> dict[str, Run]:
     """15 steps of plain SGD: one schedule on 1 replica, another on 2."""
-    constant = "--learning_rate=0.6 --lr_scaling=sqrt --warmup=4st --decay=constant"
-    cosine = (
-        "--learning_rate=0.3 --lr_scaling=none --warmup=0 --decay=cosine --end_learning_rate=0.1"
-    )
-    commands = {
-        "constant": f"{PLAIN} {constant} --replicas=1",
-        "cosine": f"{PLAIN} {cosine} --replicas=2",
-    }
-    return train_all(tmp_path_factory.mktemp("plain"), commands)
+    return begun.results("plain_runs")

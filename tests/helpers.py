@@ -1,12 +1,17 @@
 """What the tests share: commands in processes of their own, and what their runs leave behind."""
 
+import atexit
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import pathlib
+import random
 import re
+import select
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -41,18 +46,21 @@ def start(
     cwd: pathlib.Path,
     extra: Mapping[str, str] | None = None,
     module: str = "launch.train",
+    stdout: int = subprocess.PIPE,
 ) -> subprocess.Popen:
     """Starts `python -m MODULE` in a folder of its own with nothing of our environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", module, *shlex.split(flags)],
         cwd=cwd,
         env={**kept, "PYTHONPATH": str(REPOSITORY), **(extra or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
+    atexit.register(process.kill)  # a test that fails leaves it behind
+    return process
 
 
 def finish(process: subprocess.Popen, seconds: float = 900) -> Ended:
@@ -82,16 +90,35 @@ def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         return {name: future.result() for name, future in futures.items()}
 
 
+def train(folder: pathlib.Path, name: str, command: str) -> "Run":
+    """Trains with the command, in a process and a folder of its own."""
+    run = Run(folder / name)
+    ended = call(f"{command} --run_dir={run.folder}", folder)
+    assert ended.code == 0, f"{name} exited with {ended.code}:\n{ended.out}\n{ended.err}"
+    return dataclasses.replace(run, ended=ended)
+
+
 def train_all(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "Run"]:
     """Trains with each of the commands, each in a process and a folder of its own."""
+    return in_parallel(
+        {name: functools.partial(train, folder, name, commands[name]) for name in commands}
+    )
 
-    def train(name: str) -> Run:
-        run = Run(folder / name)
-        ended = call(f"{commands[name]} --run_dir={run.folder}", folder)
-        assert ended.code == 0, f"{name} exited with {ended.code}:\n{ended.out}\n{ended.err}"
-        return dataclasses.replace(run, ended=ended)
 
-    return in_parallel({name: functools.partial(train, name) for name in commands})
+def train_in_turn(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str, "Run"]:
+    """Trains with each of the commands in one process; all have to ask for the same devices."""
+    path = folder / f"{next(iter(commands))}.json"
+    runs = {name: Run(folder / name) for name in commands}
+    lines = {name: f"{command} --run_dir={folder / name}" for name, command in commands.items()}
+    path.write_text(json.dumps(lines), encoding="utf-8")
+    modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    ended = call(str(path), folder, modules, module="many_runs")
+    assert ended.code == 0, f"{commands}:\n{ended.out}\n{ended.err}"
+    outs = {name: (folder / f"{name}.out").read_text(encoding="utf-8") for name in commands}
+    return {
+        name: dataclasses.replace(run, ended=Ended(0, outs[name], ended.err))
+        for name, run in runs.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +149,8 @@ class Run:
 
     def rows_without_times(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl that another run of the same command repeats."""
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in self.rows()]
+        rows = [row for row in self.rows() if row.get("event") != "started"]
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
     def plan(self) -> dict[str, Any]:
         """What plan.json holds."""
@@ -186,8 +214,90 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
     while not condition():
         code = process.poll()
         assert code is None, f"ended with {code}: {process.communicate()}"
-        assert time.monotonic() - begin < 300, "waited for five minutes"
+        assert time.monotonic() - begin < 900, "waited for a quarter of an hour"
         time.sleep(0.002)
+
+
+class Gate:
+    """Holds a run after every block of its steps, so that a test need not be as fast as the run.
+
+    After a block a run reads what lies in RUN_DIR/control/requests, and from a named pipe there it
+    reads until the pipe is closed: it waits for us. (Then it rejects what it read, nothing.) The
+    gates' names come after those of requests, so that a run at a gate has taken up what was there.
+
+        gate = Gate(run_dir)  # before the process starts: it waits before its first step
+        gate.reached(process)
+        gate.let_pass()       # it carries out one block, and another gate stands behind that
+        gate.remove()         # or: it goes on undisturbed
+    """
+
+    def __init__(self, run_dir: pathlib.Path) -> None:
+        self._folder = run_dir / "control/requests"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._number = 0
+        self._pipe = self._make_pipe()
+
+    def _path(self) -> pathlib.Path:
+        return self._folder / f"zz-gate-{self._number:06d}.json"
+
+    def _make_pipe(self) -> int:
+        os.mkfifo(self._path())
+        # Held open from the start, so that a run whose test is killed reads the end and goes on.
+        return os.open(self._path(), os.O_RDWR)
+
+    def reached(self, process: subprocess.Popen) -> None:
+        """Waits until the run stands at the gate: until it, too, has the pipe open."""
+        pipe = os.fstat(self._pipe)
+
+        def has_opened() -> bool:
+            for file in pathlib.Path(f"/proc/{process.pid}/fd").glob("*"):
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    if os.path.samestat(file.stat(), pipe):
+                        return True
+            return False
+
+        wait_until(has_opened, process)
+
+    def let_pass(self) -> None:
+        """Lets the run, which stands at the gate, carry out its next block."""
+        # It has listed the requests already, and so meets the next gate one block later.
+        behind, self._number = self._pipe, self._number + 1
+        self._pipe = self._make_pipe()
+        os.close(behind)
+
+    def pass_until(self, condition: Callable[[], bool], process: subprocess.Popen) -> None:
+        """Lets the run carry out blocks until a condition holds; it then stands at the gate."""
+        self.reached(process)
+        while not condition():
+            self.let_pass()
+            self.reached(process)
+
+    def kill_behind(self, process: subprocess.Popen) -> None:
+        """Lets the next block begin and kills the run somewhere in it, or where it ended."""
+        self.let_pass()
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.remove()
+
+    def stop_behind(self, process: subprocess.Popen) -> None:
+        """Lets the next block begin and asks the run to stop somewhere in it, or where it ended."""
+        self.let_pass()
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: has_told(process), process)
+        self.reached(process)
+        self.remove()
+
+    def remove(self) -> None:
+        """Takes the gate away; a run that stands at it goes on."""
+        self._path().unlink(missing_ok=True)
+        os.close(self._pipe)
+
+
+def has_told(process: subprocess.Popen) -> bool:
+    """Whether a started command has written anything to its stderr, which is left unread."""
+    return bool(select.select([process.stderr], [], [], 0)[0])
 
 
 def logged_step(folder: pathlib.Path) -> int:

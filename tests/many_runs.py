@@ -3,6 +3,7 @@
 Starting TensorFlow takes longer than the sixty steps that a schedule is tested with.
 """
 
+import contextlib
 import json
 import pathlib
 import shlex
@@ -12,9 +13,15 @@ from launch import cli, train
 
 
 def main() -> None:
-    """Trains with every command line of the file, a JSON list; all with the same devices."""
-    for command in json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")):
-        code = train.main(shlex.split(command))
+    """Trains with every command line of the file, JSON, by name; all with the same devices.
+
+    What a run prints goes to NAME.out beside the file.
+    """
+    path = pathlib.Path(sys.argv[1])
+    for name, command in json.loads(path.read_text(encoding="utf-8")).items():
+        out = path.with_name(f"{name}.out")
+        with out.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            code = train.main(shlex.split(command))
         if code not in (cli.FINISHED, cli.DIVERGED):
             raise SystemExit(f"exit code {code}: {command}")
 

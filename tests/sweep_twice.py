@@ -11,7 +11,8 @@ import numpy as np
 
 from input_pipeline.faults import Faults
 from launch import cli, find_lr, flags
-from launch.train import plan_command, training_data
+from launch.data import training_data
+from launch.job import plan_command
 from trainer.range_test import Snapshot
 
 

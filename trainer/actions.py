@@ -1,18 +1,20 @@
 """What the host does between blocks of device steps: log, evaluate, save; plain callables."""
 
+import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainer import plateau
 from trainer.blocks import Block, due
 from trainer.checkpoints import Checkpoints
+from trainer.evaluation import OF_ROWS
 from trainer.files import write_json
 from trainer.metrics import MetricsWriter
 from trainer.multipliers import Group
@@ -39,7 +41,9 @@ class History:
     evaluation: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest
     # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
-    unlogged_steps: int = 0
+    unlogged_steps: int = 0  # those of them that were finite
+    nonfinite_steps: int = 0  # all that were logged
+    nonfinite_in_a_row: int = 0
     plateau: dict[str, float] = dataclasses.field(default_factory=dict)
     monitor: dict[str, Any] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.perf_counter)
@@ -56,14 +60,16 @@ class History:
 
 
 # Columns of which a row holds the value of its own step, not the mean since the last row.
-OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale")
+OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale", "loss_scale")
+NOT_LOGGED = ("finite", "input_wait", "nonfinite_place")
 
 
 class Log:
     """Writes a row every `plan.log_every` steps, exact whatever the length of the blocks is.
 
     What is in `OF_THE_STEP`, the applied learning rate above all, is the row's own step's; loss,
-    accuracy, gradient norm and AdaScale's gain are means over the steps since the row before.
+    accuracy, gradient norm and AdaScale's gain are means over the steps since the row before, but
+    for those that were not finite.
     """
 
     def __init__(
@@ -84,11 +90,13 @@ class Log:
     def __call__(self, block: Block) -> None:
         """Adds the block's steps and writes the rows that are due."""
         now, history = self._history.now(), self._history
-        columns = {name: column for name, column in block.rows.items() if name != "input_wait"}
-        for index in range(block.steps):
+        columns = {name: column for name, column in block.rows.items() if name not in NOT_LOGGED}
+        for index, skipped in enumerate(block.skipped):
             for name, column in columns.items():
-                history.unlogged[name] = history.unlogged.get(name, 0.0) + float(column[index])
-            history.unlogged_steps += 1
+                value = 0.0 if skipped else float(column[index])
+                history.unlogged[name] = history.unlogged.get(name, 0.0) + value
+            history.unlogged_steps += not skipped
+            history.nonfinite_steps += bool(skipped)
             if block.seconds is not None:
                 self._seconds.append(block.seconds / block.steps)
                 self._waits.append(float(block.rows["input_wait"][index]))
@@ -103,12 +111,14 @@ class Log:
 
     def _write(self, step: int, seconds: float, row: Mapping[str, float]) -> None:
         history = self._history
-        values = {name: total / history.unlogged_steps for name, total in history.unlogged.items()}
+        steps = history.unlogged_steps or math.nan  # of no finite step there is no mean
+        values = {name: total / steps for name, total in history.unlogged.items()}
         values |= {name: row[name] for name in OF_THE_STEP if name in row}
+        if history.nonfinite_steps or "loss_scale" in row:
+            values["nonfinite_steps"] = history.nonfinite_steps
         if len(self._groups) > 1:
             for group in self._groups:
                 values[f"learning_rate/{group.name}"] = group.factor * row["learning_rate"]
-        del values["finite"]
         if self._seconds:
             seconds_of_rows, waits = sum(self._seconds), sum(self._waits)
             step_seconds = seconds_of_rows / len(self._seconds)
@@ -121,22 +131,6 @@ class Log:
         self._show(step, values)
         history.unlogged, history.unlogged_steps = {}, 0
         self._seconds, self._waits = [], []
-
-
-class StopAtNonFinite:
-    """Ends the run at the first step with a loss or gradients not finite; it changed no weight."""
-
-    def __call__(self, block: Block) -> None:
-        """Raises `DivergedError` for the block's first such step."""
-        bad = np.flatnonzero(block.rows["finite"] == 0)
-        if len(bad):
-            step = block.first + int(bad[0]) + 1
-            rate = float(block.rows["learning_rate"][bad[0]])
-            raise DivergedError(
-                step,
-                f"the loss or the gradients of step {step} were not finite at a learning rate of "
-                f"{rate:.4g}; try a lower --learning_rate, a longer --warmup or --clip_norm=1.",
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,10 +152,17 @@ class Evaluate:
             self.evaluate(block.last)
 
     def evaluate(self, step: int) -> None:
-        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best."""
+        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best.
+
+        With averaged weights these are theirs, and `eval/loss_raw` and `eval/accuracy_raw` are
+        those of the weights that train.
+        """
         batches = tf.constant(-(-self.plan.dataset.eval_examples // self.plan.eval_batch))
-        loss, correct, weight = self.run.evaluate(iter(self.stream), batches).numpy()
-        values = {"eval/loss": float(loss / weight), "eval/accuracy": float(correct / weight)}
+        rows = self.run.evaluate(iter(self.stream), batches).numpy()
+        values = {}
+        for of, (loss, correct, weight) in zip(OF_ROWS, rows, strict=False):
+            values[f"eval/loss{of}"] = float(loss / weight)
+            values[f"eval/accuracy{of}"] = float(correct / weight)
         epoch = self.plan.epoch(step)
         self.metrics.write(step, epoch, self.history.now(), values)
         self.history.evaluation = values
@@ -172,7 +173,9 @@ class Evaluate:
             write_json(self.folder / "metrics.json", {"step": step, "epoch": epoch, **values})
         self.say(
             f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
-            f"eval/accuracy {values['eval/accuracy']:.2%}{'  best' if best else ''}"
+            f"eval/accuracy {values['eval/accuracy']:.2%}"
+            + (f" ({values['eval/accuracy_raw']:.2%} raw)" if len(rows) > 1 else "")
+            + ("  best" if best else "")
         )
         if self.plateau:
             self._reduce_on_plateau(step, values[self.plateau.metric])
@@ -224,8 +227,9 @@ class Save:
 
 
 def save_model(run: Run, path: pathlib.Path) -> None:
-    """Writes the model as a `.keras` file, whole or not at all."""
+    """Writes the model as a `.keras` file, whole or not at all, with the averages if there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"writing-{path.name}")
-    run.model.save(beside)
+    with run.averages.in_place() if run.averages is not None else contextlib.nullcontext():
+        run.model.save(beside)
     os.replace(beside, path)

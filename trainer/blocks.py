@@ -26,6 +26,20 @@ class Block:
         """Steps done after it."""
         return self.first + self.steps
 
+    @property
+    def skipped(self) -> np.ndarray:
+        """Which steps were not finite and changed nothing, bool [steps]."""
+        return self.rows["finite"] == 0
+
+    @property
+    def overflowed(self) -> np.ndarray:
+        """Which of them show no more than a loss scale that is still too large, bool [steps].
+
+        Their loss, which is not scaled, is finite, and the scale can be halved.
+        """
+        scale = self.rows.get("loss_scale", np.ones(self.steps))
+        return self.skipped & np.isfinite(self.rows["train/loss"]) & (scale > 1)
+
 
 def next_due(step: int, period: float) -> int:
     """The first step after `step` at which something is due that happens every `period` steps.

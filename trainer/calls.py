@@ -9,6 +9,13 @@ from collections.abc import Mapping, Sequence
 from trainer.durations import Duration, parse_duration
 
 Value = float | bool | str | Duration | None
+# The kinds of numbers: what to give, and the test that it is that.
+_NUMBERS = {
+    "number": ("a number of 0 or more", lambda x: x >= 0),
+    "share": ("a number from 0 to below 1", lambda x: 0 <= x < 1),
+    "real": ("a number", lambda x: True),
+    "count": ("a whole number of 0 or more", lambda x: x >= 0 and x == int(x)),
+}
 _CALL = re.compile(r"^\s*([\w:.]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
@@ -24,8 +31,8 @@ class Call:
 class Parameter:
     """A parameter of a call: its name, what its text is read as, and its default.
 
-    `kind` is `duration`, `number`, `bool` or the tuple of the words allowed; a default of `...`
-    means that the argument must be given.
+    `kind` is `duration`, `bool`, `text`, one of `_NUMBERS` or the tuple of the words allowed; a
+    default of `...` means that the argument must be given.
     """
 
     name: str
@@ -110,14 +117,17 @@ def _read(name: str, parameter: Parameter, text: str) -> Value:
             return parse_duration(text)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-    if parameter.kind == "number":
+    if parameter.kind in _NUMBERS:
+        what, allowed = _NUMBERS[parameter.kind]
         try:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number) or number < 0:
-            raise ValueError(f"{where} is {text!r}; give a number of 0 or more.")
-        return number
+        if not math.isfinite(number) or not allowed(number):
+            raise ValueError(f"{where} is {text!r}; give {what}.")
+        return int(number) if parameter.kind == "count" else number
+    if parameter.kind == "text":
+        return text
     if parameter.kind == "bool":
         if text not in ("true", "false"):
             raise ValueError(f"{where} is {text!r}; give true or false.")

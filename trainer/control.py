@@ -136,7 +136,8 @@ class Control:
         while self._replay and self._replay[0]["step"] <= step:
             row = self._replay.pop(0)
             self._apply(step, check_request(row["request"]), replayed=True)
-        for path in sorted((self._folder / "requests").glob("*.json")):
+        # Not a name with a dot: that one is still being written.
+        for path in sorted((self._folder / "requests").glob("[!.]*.json")):
             try:
                 request = check_request(json.loads(path.read_text(encoding="utf-8")))
                 if self._replay and request.action != "stop":

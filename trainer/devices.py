@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from trainer.communication import cross_device_ops
 from trainer.plan import Devices
 
 
@@ -10,7 +11,7 @@ def count_gpus() -> int:
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def make_strategy(devices: Devices) -> tf.distribute.Strategy:
+def make_strategy(devices: Devices, all_reduce: str = "auto") -> tf.distribute.Strategy:
     """`MirroredStrategy` over the devices; to be called before TensorFlow touches a device."""
     if devices.kind == "CPU":
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -21,4 +22,4 @@ def make_strategy(devices: Devices) -> tf.distribute.Strategy:
             # The whole card at once is TensorFlow's default and starves whatever shares it.
             tf.config.experimental.set_memory_growth(gpu, True)
     names = [f"{devices.kind}:{number}" for number in range(devices.replicas)]
-    return tf.distribute.MirroredStrategy(names)
+    return tf.distribute.MirroredStrategy(names, cross_device_ops(all_reduce))

@@ -69,6 +69,10 @@ class GradientNoise:
         scale = tf.maximum(noise, 0.0) / tf.maximum(signal, 0.0)
         return tf.cast(tf.where(signal > 0, scale, np.inf), tf.float32)
 
+    def columns(self) -> dict[str, tf.Tensor]:
+        """What the step's row says of it: nothing where it is not measured."""
+        return {"noise_scale": self.noise_scale()} if self.measured else {}
+
     def gain(self) -> tf.Tensor:
         """AdaScale's gain, float64 [], between 1 and global batch / reference batch."""
         noise, signal, weight = tf.unstack(self.averages.read_value())

@@ -67,6 +67,10 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         )
         return self.progress.read_value() >= ends_at
 
+    def columns(self) -> dict[str, tf.Tensor]:
+        """What the step's row says of it besides the rate: the momentum where a curve moves it."""
+        return {} if self.momentum is None else {"momentum": self.momentum.read_value()}
+
     def variables(self) -> dict[str, tf.Variable]:
         """What a checkpoint holds of it, by name."""
         return {"progress": self.progress, "scale": self.scale, "steering": self.steering}

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 from trainer import curves
+from trainer.calls import Value
 from trainer.curves import CurveSettings, LearningRatePlan
 from trainer.durations import Duration
+from trainer.optimizer_calls import MOVING, SCALED_BETAS
 from trainer.settings import LearningRateSettings, OptimizerSettings
 
 
@@ -20,15 +22,6 @@ class Phase:
     stop: int
     begin: float  # the rate of its first update
     end: float  # the rate of its last update
-
-
-@dataclasses.dataclass(frozen=True)
-class Betas:
-    """The decay rates and the epsilon of Adam's kind."""
-
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
 
 
 def scaled_rate(settings: LearningRateSettings, global_batch: int) -> tuple[float, str]:
@@ -50,34 +43,37 @@ def scaled_rate(settings: LearningRateSettings, global_batch: int) -> tuple[floa
     return base * factor, f"{base * factor:.6g} = {base:.6g}{how}"
 
 
-def scaled_betas(settings: LearningRateSettings, global_batch: int) -> tuple[Betas, str]:
-    """Adam's constants at this global batch: the square root rule of Malladi et al. 2022.
+def scaled_betas(
+    settings: LearningRateSettings, optimizer: OptimizerSettings, global_batch: int
+) -> tuple[dict[str, Value], str]:
+    """The optimizer's arguments at this global batch, and how they differ from those given.
 
-    With κ = global batch / reference batch: 1 − β is multiplied by κ, ε divided by √κ
-    (https://arxiv.org/abs/2205.10287, Definition 5). Without the option they are Keras's own.
+    With --scale_betas by the square root rule of Malladi et al. 2022 for Adam: with κ = global
+    batch / reference batch, 1 − β is multiplied by κ, ε divided by √κ
+    (https://arxiv.org/abs/2205.10287, Definition 5). Lamb's averages are Adam's, but the paper does
+    not treat it.
 
     Raises:
       ValueError: a β would not be above 0 any more.
     """
-    plain = Betas()
+    given = optimizer.arguments
     if not settings.scale_betas:
-        return plain, "Keras's defaults"
+        return given, ""
     ratio = global_batch / settings.reference_batch
-    scaled = Betas(
-        beta_1=1 - ratio * (1 - plain.beta_1),
-        beta_2=1 - ratio * (1 - plain.beta_2),
-        epsilon=plain.epsilon / ratio**0.5,
-    )
-    if min(scaled.beta_1, scaled.beta_2) <= 0:
-        largest = math.ceil(settings.reference_batch / (1 - plain.beta_1)) - 1
+    scaled = {
+        "beta_1": 1 - ratio * (1 - given["beta_1"]),
+        "beta_2": 1 - ratio * (1 - given["beta_2"]),
+        "epsilon": given["epsilon"] / ratio**0.5,
+    }
+    lowest = min("beta_1", "beta_2", key=scaled.get)
+    if scaled[lowest] <= 0:
+        largest = math.ceil(settings.reference_batch / (1 - given[lowest])) - 1
         raise ValueError(
-            f"--scale_betas at --global_batch={global_batch} gives beta_1 = {scaled.beta_1:.4g}; "
-            f"it must be above 0, so use a batch of at most {largest:,}, or --scale_betas=false."
+            f"--scale_betas at --global_batch={global_batch} gives {lowest} = "
+            f"{scaled[lowest]:.4g}; it must be above 0, so use a batch of at most {largest:,}, or "
+            "--scale_betas=false."
         )
-    return scaled, (
-        f"beta_1 {scaled.beta_1:.6g}, beta_2 {scaled.beta_2:.8g}, epsilon {scaled.epsilon:.3g}: "
-        f"1 − β times {ratio:.4g}, ε over its root"
-    )
+    return given | scaled, f"1 − β times {ratio:.4g}, ε over its root"
 
 
 def check_combinations(settings: LearningRateSettings, optimizer: OptimizerSettings) -> None:
@@ -86,23 +82,35 @@ def check_combinations(settings: LearningRateSettings, optimizer: OptimizerSetti
     Raises:
       ValueError: it was asked for.
     """
-    if settings.scale_betas and optimizer.optimizer != "adamw":
+    name = optimizer.optimizer
+    if settings.scale_betas and name not in SCALED_BETAS:
         raise ValueError(
-            f"--scale_betas is for adamw, not {optimizer.optimizer}; leave it out, "
+            f"--scale_betas is for {', '.join(SCALED_BETAS)}, not {name}; leave it out, "
             "or use --optimizer=adamw."
         )
     if settings.scale_betas and settings.scaling != "sqrt":
         raise ValueError(
             f"--scale_betas belongs to --lr_scaling=sqrt, not {settings.scaling}; use that."
         )
-    if settings.scaling == "adascale" and optimizer.optimizer != "sgd":
+    if settings.scaling == "adascale" and name != "sgd":
         raise ValueError(
-            f"--lr_scaling=adascale is derived for sgd, not {optimizer.optimizer}; "
+            f"--lr_scaling=adascale is derived for sgd, not {name}; "
             "use --optimizer=sgd, or --lr_scaling=sqrt."
         )
-    moves_momentum = settings.decay.name == "one_cycle" and optimizer.optimizer == "sgd"
-    if moves_momentum and not optimizer.momentum:
-        raise ValueError("--decay=one_cycle moves the momentum; give --momentum above 0.")
+    if settings.decay.name == "one_cycle":
+        if name not in MOVING:
+            raise ValueError(
+                f"--decay=one_cycle moves the momentum or beta_1, and {name} has none that can "
+                f"move; use --decay=cosine, or one of {', '.join(MOVING)}."
+            )
+        if name == "sgd" and not optimizer.arguments["momentum"]:
+            raise ValueError("--decay=one_cycle moves the momentum; give --momentum above 0.")
+    constant = settings.decay.name == "constant" and settings.warmup.name == "none"
+    if name == "ftrl" and not (constant and settings.plateau is None):
+        raise ValueError(
+            "--optimizer=ftrl multiplies the weights themselves by every change of the rate; "
+            "use --warmup=none --decay=constant, without --plateau."
+        )
 
 
 def plan_learning_rate(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import tensorflow as tf
 
 from trainer.blocks import Block
-from trainer.step import Batch
+from trainer.losses import Batch
 
 # The host looks in this often where --steps_per_loop does not say otherwise.
 _BLOCK_SECONDS = 0.5

@@ -6,17 +6,39 @@ Pixels are scaled inside the model: bytes travel to the device, and a saved mode
 import keras
 from keras import layers
 
+from trainer.batch_norm import set_batch_norm
 from trainer.plan import DatasetFacts
+from trainer.settings import LayerSettings
+
+_AS_THEY_ARE = LayerSettings()
 
 
-def make_model(name: str, dataset: DatasetFacts) -> keras.Model:
+def make_model(
+    name: str, dataset: DatasetFacts, settings: LayerSettings = _AS_THEY_ARE
+) -> keras.Model:
     """Builds a model by name for the dataset's images and classes, in a strategy's scope."""
     images = keras.Input(dataset.image_shape, dtype="uint8", name="image")
     pixels = layers.Rescaling(1 / 127.5, offset=-1.0, name="pixels")(images)
     body = {"mlp": _mlp, "cnn": _cnn, "resnet20": _resnet20}[name]
+    features = body(pixels)
+    if settings.dropout:
+        features = layers.Dropout(settings.dropout, name="dropout")(features)
     # Logits and loss stay float32 whatever the precision of the layers.
-    logits = layers.Dense(dataset.num_classes, dtype="float32", name="logits")(body(pixels))
-    return keras.Model(images, logits, name=name)
+    logits = layers.Dense(dataset.num_classes, dtype="float32", name="logits")(features)
+    model = keras.Model(images, logits, name=name)
+    adjust_layers(model, settings)
+    return model
+
+
+def adjust_layers(model: keras.Model, settings: LayerSettings) -> None:
+    """Sets what can be asked of the layers of any model: BatchNormalization and the penalty.
+
+    The L2 penalty, `l2` × Σ weight², is on kernels: the variables of two dimensions and more.
+    """
+    set_batch_norm(model, settings.batch_norm)
+    for variable in model.trainable_variables:
+        if settings.l2 and len(variable.shape) > 1:
+            variable.regularizer = keras.regularizers.L2(settings.l2)
 
 
 def _mlp(x: keras.KerasTensor) -> keras.KerasTensor:

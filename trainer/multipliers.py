@@ -1,4 +1,4 @@
-"""Per-variable learning rates: patterns of variables' paths, and a decay from layer to layer."""
+"""Per-variable learning rates and weight decays, by patterns of the variables' paths."""
 
 import dataclasses
 import re
@@ -41,6 +41,26 @@ def parse_multipliers(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(pairs)
 
 
+def parse_weight_decay(text: str) -> tuple[float, tuple[tuple[str, float], ...]]:
+    """Reads `1e-4`, or with others by pattern `1e-4,.*embedding.*=0,head=1e-3`.
+
+    Raises:
+      ValueError: it begins with no number of 0 or more, or a part is not as `parse_multipliers` has
+        it.
+    """
+    base, _, patterns = text.partition(",")
+    try:
+        number = float(base)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"{base!r} is not a number of 0 or more; give that of all weights first, and then "
+            "others by pattern, for example 1e-4,head=1e-3."
+        )
+    return number, parse_multipliers(patterns)
+
+
 def group_variables(
     model: "keras.Model", multipliers: Sequence[tuple[str, float]], layer_decay: float
 ) -> tuple[list[float], list[Group]]:
@@ -64,27 +84,60 @@ def group_variables(
         name = pattern + (f"·layer−{levels}" if depth and levels else "")
         factors.append(factor * layer_decay**levels)
         names.append(name or "rest")
+    _check_taken("lr_multiplier", multipliers, variables)
+    return factors, _groups(variables, names, factors)
+
+
+def group_decays(
+    model: "keras.Model", base: float, patterns: Sequence[tuple[str, float]]
+) -> tuple[list[float], list[Group]]:
+    """The weight decay of each trainable variable, and with patterns the groups that share one.
+
+    The first pattern that takes a variable counts, be it a bias; of the rest `base` is for all but
+    biases and normalization, which are the variables of fewer than two dimensions.
+
+    Raises:
+      ValueError: a pattern took no variable.
+    """
+    variables, decays, names = model.trainable_variables, [], []
+    for variable in variables:
+        rest = ("rest", base) if len(variable.shape) >= 2 else ("biases and normalization", 0.0)
+        name, decay = _first_match(variable.path, patterns, rest)
+        decays.append(decay)
+        names.append(name)
+    _check_taken("weight_decay", patterns, variables)
+    return decays, _groups(variables, names, decays) if patterns else []
+
+
+def _groups(
+    variables: Sequence["keras.Variable"], names: Sequence[str], factors: Sequence[float]
+) -> list[Group]:
     members: dict[tuple[str, float], list[str]] = {}
     for variable, name, factor in zip(variables, names, factors, strict=True):
         members.setdefault((name, factor), []).append(variable.path)
-    for pattern, _ in multipliers:
-        if not any(
-            _takes(pattern, v.path) and _first_match(v.path, multipliers)[0] == pattern
-            for v in variables
-        ):
+    return [Group(name, factor, tuple(paths)) for (name, factor), paths in members.items()]
+
+
+def _check_taken(
+    flag: str, patterns: Sequence[tuple[str, float]], variables: Sequence["keras.Variable"]
+) -> None:
+    taken = {_first_match(variable.path, patterns)[0] for variable in variables}
+    for pattern, _ in patterns:
+        if pattern not in taken:
             raise ValueError(
-                f"--lr_multiplier: the pattern {pattern!r} took no variable; "
+                f"--{flag}: the pattern {pattern!r} took no variable; "
                 f"the model has {', '.join(v.path for v in variables[:6])}"
                 f"{' …' if len(variables) > 6 else ''}."
             )
-    return factors, [Group(name, factor, tuple(paths)) for (name, factor), paths in members.items()]
 
 
-def _first_match(path: str, multipliers: Sequence[tuple[str, float]]) -> tuple[str, float]:
-    for pattern, factor in multipliers:
+def _first_match(
+    path: str, patterns: Sequence[tuple[str, float]], rest: tuple[str, float] = ("", 1.0)
+) -> tuple[str, float]:
+    for pattern, factor in patterns:
         if _takes(pattern, path):
             return pattern, factor
-    return "", 1.0
+    return rest
 
 
 def _takes(pattern: str, path: str) -> bool:

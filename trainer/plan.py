@@ -7,15 +7,18 @@ is answered at once and `launch.plan` shows exactly what `launch.train` does.
 import dataclasses
 from typing import Any
 
+from trainer.accumulation import count_micro_batches
+from trainer.calls import Value
 from trainer.curves import LearningRatePlan
+from trainer.durations import Duration
 from trainer.learning_rate_plan import (
-    Betas,
     check_combinations,
     plan_learning_rate,
     scaled_betas,
     scaled_rate,
     to_json,
 )
+from trainer.numerics import precision_text, repeats_text
 from trainer.settings import DeviceSettings, Settings
 
 
@@ -30,6 +33,7 @@ class DatasetFacts:
     image_shape: tuple[int, int, int]  # height, width, channels, as the model sees them
     shuffle_block: int = 0  # records of the blocks that are permuted; 0: all records are
     left_out: int = 0  # bad records that are in the files and not among the examples
+    class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Plan:
     dataset: DatasetFacts
     model: str
     optimizer: str
+    optimizer_arguments: dict[str, Value]
     device: str
+    precision: str
     replicas: int
     global_batch: int
     accumulate: int
@@ -58,7 +64,7 @@ class Plan:
     steps_per_epoch: float
     epochs: float
     learning_rate: LearningRatePlan
-    betas: Betas
+    check_replicas_every: float  # steps; 0: never
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
@@ -101,22 +107,22 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
       ValueError: the settings contradict each other, the data or the devices; one sentence that
         says what was given, what is allowed and what to do.
     """
-    share = micro_batch(settings.devices, dataset, devices)
-    batch, run = settings.devices.global_batch, settings.run
+    accumulate, because_accumulate = count_micro_batches(settings.devices, devices.replicas)
+    division = dataclasses.replace(settings.devices, accumulate=accumulate)
+    share = micro_batch(division, dataset, devices)
+    batch, run = division.global_batch, settings.run
+    check_all_reduce(settings.devices, devices)
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
     _, because_rate = scaled_rate(settings.learning_rate, batch)
-    betas, because_betas = scaled_betas(settings.learning_rate, batch)
+    arguments, because_arguments = scaled_betas(settings.learning_rate, settings.optimizer, batch)
     rate = plan_learning_rate(
         settings.learning_rate,
         global_batch=batch,
         examples=dataset.train_examples,
         train_for=run.train_for,
     )
-    if rate.adascale > 1 and devices.replicas * settings.devices.accumulate < 2:
-        raise ValueError(
-            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
-        )
+    check_micro_batches(rate, devices.replicas * accumulate)
     # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
@@ -124,38 +130,64 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
         for name in ("eval_every", "checkpoint_every", "log_every")
     }
-    because_steps = f"{steps:,} = {run.train_for} at {per_epoch:.6g} steps an epoch"
-    if rate.adascale > 1:
-        least = -(-steps // rate.adascale)
-        because_steps = f"{least:,.0f} to {steps:,}, as AdaScale's gain goes; {run.train_for} of it"
     return Plan(
         dataset=dataset,
         model=settings.model,
         optimizer=settings.optimizer.optimizer,
+        optimizer_arguments=arguments,
         device=devices.kind,
+        precision=division.precision,
         replicas=devices.replicas,
         global_batch=batch,
-        accumulate=settings.devices.accumulate,
+        accumulate=accumulate,
         micro_batch=share,
         eval_batch=share * devices.replicas,
         steps=steps,
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
         learning_rate=rate,
-        betas=betas,
+        check_replicas_every=run.check_replicas_every.exact_steps(**units),
         **every,
         because={
             "replicas": devices.because,
-            "micro_batch": _share_because(settings.devices, devices, share),
+            "precision": precision_text(division.precision, division.tf32, devices.kind),
+            "repeats": repeats_text(run.deterministic, devices.kind),
+            "accumulate": because_accumulate,
+            "micro_batch": _share_because(division, devices, share),
             "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
-            "steps": because_steps,
+            "steps": _steps_because(rate, run.train_for, per_epoch),
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
             "learning_rate": because_rate,
-            "betas": because_betas,
+            "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
+            **_because_layers(settings, devices, share),
         },
     )
+
+
+def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
+    """Sees that AdaScale, where it was asked for, has micro-batches to compare.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if rate.adascale > 1 and micro_batches < 2:
+        raise ValueError(
+            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
+        )
+
+
+def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
+    """Sees that the replicas can be summed over as was asked for.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if settings.communication.all_reduce == "nccl" and devices.kind == "CPU":
+        raise ValueError(
+            "--all_reduce=nccl sums over GPUs and this run takes CPUs; use auto, or ring."
+        )
 
 
 def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Devices) -> int:
@@ -181,6 +213,25 @@ def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Device
             f"of {dataset.name}; use {f'at most {most}' if most else 'fewer replicas'}."
         )
     return batch // parts
+
+
+def _because_layers(settings: Settings, devices: Devices, share: int) -> dict[str, str]:
+    because, ema = {}, settings.optimizer.ema
+    if settings.layers.batch_norm == "local" and devices.replicas > 1:
+        because["batch_norm"] = (
+            f"local: each replica normalizes by its own {share:,}; the weights are the same for "
+            "an equal number of replicas only"
+        )
+    if ema:
+        because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
+    return because
+
+
+def _steps_because(rate: LearningRatePlan, train_for: Duration, per_epoch: float) -> str:
+    if rate.adascale == 1:
+        return f"{rate.steps:,} = {train_for} at {per_epoch:.6g} steps an epoch"
+    least = -(-rate.steps // rate.adascale)
+    return f"{least:,.0f} to {rate.steps:,}, as AdaScale's gain goes; {train_for} of it"
 
 
 def _share_because(settings: DeviceSettings, devices: Devices, share: int) -> str:

@@ -196,12 +196,16 @@ class Recorder:
         self.rows: dict[str, Array] = {}  # by name, and `seconds` since the beginning
 
     def __call__(self, block: Block) -> None:
-        """Adds the block's rows; the loss of a step that changed nothing becomes NaN."""
+        """Adds the block's rows; the loss of a step that changed nothing becomes NaN.
+
+        Steps that only found the loss scale too large are left out: they are no updates.
+        """
         rows = {name: np.asarray(column, np.float64) for name, column in block.rows.items()}
         rows["seconds"] = np.full(block.steps, time.perf_counter() - self._begin)
-        rows["train/loss"] = np.where(rows["finite"] > 0, rows["train/loss"], np.nan)
+        rows["train/loss"] = np.where(block.skipped, np.nan, rows["train/loss"])
         for name, column in rows.items():
-            self.rows[name] = np.concatenate([self.rows.get(name, column[:0]), column])
+            updates = column[~block.overflowed]
+            self.rows[name] = np.concatenate([self.rows.get(name, column[:0]), updates])
 
     def curve(self) -> Curve:
         """The curve so far; see `read_curve`."""

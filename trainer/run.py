@@ -6,19 +6,32 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from trainer.averaging import WeightAverages
+from trainer.batch_norm import normalizations
 from trainer.checkpoints import unique_names
+from trainer.communication import sparse_text
 from trainer.devices import make_strategy
+from trainer.evaluation import make_evaluation
 from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
+from trainer.locate import make_locator
+from trainer.loss_scale import LossScale
+from trainer.losses import Batch
 from trainer.models import make_model
-from trainer.multipliers import Group, group_variables
+from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
-from trainer.plan import Devices, Plan
-from trainer.settings import Settings
-from trainer.step import Batch, StepSettings, make_evaluation, make_train_loop
+from trainer.plan import DatasetFacts, Devices, Plan
+from trainer.precision import layers_in, set_operations
+from trainer.random_layers import check_random_layers
+from trainer.replica_check import comparable
+from trainer.settings import LayerSettings, Settings
+from trainer.step import StepSettings, make_train_loop
+from trainer.xla import choose_xla
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
+# Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
+MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +43,14 @@ class Run:
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
     noise: GradientNoise
+    loss_scale: LossScale | None  # with float16
+    places: Sequence[str]  # what the column `nonfinite_place` counts from 1
+    averages: WeightAverages | None
     groups: Sequence[Group]  # of variables by their rate
+    decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
     evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
+    notes: Sequence[str]  # what there is to say of how it was built
 
     def variables(self) -> dict[str, dict[str, tf.Variable]]:
         """All variables of the run by group and name: what a checkpoint holds."""
@@ -46,7 +64,22 @@ class Run:
             named[group] = {n: v.value for n, v in zip(names, variables, strict=True)}
         averages = {"gradient_noise": self.noise.averages}
         named["learning_rate"] = self.learning_rate.variables() | averages
+        if self.loss_scale:
+            named["loss_scale"] = self.loss_scale.variables()
+        if self.averages is not None:
+            named["averages"] = dict(self.averages.variables())
         return named
+
+    def comparable(self) -> dict[str, tf.Variable]:
+        """The variables that are to be equal on all replicas, by group and name."""
+        named = {
+            f"{g}/{n}": v for g, members in self.variables().items() for n, v in members.items()
+        }
+        return comparable(self.model, named)
+
+    def trace(self, stream: Iterator[Batch]) -> None:
+        """Traces the device loop, which its first call would do."""
+        self.train_loop.get_concrete_function(stream, tf.TensorSpec([], tf.int32))
 
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
         """The dataset with its consecutive micro-batches handed to the replicas in turn."""
@@ -55,38 +88,88 @@ class Run:
         )
 
 
-def build_run(settings: Settings, plan: Plan, devices: Devices) -> Run:
-    """Builds the run; weights depend on the seed alone."""
-    strategy = make_strategy(devices)
+def build_run(
+    settings: Settings, plan: Plan, devices: Devices, make_model: MakeModel = make_model
+) -> Run:
+    """Builds the run on this machine's devices; weights depend on the seed alone."""
+    set_operations(settings.devices.tf32, settings.run.deterministic)
+    strategy = make_strategy(devices, settings.devices.communication.all_reduce)
+    return build_run_on(strategy, settings, plan, make_model)
+
+
+def build_run_on(
+    strategy: tf.distribute.Strategy,
+    settings: Settings,
+    plan: Plan,
+    make_model: MakeModel = make_model,
+) -> Run:
+    """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
-        model = make_model(plan.model, plan.dataset)
+        with layers_in(plan.precision):
+            model = make_model(plan.model, plan.dataset, settings.layers)
+        check_random_layers(model, plan.micro_batch)
         learning_rate = LearningRate(plan.learning_rate)
         factors, groups = group_variables(
             model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
         )
+        decays, decay_groups = group_decays(
+            model, settings.optimizer.weight_decay, settings.optimizer.weight_decays
+        )
         optimizer = make_optimizer(
-            settings.optimizer, plan.betas, learning_rate, model.trainable_variables, factors
+            plan.optimizer,
+            plan.optimizer_arguments,
+            learning_rate,
+            model.trainable_variables,
+            factors,
+            decays,
         )
         noise = GradientNoise(
             plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
         )
-    step = StepSettings(
-        global_batch=plan.global_batch,
-        accumulate=plan.accumulate,
-        clip_norm=settings.optimizer.clip_norm,
-        label_smoothing=settings.optimizer.label_smoothing,
-        adascale=plan.learning_rate.adascale > 1,
-    )
+        loss_scale = LossScale() if plan.precision == "float16" else None
+        ema, averages = settings.optimizer.ema, None
+        if ema:
+            averages = WeightAverages(ema, optimizer, model.trainable_variables)
+    locator = None
+    if settings.run.locate_nonfinite:
+        locator = make_locator(
+            strategy, model, seed=settings.run.seed, global_batch=plan.global_batch
+        )
+    xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
+    step = step_settings(settings, plan, xla)
     return Run(
         strategy=strategy,
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
         noise=noise,
+        loss_scale=loss_scale,
+        places=locator.places if locator else (),
         groups=groups,
-        train_loop=make_train_loop(strategy, model, optimizer, learning_rate, noise, step),
-        evaluate=make_evaluation(strategy, model),
+        decay_groups=decay_groups,
+        train_loop=make_train_loop(
+            strategy, model, optimizer, learning_rate, noise, loss_scale, averages, locator, step
+        ),
+        evaluate=make_evaluation(strategy, model, averages),
+        notes=[note for note in (xla_note, sparse_text(model)) if note],
+        averages=averages,
+    )
+
+
+def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
+    """The numbers of the step; `xla`: whether its passes are compiled."""
+    return StepSettings(
+        global_batch=plan.global_batch,
+        accumulate=plan.accumulate,
+        clipping=settings.optimizer.clipping,
+        label_smoothing=settings.optimizer.label_smoothing,
+        adascale=plan.learning_rate.adascale > 1,
+        xla=xla,
+        communication=settings.devices.communication,
+        class_weights=plan.dataset.class_weights,
+        seed=settings.run.seed,
+        clock=not settings.run.deterministic,
     )
 
 
@@ -96,13 +179,11 @@ def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
     Raises:
       ValueError: AdaScale was asked for and there are none.
     """
-    synchronized = plan.replicas > 1 and any(
-        getattr(layer, "synchronized", False) for layer in model._flatten_layers()
-    )
+    synchronized = plan.replicas > 1 and any(layer.synchronized for layer in normalizations(model))
     if synchronized and plan.learning_rate.adascale > 1:
         raise ValueError(
             "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "
-            f"BatchNormalization of {model.name} mixes them; use a model without it, or one "
-            "replica with --accumulate=2 or more."
+            f"BatchNormalization of {model.name} mixes them; use --batch_norm=local, a model "
+            "without it, or one replica with --accumulate=2 or more."
         )
     return 1 if synchronized else plan.replicas * plan.accumulate

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trainer.calls import Value
 from trainer.curves import CurveSettings
 from trainer.durations import Duration
 
@@ -18,6 +19,19 @@ class RunSettings:
     log_every: Duration
     steps_per_loop: int  # 0: as many as take about half a second
     resume: str  # auto, exact or never
+    check_replicas_every: Duration
+    deterministic: bool = False  # the same bits again, at the cost of speed
+    on_nonfinite: str = "stop"  # stop or skip
+    locate_nonfinite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Communication:
+    """How the replicas' gradients are summed; see `trainer.communication`."""
+
+    all_reduce: str = "auto"  # nccl, ring, hierarchical_copy or reduce_to_one
+    pack_bytes: int = 0  # 0: everything in one piece
+    gradient_dtype: str = "float32"  # or bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +41,21 @@ class DeviceSettings:
     device: str  # auto, gpu or cpu
     replicas: int | None  # None: every GPU, or one CPU
     global_batch: int
-    accumulate: int
+    accumulate: int | None  # None: the fewest micro-batches of at most max_replica_batch
+    max_replica_batch: int = 0  # examples that a replica can take at a time; 0: any number
+    precision: str = "float32"  # or bfloat16 or float16
+    tf32: bool = True
+    xla: str = "off"  # on or auto
+    communication: Communication = Communication()
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSettings:
+    """What is asked of a model's layers, whichever model it is."""
+
+    batch_norm: str = "synchronized"  # or local
+    dropout: float = 0.0  # before the logits
+    l2: float = 0.0  # the penalty on kernels, added to the loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +87,25 @@ class LearningRateSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clipping:
+    """What is done to the summed gradient; one of them at most, 0: not."""
+
+    norm: float = 0.0  # the largest global norm
+    value: float = 0.0  # the largest absolute value
+    adaptive: float = 0.0  # the largest norm of a unit over that of its weights
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
     """The optimizer and what is done to the gradients before it."""
 
-    optimizer: str  # sgd or adamw
-    momentum: float
-    weight_decay: float
-    clip_norm: float  # 0: no clipping
+    optimizer: str  # a name of trainer.optimizer_calls.OPTIMIZERS
+    arguments: dict[str, Value]  # all of its arguments there
+    weight_decay: float  # of all but biases and normalization
+    weight_decays: tuple[tuple[str, float], ...]  # others by pattern of variables' paths
+    clipping: Clipping
     label_smoothing: float
+    ema: float = 0.0  # the decay of the averaged weights; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,3 +117,4 @@ class Settings:
     model: str
     learning_rate: LearningRateSettings
     optimizer: OptimizerSettings
+    layers: LayerSettings = LayerSettings()

@@ -2,20 +2,30 @@
 
 Two phases inside one loop on the device. `compute` runs on every replica: forward and backward
 over its micro-batches, then one all-reduce that carries gradients and statistics together. On the
-sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` runs on every replica.
+sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` runs on every replica;
+if not, `undo` puts back what the forward pass has assigned, and the step has changed nothing.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from trainer.averaging import WeightAverages
+from trainer.batch_norm import LocalStatistics
+from trainer.communication import all_reduce
 from trainer.gradient_noise import GradientNoise
+from trainer.gradients import STATISTICS, make_gradients, unpack
 from trainer.learning_rate import LearningRate
-
-Batch = Mapping[str, tf.Tensor]
+from trainer.locate import Locator
+from trainer.loss_scale import LossScale
+from trainer.losses import Batch
+from trainer.settings import Clipping, Communication
+from trainer.update import make_finish
+from trainer.xla import compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +34,14 @@ class StepSettings:
 
     global_batch: int
     accumulate: int
-    clip_norm: float  # 0: no clipping
+    clipping: Clipping
     label_smoothing: float
     adascale: bool
+    xla: bool
+    communication: Communication
+    class_weights: tuple[float, ...] = ()  # by label; empty: all 1
+    seed: int = 0  # of random layers
+    clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
 def make_train_loop(
@@ -35,6 +50,9 @@ def make_train_loop(
     optimizer: keras.optimizers.Optimizer,
     learning_rate: LearningRate,
     noise: GradientNoise,
+    loss_scale: LossScale | None,
+    averages: WeightAverages | None,
+    locator: Locator | None,
     settings: StepSettings,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
     """The device loop: `(iterator, steps: int32 [])` → float32 columns by name, a row a step.
@@ -44,105 +62,89 @@ def make_train_loop(
     fewer rows than `steps` where the learning rate says that the run is finished.
     """
     variables = model.trainable_variables
-    weights = [v.value for v in variables]
-    losses = make_losses(settings.label_smoothing)
-    batch_size = float(settings.global_batch)
-    sizes = [w.shape.num_elements() for w in weights]
+    # BatchNormalization's statistics are assigned before it is known whether the step is finite.
+    assigned = [v.value for v in model.non_trainable_variables]
+    local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
+    gradients_of = make_gradients(
+        model,
+        [v.value for v in variables],
+        global_batch=settings.global_batch,
+        label_smoothing=settings.label_smoothing,
+        class_weights=settings.class_weights,
+        seed=settings.seed,
+        noise_measured=noise.measured,
+        loss_scale=loss_scale,
+        pack_bytes=settings.communication.pack_bytes,
+    )
 
-    def forward_backward(batch: Batch) -> tf.Tensor:
-        """A micro-batch's part of the sums, float32 [4 + weights]: statistics, then gradient.
+    finish = make_finish(variables, global_batch=settings.global_batch, clipping=settings.clipping)
 
-        One flat tensor, as the collective would pack them anyway: summing, norm and clipping are
-        then one operation each, not one a variable.
-        """
-        with tf.GradientTape() as tape:
-            logits = model(batch["image"], training=True)
-            weight = tf.reduce_sum(batch["weight"])
-            loss = tf.reduce_sum(mixed_losses(losses, batch, logits) * batch["weight"])
-            # A regularizer counts once in the whole: each micro-batch bears its share.
-            objective = (loss + sum(model.losses) * weight) / batch_size
-        parts = tape.gradient(objective, weights, unconnected_gradients="zero")
-        flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
-        if noise.measured:
-            flat = [tf.concat(flat, axis=0)]
-            square = square_norm(flat[0])
-        statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
-        return tf.concat([statistics, *flat], axis=0)
-
+    @tf.autograph.experimental.do_not_convert
     def compute(
         waited: tf.Tensor, *micro_batches: Batch
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], dict[str, tf.Tensor]]:
+        before = [v.read_value() for v in assigned]
         if settings.accumulate > 1:
             # Nothing is computed before all is there, or computing would count as waiting. A single
             # micro-batch is there as a whole.
             with tf.control_dependencies([waited]):
                 micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
-        sums = forward_backward(micro_batches[0])
+        part_of = compiled(gradients_of, model) if settings.xla else gradients_of
+        sums = part_of(micro_batches[0])
         for batch in micro_batches[1:]:
-            sums += forward_backward(batch)
-        context = tf.distribute.get_replica_context()
-        return finish(context.all_reduce(tf.distribute.ReduceOp.SUM, sums))
+            sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
+        sums, statistics = all_reduce(
+            sums, local_statistics.part(), settings.communication, STATISTICS
+        )
+        local_statistics.assign(statistics)
+        gradients, row = finish(unpack(sums))
+        return gradients, before, row
 
-    def finish(sums: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        loss, correct, weight, micro = tf.unstack(sums[:4])
-        weight = tf.maximum(weight, 1.0)  # of a batch with nothing but bad records: 0 gradients
-        gradient = sums[4:]
-        square = square_norm(gradient)
-        factor = batch_size / weight
-        norm = tf.sqrt(square) * factor
-        row = {
-            "train/loss": loss * factor,
-            "train/accuracy": correct / weight,
-            "gradient_norm": norm,
-            "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
-            "micro_square": micro,
-            "square": square,
-        }
-        if settings.clip_norm:
-            factor *= tf.minimum(1.0, settings.clip_norm / (norm + 1e-12))
-        parts = tf.split(gradient * factor, sizes)
-        return [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)], row
-
+    @tf.autograph.experimental.do_not_convert
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply(gradients, variables)
+        if averages is not None:
+            averages.update()
 
-    def wait_for(iterator: Iterator[Batch]) -> tuple[tuple[Batch, ...], tf.Tensor]:
-        """The step's micro-batches, and the seconds until they were there."""
-        begin = tf.timestamp()
-        with tf.control_dependencies([begin]):
-            micro_batches = tuple(next(iterator) for _ in range(settings.accumulate))
-        parts = [
-            part
-            for batch in micro_batches
-            for value in batch.values()
-            for part in strategy.experimental_local_results(value)
-        ]
-        with tf.control_dependencies(parts):
-            return micro_batches, tf.timestamp() - begin
+    def undo(before: list[tf.Tensor]) -> None:
+        for variable, value in zip(assigned, before, strict=True):
+            variable.assign(value)
 
     def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        micro_batches, waited = wait_for(iterator)
-        gradients, row = strategy.run(compute, args=(waited, *micro_batches))
+        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
+        gradients, before, row = strategy.run(compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
-        micro_square, square = row.pop("micro_square"), row.pop("square")
+        micro_square, square, gradient = map(row.pop, ("micro_square", "square", "gradient"))
         if noise.measured:
             noise.update(micro_square, square, row["finite"] > 0)
         gain = noise.gain() if settings.adascale else tf.ones([], tf.float64)
         learning_rate.set_applied(gain)
         row["learning_rate"] = learning_rate.applied.read_value()
+        if loss_scale:
+            row["loss_scale"] = loss_scale.scale.read_value()
+            loss_scale.update(row["finite"] > 0)
+        if locator:
+            row["nonfinite_place"] = locator.locate(
+                row["finite"], micro_batches, gradient, row["train/loss"]
+            )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
             strategy.run(apply, args=(gradients,))
             learning_rate.progress.assign_add(gain)
-        if noise.measured:
-            row["noise_scale"] = noise.noise_scale()
+        else:
+            strategy.run(undo, args=(before,))
         if settings.adascale:
             row |= {"gain": gain, "progress": learning_rate.progress.read_value()}
-        if learning_rate.momentum is not None:
-            row["momentum"] = learning_rate.momentum.read_value()
-        return row
+        return row | noise.columns() | learning_rate.columns()
 
+    return device_loop(step, learning_rate)
+
+
+def device_loop(
+    step: Callable[[Iterator[Batch]], dict[str, tf.Tensor]], learning_rate: LearningRate
+) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
+    """Many steps in one call, and their rows as columns: see `make_train_loop`."""
     names: list[str] = []
 
     def packed_step(iterator: Iterator[Batch]) -> tf.Tensor:
@@ -154,7 +156,8 @@ def make_train_loop(
     def train(iterator: Iterator[Batch], steps: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
         done = 0
-        while done < steps and not learning_rate.finished():
+        # Not `and`, which becomes a branch of its own in every step.
+        while (done < steps) & ~learning_rate.finished():
             rows = rows.write(done, packed_step(iterator))
             done += 1
         columns = tf.unstack(tf.ensure_shape(rows.stack(), [None, len(names)]), axis=1)
@@ -163,71 +166,25 @@ def make_train_loop(
     return train
 
 
-def make_evaluation(
-    strategy: tf.distribute.Strategy, model: keras.Model
-) -> Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]:
-    """One pass: `(iterator, batches: int32 [])` → float64 [3], sums of loss, correct and weight.
+def wait_for(
+    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int, clock: bool
+) -> tuple[tuple[Batch, ...], tf.Tensor]:
+    """The next `count` micro-batches of every replica, and the seconds until they were there.
 
-    Each replica sees the same number of batches; those that pad the last one weigh nothing.
+    Without a clock the seconds are NaN.
     """
-    losses = make_losses(0.0)
-
-    def sums(batch: Batch) -> tf.Tensor:
-        logits = model(batch["image"], training=False)
-        loss = tf.reduce_sum(losses(batch["label"], logits) * batch["weight"])
-        return tf.stack([loss, count_correct(batch, logits), tf.reduce_sum(batch["weight"])])
-
-    @tf.function(reduce_retracing=True)
-    def evaluate(iterator: Iterator[Batch], batches: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros([3], tf.float64)
-        for _ in tf.range(batches):
-            parts = strategy.run(sums, args=(next(iterator),))
-            total += tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
-        return total
-
-    return evaluate
-
-
-def make_losses(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy of each example: `(int64 [n], logits float32 [n, classes])` → float32 [n]."""
-
-    def losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        if not label_smoothing:
-            return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        targets = tf.one_hot(labels, logits.shape[-1])
-        return keras.losses.categorical_crossentropy(
-            targets, logits, from_logits=True, label_smoothing=label_smoothing
-        )
-
-    return losses
-
-
-def mixed_losses(
-    losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch: Batch, logits: tf.Tensor
-) -> tf.Tensor:
-    """The loss of each example, float32 [n]; of a mixed one that of both labels, by their share."""
-    own = losses(batch["label"], logits)
-    if "mix" not in batch:
-        return own
-    return batch["mix"] * own + (1 - batch["mix"]) * losses(batch["label_b"], logits)
-
-
-def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
-    """The weight of the examples whose largest logit is their label's, float32 [].
-
-    A mixed example counts as the share of the label that the largest logit is of.
-    """
-    answer = tf.argmax(logits, axis=-1)
-    correct = tf.cast(answer == batch["label"], tf.float32)
-    if "mix" in batch:
-        other = tf.cast(answer == batch["label_b"], tf.float32)
-        correct = batch["mix"] * correct + (1 - batch["mix"]) * other
-    return tf.reduce_sum(correct * batch["weight"])
-
-
-def square_norm(tensor: tf.Tensor) -> tf.Tensor:
-    """The sum of all squares, float32 []."""
-    return 2.0 * tf.nn.l2_loss(tensor)
+    now = tf.timestamp if clock else lambda: tf.constant(math.nan, tf.float64)
+    begin = now()
+    with tf.control_dependencies([begin]):
+        micro_batches = tuple(next(iterator) for _ in range(count))
+    parts = [
+        part
+        for batch in micro_batches
+        for value in batch.values()
+        for part in strategy.experimental_local_results(value)
+    ]
+    with tf.control_dependencies(parts):
+        return micro_batches, now() - begin
 
 
 def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """`arrays:FILE.npz`: x_train, y_train, x_test and y_test, as Keras keeps its datasets.
 
+The weights of the examples may be there too, w_train and w_test, any numbers of 0 or more.
+
 An array that is not compressed (`np.savez`) is mapped into memory where it lies in the file; one
 that is (`np.savez_compressed`) is loaded.
 """
@@ -18,6 +20,7 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 
 _NAMES = {"train": ("x_train", "y_train"), "eval": ("x_test", "y_test")}
+_WEIGHTS = {"train": "w_train", "eval": "w_test"}
 # Of a member's own header in a zip file: its name's and its extra field's lengths, and its size.
 _LENGTHS, _LENGTHS_AT, _HEADER = struct.Struct("<HH"), 26, 30
 
@@ -29,11 +32,12 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         ValueError: the file or an array in it is missing, or the arrays do not fit.
     """
     path = Path(rest).expanduser()
-    stamp = digest(size_and_time(str(path)))
+    facts = size_and_time(str(path))
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             labels = _labels(archive, file, path, "train")
             images, own = (_array(archive, file, path, name) for name in _NAMES[split])
+            weights = _weights(archive, file, path, _WEIGHTS[split], len(images))
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read ({reason(error)}): give a file that np.savez wrote."
@@ -53,8 +57,14 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     images = images if images.ndim == 4 else images[..., None]
     own = own.astype(np.int64)
 
-    def read(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(images[records]), own[records]
+    def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
+        # A file that is cut short under its mapping would end the process without a word.
+        if isinstance(images, np.memmap) and size_and_time(str(path)) != facts:
+            raise ValueError(
+                f"{path} changed while it was in use: restore the file and start again."
+            )
+        parts = np.asarray(images[records]), own[records]
+        return parts if weights is None else (*parts, weights[records])
 
     return Source(
         name=f"{path.stem}/{split}",
@@ -63,8 +73,10 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         image_shape=images.shape[1:],
         encoded=False,
         read=read,
+        weighted=weights is not None,
+        labels=own,
         describe=lambda record: f"{path}, {x}[{record}]",
-        bad_list=bad_list_of([str(path), split], stamp),
+        bad_list=bad_list_of([str(path), split], digest(facts)),
     )
 
 
@@ -73,6 +85,27 @@ def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -
     if not labels.size:
         raise ValueError(f"{_NAMES[split][1]} in {path} is empty: give some examples to train on.")
     return labels
+
+
+def _weights(
+    archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str, length: int
+) -> np.ndarray | None:
+    """The examples' weights, float32, if the file has some."""
+    if f"{name}.npy" not in archive.namelist():
+        return None
+    weights = np.asarray(_array(archive, file, path, name))
+    if weights.shape != (length,) or weights.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} in {path} is {weights.dtype} {list(weights.shape)}: give numbers [{length}], "
+            "a weight for each image."
+        )
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise ValueError(
+            f"{name}[{bad[0]}] in {path} is {weights[bad[0]]}: a weight must be finite and 0 or "
+            "more."
+        )
+    return weights.astype(np.float32)
 
 
 def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> np.ndarray:

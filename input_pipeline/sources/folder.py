@@ -54,6 +54,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         image_shape=look_at_shapes(images.image, len(images.labels), str(folder)),
         encoded=True,
         read=images.read,
+        labels=images.labels,
         class_names=tuple(classes),
         describe=images.path,
         bad_list=bad_list_of([str(folder / "*")], stamp),

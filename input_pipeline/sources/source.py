@@ -11,10 +11,11 @@ from input_pipeline.tfrecord_index import TFRecordIndex
 
 @dataclasses.dataclass(frozen=True)
 class ExampleFeatures:
-    """The names under which a serialized tf.train.Example holds its image and its label."""
+    """The names under which a serialized tf.train.Example holds its image, label and weight."""
 
     image: str = "image"
     label: str = "label"
+    weight: str = ""  # none: every example weighs 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Source:
         encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
         read: takes int64 [n] record numbers. Without `features` it returns (images, labels):
             dtype object [n] of bytes if encoded, else uint8 [n, height, width, channels]; and
-            int64 [n]. With `features` it returns one array of dtype object [n]: serialized
+            int64 [n]; if weighted also float32 [n], the examples' weights, finite and 0 or more.
+            With `features` it returns one array of dtype object [n]: serialized
             tf.train.Examples. Any number of threads may call it at once. Raises ValueError, a
             sentence, where a record cannot be read.
+        weighted: whether `read` returns weights beside images and labels.
+        labels: int64 [length], all labels where they are known without reading the records.
         features: set where records are serialized tf.train.Examples, to be parsed by TensorFlow.
         class_names: the names by label, where they are known.
         describe: where a record lies, for messages: `FILE, record at byte OFFSET`, the path of an
@@ -51,6 +55,8 @@ class Source:
     image_shape: tuple[int | None, int | None, int]
     encoded: bool
     read: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    weighted: bool = False
+    labels: np.ndarray | None = None
     features: ExampleFeatures | None = None
     class_names: tuple[str, ...] = ()
     describe: Callable[[int], str] = None  # type: ignore[assignment]  # set below
@@ -83,6 +89,7 @@ def select(source: Source, ranges: np.ndarray) -> Source:
         source,
         length=int(firsts[-1]),
         read=lambda records: source.read(inside(np.asarray(records))),
+        labels=None if source.labels is None else source.labels[inside(np.arange(firsts[-1]))],
         describe=lambda record: source.describe(int(inside(np.array([record]))[0])),
         numbers=lambda records: source.numbers(inside(np.asarray(records))),
     )

@@ -175,6 +175,14 @@ def _features(info: "tfds.core.DatasetInfo", text: str) -> ExampleFeatures:
                 f"{info.full_name} has not one feature {wanted}that is an {kind.__name__} for the "
                 f"{role}, but {', '.join(listed)}: say which it is with --features={role}=NAME."
             )
+    if "weight" in given:
+        names["weight"] = given["weight"]
+        kind = getattr(info.features.get(given["weight"]), "np_dtype", None)
+        if kind is None or kind.kind != "f":
+            raise ValueError(
+                f"{info.full_name} has no feature {given['weight']!r} of floats for the weight, "
+                f"but {', '.join(info.features)}: say which it is with --features=weight=NAME."
+            )
     image = info.features[names["image"]]
     if image.shape[2] is None or image.np_dtype.kind != "u":
         raise ValueError(

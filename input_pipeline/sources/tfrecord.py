@@ -72,23 +72,27 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
 
 
 def parse_features(text: str) -> dict[str, str]:
-    """The names in `image=NAME,label=NAME` by `image` and `label`, either of which may be left out.
+    """The names in `image=NAME,label=NAME,weight=NAME` by what they are of; any may be left out.
 
     Raises:
         ValueError: it has another form.
     """
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     names = {key.strip(): value.strip() for key, _, value in pairs}
-    if set(names) - {"image", "label"} or not all(names.values()) or len(names) < len(pairs):
+    if (
+        set(names) - {"image", "label", "weight"}
+        or not all(names.values())
+        or len(names) < len(pairs)
+    ):
         raise ValueError(
-            f"the features {text!r} are not valid: write image=NAME,label=NAME, "
+            f"the features {text!r} are not valid: write image=NAME,label=NAME,weight=NAME, "
             "for example image=image/encoded,label=image/class/label."
         )
     return names
 
 
 def _check_features(read: Read, features: ExampleFeatures, index: TFRecordIndex) -> None:
-    """Sees that the first record that can be read holds one image and one label.
+    """Sees that the first record that can be read holds one image, one label and, if named, weight.
 
     Raises:
         ValueError: it does not, and the sentence lists what it holds; or none of the first few
@@ -102,10 +106,11 @@ def _check_features(read: Read, features: ExampleFeatures, index: TFRecordIndex)
         raise ValueError(
             f"{where}: this is no tf.train.Example, the only kind of record that is understood."
         ) from None
-    for role, kind in (("image", bytes), ("label", int)):
+    roles = {"image": bytes, "label": int} | ({"weight": float} if features.weight else {})
+    for role, kind in roles.items():
         values = found.get(getattr(features, role), [])
         if len(values) != 1 or not isinstance(values[0], kind):
-            wanted = "bytes" if kind is bytes else "int64"
+            wanted = {bytes: "bytes", int: "int64", float: "float"}[kind]
             raise ValueError(
                 f"{where}: there is no feature {getattr(features, role)!r} with one {wanted} value "
                 f"for the {role}; the record holds {listed or 'nothing'}: say which it is with "

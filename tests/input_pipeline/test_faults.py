@@ -83,6 +83,24 @@ def test_training_masks_them_in_every_epoch_and_counts_them_once(tmp_path: Path)
     assert faults.count == 7
 
 
+def test_good_neighbours_are_cropped_and_augmented_as_without_bad_ones(tmp_path: Path) -> None:
+    def images(source: Source) -> tuple[np.ndarray, np.ndarray]:
+        stream = training_stream(
+            source,
+            layout=Layout(8),
+            seed=1,
+            augment="crop|flip|erase(0.5)",
+            image_size=16,
+            faults=Faults(source, limit=7),
+        )
+        batches = list(stream.take(4).as_numpy_iterator())
+        return tuple(np.concatenate([b[name] for b in batches]) for name in ("image", "weight"))
+
+    (seen, weight), (expected, _) = images(all_bad(tmp_path)), images(source_with(tmp_path, {}))
+    assert (weight == 1).sum() == 2 * (16 - len(BAD))
+    assert np.array_equal(seen[weight == 1], expected[weight == 1])
+
+
 @pytest.mark.parametrize("record", BAD)
 def test_the_first_ends_the_stream_with_a_sentence(tmp_path: Path, record: int) -> None:
     source = source_with(tmp_path, {record: BAD[record][0]})

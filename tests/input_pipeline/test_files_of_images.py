@@ -241,6 +241,17 @@ assert psutil.Process().memory_info().rss - before < 120e6  # of 240 MB
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
 
 
+def test_mapped_arrays_that_change_or_vanish_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **ARRAYS)
+    source = opened(f"arrays:{tmp_path}/mine.npz")
+    os.truncate(tmp_path / "mine.npz", 100)  # a mapped page beyond the end is a SIGBUS
+    with pytest.raises(ValueError, match=r"mine\.npz changed while it was in use: restore"):
+        source.read(np.array([1]))
+    (tmp_path / "mine.npz").unlink()
+    with pytest.raises(ValueError, match=r"mine\.npz cannot be read \(No such file"):
+        source.read(np.array([1]))
+
+
 @pytest.mark.parametrize(
     "changed, message",
     [

@@ -1,20 +1,23 @@
 """Rates that follow the training: plateau, AdaScale, per-variable multipliers, scaled betas."""
 
+import functools
 import math
 import pathlib
-import signal
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import (
+    Ended,
+    Gate,
     Run,
     call,
     different_variables,
     finish,
     logged_step,
     start,
-    train_all,
-    wait_until,
+    train,
+    train_in_turn,
     worst_difference,
 )
 
@@ -32,30 +35,97 @@ PLATEAU = (
 )
 
 
-@pytest.fixture(scope="module")
-def adascale_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """AdaScale on REPLICASxMICRO_BATCHES, four micro-batches each."""
+MULTIPLIERS = (
+    f"{DIGITS} --replicas=2 --global_batch=32 --optimizer=sgd --momentum=0 --learning_rate=0.1 "
+    "--lr_scaling=none --warmup=0 --decay=constant --weight_decay=0.1 --train_for=1st"
+)
+RESUMED = f"{DIGITS} --global_batch=32 --train_for=20st --run_dir=run"
+
+
+def adascale(folder: pathlib.Path, replicas: int, accumulate: int) -> Run:
+    """AdaScale with four micro-batches."""
+    return train(folder, "run", f"{ADASCALE} --replicas={replicas} --accumulate={accumulate}")
+
+
+def plateau(folder: pathlib.Path) -> Run:
+    """A run that is left alone."""
+    return train(folder, "whole", PLATEAU)
+
+
+def interrupted_plateau(folder: pathlib.Path) -> tuple[Run, Ended]:
+    """The same killed behind step 150, then asked to stop, then left alone; and its last end."""
+    run = Run(folder / "run")
+    command = f"{PLATEAU} --run_dir={run.folder} --resume=exact"
+    gate = Gate(run.folder)
+    process = start(command, folder)
+    # Cuts at 120 and 200; a checkpoint at 100 and at 200.
+    gate.pass_until(lambda: logged_step(run.folder) > 150, process)
+    gate.kill_behind(process)
+    assert run.checkpoints() == [100]
+    gate = Gate(run.folder)
+    process = start(command, folder)
+    gate.pass_until(lambda: logged_step(run.folder) > 250, process)
+    gate.stop_behind(process)
+    assert finish(process).code == 75
+    return run, call(command, folder)
+
+
+def multipliers(folder: pathlib.Path) -> dict[str, Run]:
+    """A step with no multipliers and with several; `none` leaves every variable as it was."""
     commands = {
-        f"{r}x{a}": f"{ADASCALE} --replicas={r} --accumulate={a}"
-        for r, a in [(1, 4), (2, 2), (4, 1)]
+        "none": f"{MULTIPLIERS} --lr_multiplier=logits=0,dense1=0,dense2=0",
+        "plain": MULTIPLIERS,
+        "own": f"{MULTIPLIERS} --lr_multiplier=dense1/kernel=0.5,dense2=0",
+        "depth": f"{MULTIPLIERS} --layer_decay=0.5",
     }
-    return train_all(tmp_path_factory.mktemp("adascale"), commands)
+    return train_in_turn(folder, commands)
+
+
+def resumed_with_other_flags(folder: pathlib.Path) -> tuple[Run, Ended, Ended]:
+    """20 steps, then 20 more at another rate; what became of --resume=exact, and of the rest."""
+    run = Run(folder / "run")
+    assert call(f"{RESUMED} --learning_rate=0.1", folder).code == 0
+    longer = f"{RESUMED} --train_for=40st --learning_rate=0.2"
+    refused = call(f"{longer} --resume=exact", folder)
+    assert run.checkpoints() == [20]
+    return run, refused, call(longer, folder)
+
+
+def unknown_pattern(folder: pathlib.Path) -> Ended:
+    return call(f"{DIGITS} --lr_multiplier=head=0.1 --run_dir=run", folder)
+
+
+def adascale_with_batch_normalization(folder: pathlib.Path) -> Ended:
+    return call(f"{ADASCALE} --replicas=2 --model=cnn --run_dir=run", folder)
+
+
+STORIES = {
+    "interrupted plateau": interrupted_plateau,
+    "resumed with other flags": resumed_with_other_flags,
+    "multipliers": multipliers,
+    "plateau": plateau,
+    "1x4": functools.partial(adascale, replicas=1, accumulate=4),
+    "2x2": functools.partial(adascale, replicas=2, accumulate=2),
+    "4x1": functools.partial(adascale, replicas=4, accumulate=1),
+    "unknown pattern": unknown_pattern,
+    "adascale with batch normalization": adascale_with_batch_normalization,
+}
 
 
 def test_adascale_is_the_same_for_an_equal_number_of_micro_batches(
-    adascale_runs: dict[str, Run],
+    stories: dict[str, Any],
 ) -> None:
-    first = adascale_runs["1x4"]
+    first = stories["1x4"]
     assert first.plan()["learning_rate"]["adascale"] == 4
     for name in ("2x2", "4x1"):
-        worst, where = worst_difference(first.variables(50), adascale_runs[name].variables(50))
+        worst, where = worst_difference(first.variables(50), stories[name].variables(50))
         assert worst <= 1e-5, f"{name}: {where} differs by {worst}"
 
 
 def test_adascales_gain_moves_the_progress_and_multiplies_the_rate(
-    adascale_runs: dict[str, Run],
+    stories: dict[str, Any],
 ) -> None:
-    rows = adascale_runs["2x2"].rows("gain")
+    rows = stories["2x2"].rows("gain")
     gains = np.array([row["gain"] for row in rows])
     assert np.all((gains >= 1) & (gains <= 4)) and gains.max() - gains.min() > 0.5
     progress = np.concatenate([[0.0], np.cumsum(gains)])
@@ -74,24 +144,18 @@ def test_adascales_gain_moves_the_progress_and_multiplies_the_rate(
     assert 60 <= len(rows) < 240
 
 
-def test_adascale_needs_something_to_compare(tmp_path: pathlib.Path) -> None:
+def test_adascale_needs_something_to_compare(
+    stories: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
     alone = call(f"{ADASCALE} --replicas=1 --run_dir={tmp_path / 'run'}", tmp_path)
     assert alone.code == 2 and "--accumulate=2" in alone.err
-    mixed = f"{ADASCALE} --replicas=2 --model=cnn --run_dir={tmp_path / 'run'}"
-    ended = call(mixed, tmp_path)
+    ended = stories["adascale with batch normalization"]
     assert ended.code == 2 and "BatchNormalization" in ended.err
 
 
-def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(tmp_path: pathlib.Path) -> None:
-    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
-    process = start(f"{PLATEAU} --run_dir={killed.folder}", tmp_path)
-    # Cuts at 120 and 200; a checkpoint at 100 and at 200.
-    wait_until(lambda: logged_step(killed.folder) > 150, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for run in (whole, killed):
-        ended = call(f"{PLATEAU} --run_dir={run.folder}", tmp_path)
-        assert ended.code == 0, ended
+def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(stories: dict[str, Any]) -> None:
+    whole, (killed, ended) = stories["plateau"], stories["interrupted plateau"]
+    assert ended.code == 0, ended
     cuts = [row for row in whole.rows() if row.get("event") == "plateau"]
     assert [(row["step"], row["scale"]) for row in cuts] == [(120, 0.5), (200, 0.25), (280, 0.2)]
     rates = {row["step"]: row["learning_rate"] for row in whole.rows("learning_rate")}
@@ -101,20 +165,8 @@ def test_a_plateau_cuts_the_rate_and_a_kill_does_not_change_it(tmp_path: pathlib
     assert whole.rows_without_times() == killed.rows_without_times()
 
 
-def test_multipliers_scale_freeze_and_are_logged(tmp_path: pathlib.Path) -> None:
-    common = (
-        f"{DIGITS} --replicas=2 --global_batch=32 --optimizer=sgd --momentum=0 --learning_rate=0.1 "
-        "--lr_scaling=none --warmup=0 --decay=constant --weight_decay=0.1 --train_for=1st"
-    )
-    runs = train_all(
-        tmp_path,
-        {
-            "none": f"{common} --lr_multiplier=logits=0,dense1=0,dense2=0",
-            "plain": common,
-            "own": f"{common} --lr_multiplier=dense1/kernel=0.5,dense2=0",
-            "depth": f"{common} --layer_decay=0.5",
-        },
-    )
+def test_multipliers_scale_freeze_and_are_logged(stories: dict[str, Any]) -> None:
+    runs = stories["multipliers"]
     start, plain, own, depth = (
         runs[name].variables(1) for name in ("none", "plain", "own", "depth")
     )
@@ -137,20 +189,14 @@ def test_multipliers_scale_freeze_and_are_logged(tmp_path: pathlib.Path) -> None
     assert "dense2/kernel, dense2/bias" in runs["own"].ended.out
 
 
-def test_a_pattern_that_takes_no_variable_is_an_error(tmp_path: pathlib.Path) -> None:
-    ended = call(f"{DIGITS} --lr_multiplier=head=0.1 --run_dir={tmp_path / 'run'}", tmp_path)
+def test_a_pattern_that_takes_no_variable_is_an_error(stories: dict[str, Any]) -> None:
+    ended = stories["unknown pattern"]
     assert ended.code == 2 and "'head' took no variable" in ended.err and "dense1" in ended.err
 
 
-def test_resuming_tells_what_changed_and_exact_refuses_it(tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "run")
-    command = f"{DIGITS} --global_batch=32 --train_for=20st --run_dir={run.folder}"
-    assert call(f"{command} --learning_rate=0.1", tmp_path).code == 0
-    longer = f"{command} --train_for=40st --learning_rate=0.2"
-    refused = call(f"{longer} --resume=exact", tmp_path)
+def test_resuming_tells_what_changed_and_exact_refuses_it(stories: dict[str, Any]) -> None:
+    run, refused, ended = stories["resumed with other flags"]
     assert refused.code == 2 and "--learning_rate" in refused.err
-    assert run.checkpoints() == [20]
-    ended = call(longer, tmp_path)
     assert ended.code == 0, ended
     assert any(line.split() == ["--learning_rate", "0.1", "0.2"] for line in ended.out.splitlines())
     (event,) = [row for row in run.rows() if row.get("event") == "resumed"]
@@ -162,12 +208,6 @@ def test_resuming_tells_what_changed_and_exact_refuses_it(tmp_path: pathlib.Path
     np.testing.assert_allclose(rates[20:], wanted, rtol=1e-6)
 
 
-def test_stopping_by_signal_is_not_a_change(tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "run")
-    command = f"{PLATEAU} --run_dir={run.folder} --resume=exact"
-    process = start(command, tmp_path)
-    wait_until(lambda: logged_step(run.folder) > 10, process)
-    process.send_signal(signal.SIGTERM)
-    assert finish(process).code == 75
-    ended = call(command, tmp_path)
+def test_stopping_by_signal_is_not_a_change(stories: dict[str, Any]) -> None:
+    _, ended = stories["interrupted plateau"]
     assert ended.code == 0 and "from now on" not in ended.out, ended

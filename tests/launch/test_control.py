@@ -5,15 +5,16 @@ import math
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from helpers import (
     REPOSITORY,
     Ended,
+    Gate,
     Run,
     call,
     different_variables,
@@ -34,7 +35,15 @@ COMMAND = (
 def control(run_dir: pathlib.Path, flags: str, *reason: str) -> Ended:
     """Runs `python -m launch.control` to its end."""
     process = subprocess.run(
-        [sys.executable, "-m", "launch.control", str(run_dir), *flags.split(), *reason],
+        [
+            sys.executable,
+            "-m",
+            "launch.control",
+            str(run_dir),
+            "--wait=500",
+            *flags.split(),
+            *reason,
+        ],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
@@ -49,41 +58,75 @@ def requests(run: Run) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def steered(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def steer(run: Run, gate: Gate, process: subprocess.Popen, *flags: str) -> list[Ended]:
+    """Has requests made of a run that stands at a gate, all at once; it then stands at the next."""
+    folder = run.folder / "control/requests"
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(control, run.folder, *one.split(" ", 1)) for one in flags]
+
+        def asked() -> bool:
+            waiting = len(list(folder.glob("[0-9]*-*-*.json")))
+            return waiting == len(flags) or any(answer.done() for answer in answers)
+
+        wait_until(asked, process)
+        gate.let_pass()
+        gate.reached(process)
+        return [answer.result() for answer in answers]
+
+
+def steer_and_kill(folder: pathlib.Path) -> Run:
     """A run that was steered, killed, started again and steered into a cooldown."""
-    run = Run(tmp_path_factory.mktemp("steered") / "run")
+    run = Run(folder / "run")
     command = f"{COMMAND} --run_dir={run.folder}"
+    gate = Gate(run.folder)
     process = start(command, run.folder.parent)
-    wait_until(lambda: logged_step(run.folder) > 320, process)
-    answer = control(run.folder, "--scale=0.5", "--reason=the loss oscillates")
+    gate.pass_until(lambda: logged_step(run.folder) > 320, process)
+    (answer,) = steer(run, gate, process, "--scale=0.5 --reason=the loss oscillates")
     assert answer.code == 0 and answer.out.startswith("done at step "), answer
     # Two writers at once: both are answered, one after the other.
-    answers = []
-    threads = [
-        threading.Thread(target=lambda f=flags: answers.append(control(run.folder, f)))
-        for flags in ("--learning_rate=0.03", "--hold")
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = steer(run, gate, process, "--learning_rate=0.03", "--hold")
     assert [answer.code for answer in answers] == [0, 0]
     # Past the requests, and before the next checkpoint holds them.
     applied = max(row["step"] for row in requests(run))
-    wait_until(lambda: logged_step(run.folder) > applied, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    gate.pass_until(lambda: logged_step(run.folder) > applied, process)
+    gate.kill_behind(process)
     assert run.checkpoints()[-1] < applied
+    gate = Gate(run.folder)
     process = start(command, run.folder.parent)
-    wait_until(lambda: logged_step(run.folder) > applied + 40, process)
+    gate.reached(process)  # before its first step: from here on the log is its own
+    gate.pass_until(lambda: logged_step(run.folder) > applied + 40, process)
     (run.folder / "control/requests/00-half.json").write_text('{"action": "sca')
-    answer = control(run.folder, "--cooldown=200st", "--reason=good enough")
+    (answer,) = steer(run, gate, process, "--cooldown=200st --reason=good enough")
     assert answer.code == 0, answer
+    gate.remove()
     ended = finish(process)
     assert ended.code == 0, ended
     assert "00-half.json was rejected" in ended.out
     return run
+
+
+def refuse_and_stop(folder: pathlib.Path) -> tuple[Run, dict[str, Ended]]:
+    """A run in whose folder another was started, that was steered wildly and asked to stop."""
+    run, ended = Run(folder / "run"), {}
+    command = f"{COMMAND} --run_dir={run.folder}"
+    gate = Gate(run.folder)
+    process = start(command, folder)
+    gate.pass_until(lambda: logged_step(run.folder) > 0, process)
+    ended["second"] = call(command, folder)
+    (ended["wild"],) = steer(run, gate, process, "--learning_rate=1e6")
+    ended["status"] = control(run.folder, "--status")
+    (ended["stop"],) = steer(run, gate, process, "--stop")
+    gate.remove()
+    ended["run"] = finish(process)
+    return run, ended
+
+
+STORIES = {f.__name__: f for f in (steer_and_kill, refuse_and_stop)}
+
+
+@pytest.fixture
+def steered(stories: dict[str, Any]) -> Run:
+    return stories["steer_and_kill"]
 
 
 def test_what_was_asked_is_recorded_with_who_when_and_why(steered: Run) -> None:
@@ -160,18 +203,13 @@ def test_a_wrong_request_is_a_sentence(steered: Run, flags: str, said: str) -> N
     assert len(answer.err.strip().splitlines()) == 1
 
 
-def test_stop_saves_and_a_second_process_is_refused(tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "run")
-    command = f"{COMMAND} --run_dir={run.folder}"
-    process = start(command, tmp_path)
-    wait_until(lambda: logged_step(run.folder) > 0, process)
-    second = call(command, tmp_path)
-    assert second.code == 2 and "another process is training" in second.err
-    wild = control(run.folder, "--learning_rate=1e6")
-    assert wild.code == 2 and "out of bounds" in wild.out
-    assert control(run.folder, "--status").out.startswith("running")
-    assert control(run.folder, "--stop").code == 0
-    ended = finish(process)
-    assert ended.code == 75, ended
+def test_stop_saves_and_a_second_process_is_refused(stories: dict[str, Any]) -> None:
+    run, ended = stories["refuse_and_stop"]
+    assert ended["second"].code == 2
+    assert "another process is training" in ended["second"].err
+    assert ended["wild"].code == 2 and "out of bounds" in ended["wild"].out
+    assert ended["status"].out.startswith("running")
+    assert ended["stop"].code == 0
+    assert ended["run"].code == 75, ended["run"]
     stopped = run.checkpoints()[-1]
     assert logged_step(run.folder) == stopped == requests(run)[-1]["step"]

@@ -1,5 +1,7 @@
 """A training that diverges ends with a sentence, exit code 76 and finite weights."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from helpers import Ended, Run, call
@@ -10,11 +12,17 @@ COMMAND = (
 )
 
 
-@pytest.fixture(scope="module")
-def diverged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, Run]:
-    """A run whose second step is not finite."""
-    folder = tmp_path_factory.mktemp("diverged")
+def second_step_is_not_finite(folder: pathlib.Path) -> tuple[Ended, Run]:
     return call(f"{COMMAND} --run_dir=run", folder), Run(folder / "run")
+
+
+STORIES = {"diverged": second_step_is_not_finite}
+
+
+@pytest.fixture
+def diverged(stories: dict[str, tuple[Ended, Run]]) -> tuple[Ended, Run]:
+    """A run whose second step is not finite."""
+    return stories["diverged"]
 
 
 def test_it_says_what_happened_and_exits_with_76(diverged: tuple[Ended, Run]) -> None:

@@ -2,16 +2,14 @@
 
 import functools
 import json
-import os
 import pathlib
 import re
 import struct
-import subprocess
-import sys
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, Ended, Run, call, in_parallel
+from helpers import REPOSITORY, Ended, Run, call
 
 from launch import flags
 
@@ -22,19 +20,39 @@ FLAGS = (
 find = functools.partial(call, module="launch.find_lr")
 
 
+TWICE = "--device=cpu --dataset=digits --global_batch=60 --replicas=3"
+OPTIMIZERS = {
+    "sgd": "--model=mlp --optimizer=sgd --momentum=0.9 --accumulate=2",
+    "adamw": "--model=cnn --optimizer=adamw --weight_decay=0.01",
+}
+
+
+def sweep_twice(folder: pathlib.Path, more: str) -> Ended:
+    """What tests/sweep_twice.py says."""
+    modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    sweep = "--sweep_for=40st --from_rate=0.0001 --to_rate=1"
+    return call(f"{TWICE} {more} {sweep}", folder, modules, module="sweep_twice")
+
+
+def range_test(folder: pathlib.Path, more: str) -> tuple[pathlib.Path, Ended]:
+    return folder, find(f"{FLAGS} {more}", folder)
+
+
+STORIES = {
+    "adamw": functools.partial(sweep_twice, more=OPTIMIZERS["adamw"]),
+    "sgd": functools.partial(sweep_twice, more=OPTIMIZERS["sgd"]),
+    "1": functools.partial(range_test, more="--replicas=1 --out=out"),
+    "2": functools.partial(range_test, more="--replicas=2 --out=out"),
+    "diverges": functools.partial(range_test, more="--from_rate=1000 --to_rate=10000"),
+}
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pathlib.Path, Ended]]:
+def found(stories: dict[str, Any]) -> dict[str, tuple[pathlib.Path, Ended]]:
     """A range test on 1 and on 2 replicas, each in a folder of its own."""
-    folders = {n: tmp_path_factory.mktemp(f"replicas{n}") for n in ("1", "2")}
-    ended = in_parallel(
-        {
-            n: functools.partial(find, f"{FLAGS} --replicas={n} --out=out", folder)
-            for n, folder in folders.items()
-        }
-    )
-    for end in ended.values():
-        assert end.code == 0, end
-    return {n: (folders[n], ended[n]) for n in folders}
+    for n in ("1", "2"):
+        assert stories[n][1].code == 0, stories[n][1]
+    return {n: stories[n] for n in ("1", "2")}
 
 
 @pytest.mark.parametrize("replicas", ["1", "2"])
@@ -125,35 +143,18 @@ def test_a_second_range_test_takes_the_place_of_the_first(
     assert len(Run(folder / "out").board("train")["loss"]) == len(after)
 
 
-def test_a_sweep_that_only_diverges_gives_no_suggestion(tmp_path: pathlib.Path) -> None:
-    ended = find(f"{FLAGS} --from_rate=1000 --to_rate=10000", tmp_path)
+def test_a_sweep_that_only_diverges_gives_no_suggestion(stories: dict[str, Any]) -> None:
+    folder, ended = stories["diverges"]
     assert ended.code == 76
     assert "no suggestion" in ended.out and "a lower --from_rate" in ended.out
-    assert not (tmp_path / "runs/find_lr/digits-mlp/found.flags").exists()
+    assert not (folder / "runs/find_lr/digits-mlp/found.flags").exists()
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        "--model=mlp --optimizer=sgd --momentum=0.9 --accumulate=2",
-        "--model=cnn --optimizer=adamw --weight_decay=0.01",
-    ],
-)
-def test_the_state_is_put_back_bit_for_bit(more: str) -> None:
-    command = (
-        f"--device=cpu --dataset=digits --global_batch=60 --replicas=3 {more} --sweep_for=40st "
-        "--from_rate=0.0001 --to_rate=1"
-    )
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    ended = subprocess.run(
-        [sys.executable, REPOSITORY / "tests" / "sweep_twice.py", *command.split()],
-        env={**kept, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert ended.returncode == 0, ended.stderr
-    result = json.loads(ended.stdout)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_state_is_put_back_bit_for_bit(stories: dict[str, Any], optimizer: str) -> None:
+    ended = stories[optimizer]
+    assert ended.code == 0, ended.err
+    result = json.loads(ended.out)
     # Weights and slots of three replicas, and what steers the rate.
     assert len(result["changed"]) > result["variables"] / 2
     assert result["not put back"] == []

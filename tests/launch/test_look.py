@@ -1,39 +1,75 @@
 """`launch.look`: a picture of what the model sees, class counts, duplicates, and its errors."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import call
+from helpers import Ended, call
 from PIL import Image
 
+from input_pipeline.faults import Faults
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources import open_source
-from launch.look import Contents, duplicates_text
+from input_pipeline.sources import open_source, open_sources
+from launch.look import Contents, classes_text, duplicates_text, look_through, summary_text
 
 LOOK = "launch.look"
 
 
-def test_a_grid_with_counts_of_classes(tmp_path: Path) -> None:
-    flags = "--dataset=digits --augment=shift(1)|erase(1) --cutmix=1 --out=grid.png"
-    ended = call(flags, tmp_path, module=LOOK)
+def look(folder: Path, flags: str) -> tuple[Path, Ended]:
+    return folder, call(flags, folder, module=LOOK)
+
+
+GRID = "--dataset=digits --augment=shift(1)|erase(1) --cutmix=1 --out=grid.png"
+FEW = "--dataset=synthetic:8x8x3 --look_at=500 --image_size=12"
+STORIES = {
+    "grid": functools.partial(look, flags=GRID),
+    "few": functools.partial(look, flags=FEW),
+}
+
+
+def test_a_grid_with_counts_of_classes(stories: dict[str, tuple[Path, Ended]]) -> None:
+    folder, ended = stories["grid"]
     assert (ended.code, ended.err) == (0, "")
     assert "1,437 records" in ended.out and "360 records" in ended.out
     assert "0: 142, 1: 146, 2: 142, 3: 146" in ended.out
     assert "no image looked at is in both splits" in ended.out
-    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
-    with Image.open(tmp_path / "grid.png") as image:
+    assert [path.name for path in folder.iterdir()] == ["grid.png"]
+    with Image.open(folder / "grid.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     assert min(pixels.shape[:2]) > 800
     # The grey of what was erased is there; the plain digits have no such level.
     assert (pixels == 128).all(axis=2).sum() > 1000
 
 
-def test_it_looks_at_no_more_than_asked(tmp_path: Path) -> None:
-    ended = call("--dataset=synthetic:8x8x3 --look_at=500 --image_size=12", tmp_path, module=LOOK)
+def test_it_looks_at_no_more_than_asked(stories: dict[str, tuple[Path, Ended]]) -> None:
+    _, ended = stories["few"]
     assert ended.code == 0, ended.err
     assert "10,000 records, 500 of them looked at; --look_at=0 for all" in ended.out
     assert "0: 50, 1: 50" in ended.out
+
+
+def test_an_image_in_both_splits_is_found(tmp_path: Path) -> None:
+    for name, value in (("train/cat/a", 1), ("train/dog/b", 2), ("test/dog/c", 2)):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4), (value,) * 3).save(path)
+    sources = open_sources(DataSettings(f"folder:{tmp_path}"))
+    contents = {s: look_through(source, 0, Faults(source)) for s, source in sources.items()}
+    # Wrapped at 80 columns, within a long path too.
+    said = "".join(summary_text(sources, contents).split())
+    assert f":{tmp_path}/test/dog/c.png={tmp_path}/train/dog/b.png" in said
+    assert "duplicateswarning:1imageisinbothsplits:" in said
+    assert "2classes,cat:0,dog:1;warning:1withoutarecord" in said
+
+
+def test_of_many_classes_the_fewest_and_the_most_are_counted() -> None:
+    source = open_source(DataSettings("synthetic:8x8x3x100"), "train")
+    labels = np.repeat(np.arange(2, 100), np.arange(2, 100))
+    assert classes_text(source, labels) == (
+        "100 classes, the fewest 0: 0, 1: 0, 2: 2; the most 97: 97, 98: 98, 99: 99; "
+        "warning: 2 without a record"
+    )
 
 
 def test_duplicates_are_named() -> None:

@@ -4,13 +4,12 @@ import io
 import json
 import pathlib
 import signal
-import time
 
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from helpers import call, finish, start
+from helpers import call, finish, start, wait_until
 
 from input_pipeline.bad_records import BadRecord
 from input_pipeline.example import read_example, write_example
@@ -167,12 +166,10 @@ def test_an_interrupt_leaves_nothing_half_done(tmp_path: pathlib.Path) -> None:
     process = start(
         "--dataset=synthetic:256x256x3 --to_tfrecord=out", tmp_path, module="launch.prepare"
     )
-    # As soon as it writes.
-    while not list(tmp_path.glob(".writing-*/out/*")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    # As soon as it writes, which takes minutes.
+    wait_until(lambda: list(tmp_path.glob(".writing-*/out/*")) != [], process)
     process.send_signal(signal.SIGINT)
-    ended = finish(process, 60)
+    ended = finish(process)
     assert ended.code == 75 and "Traceback" not in ended.err
     assert list(tmp_path.iterdir()) == []
 

@@ -2,18 +2,15 @@
 
 import functools
 import itertools
-import json
 import math
 import os
 import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import REPOSITORY, Run, in_parallel
+from helpers import Run, train_in_turn
 
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
@@ -104,37 +101,30 @@ def expected(decay: str, warmup: str) -> list[float]:
     return [WARMUPS[warmup](p, after[0]) for p in range(first)] + after
 
 
-def command(folder: pathlib.Path, number: int) -> str:
+def command(number: int) -> str:
     """The command of a cell of the grid; half of them train on two replicas."""
     decay, warmup = GRID[number]
     momentum = 0.9 if decay.startswith("one_cycle") else 0
     replicas = 1 + number // PER_PROCESS
     return (
         f"{COMMON.format(momentum=momentum)} --replicas={replicas} '--decay={decay}' "
-        f"'--warmup={warmup}' --run_dir={folder / str(number)}"
+        f"'--warmup={warmup}'"
     )
 
 
+def cells(folder: pathlib.Path, first: int) -> dict[str, Run]:
+    """A real run of every cell from this one on that trains on as many replicas."""
+    numbers = range(first, first + PER_PROCESS)
+    return train_in_turn(folder, {str(number): command(number) for number in numbers})
+
+
+STORIES = {str(n): functools.partial(cells, first=n) for n in range(0, len(GRID), PER_PROCESS)}
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def runs(stories: dict[str, dict[str, Run]]) -> list[Run]:
     """A real run of every cell of the grid."""
-    folder = tmp_path_factory.mktemp("schedules")
-
-    def train(numbers: range) -> None:
-        path = folder / f"from-{numbers[0]}.json"
-        path.write_text(json.dumps([command(folder, number) for number in numbers]))
-        ended = subprocess.run(
-            [sys.executable, str(REPOSITORY / "tests/many_runs.py"), str(path)],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-
-    firsts = range(0, len(GRID), PER_PROCESS)
-    chunks = [range(first, min(first + PER_PROCESS, len(GRID))) for first in firsts]
-    in_parallel({str(chunk[0]): functools.partial(train, chunk) for chunk in chunks})
-    return [Run(folder / str(number)) for number in range(len(GRID))]
+    return [run for some in stories.values() for run in some.values()]
 
 
 def test_every_applied_rate_is_the_closed_formula(runs: list[Run]) -> None:

@@ -1,8 +1,9 @@
 """What a person sees: nothing but the run, and a help that fits."""
 
+import os
 import pathlib
 
-from helpers import Run, call, start
+from helpers import Run, call, finish, start
 
 
 def test_a_successful_run_prints_nothing_on_stderr(
@@ -22,16 +23,20 @@ def test_the_plan_comes_first_the_progress_next_and_the_summary_last(
     plan = "\n".join(lines[:first])
     for fragment in ("1,437 to train, 360 to evaluate", "50 steps", "warmup linear: steps 1–10"):
         assert fragment in plan
+    order = "order all records permuted anew every epoch; each replica reads 8 of every 32 examples"
+    assert order in " ".join(plan.split())
     assert max(map(len, lines[:first])) <= 80
     assert sum(line.startswith("step ") and "/50 " in line for line in lines) == 50
     assert lines[-1].startswith("look at it     tensorboard --logdir ")
 
 
 def test_a_reader_that_leaves_early_is_no_mistake(tmp_path: pathlib.Path) -> None:
-    process = start("--device=cpu --png=", tmp_path, module="launch.plan")
-    process.stdout.close()  # as `| head -0` does
-    assert process.stderr.read() == ""
-    assert process.wait() == 70
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head -0` does
+    process = start("--device=cpu --png=", tmp_path, module="launch.plan", stdout=writing)
+    os.close(writing)
+    ended = finish(process)
+    assert (ended.code, ended.err) == (70, "")
 
 
 def test_help_is_grouped_and_fits_on_a_screen(tmp_path: pathlib.Path) -> None:

@@ -1,7 +1,9 @@
 """An evaluation counts every example exactly once, whatever the batch and the replica count."""
 
+import functools
+
 import pytest
-from helpers import Run, evaluate_in_keras, train_all, worst_difference
+from helpers import Run, evaluate_in_keras, train, worst_difference
 
 EXAMPLES = 360
 # With a learning rate of 0 all of them evaluate the same weights. None of these batches divides the
@@ -9,21 +11,20 @@ EXAMPLES = 360
 BATCHES = {"1": 100, "2": 96, "4": 600}
 
 
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    common = "--device=cpu --model=mlp --train_for=1st --warmup=0 --learning_rate=0 --seed=3"
-    commands = {
-        replicas: f"{common} --replicas={replicas} --global_batch={batch}"
-        for replicas, batch in BATCHES.items()
-    }
-    return train_all(tmp_path_factory.mktemp("untrained"), commands)
+COMMON = "--device=cpu --model=mlp --train_for=1st --warmup=0 --learning_rate=0 --seed=3"
+STORIES = {
+    replicas: functools.partial(
+        train, name="run", command=f"{COMMON} --replicas={replicas} --global_batch={batch}"
+    )
+    for replicas, batch in BATCHES.items()
+}
 
 
 @pytest.mark.parametrize("replicas", BATCHES)
 def test_loss_and_accuracy_are_those_of_plain_keras_over_all_images(
-    untrained: dict[str, Run], replicas: str
+    stories: dict[str, Run], replicas: str
 ) -> None:
-    run = untrained[replicas]
+    run = stories[replicas]
     loss, correct = evaluate_in_keras(run.folder / "model.keras")
     (row,) = run.rows("eval/")
     assert 0 < correct < EXAMPLES
@@ -31,8 +32,8 @@ def test_loss_and_accuracy_are_those_of_plain_keras_over_all_images(
     assert row["eval/loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_batch_and_replica_count_do_not_matter(untrained: dict[str, Run]) -> None:
-    first, *others = untrained.values()
+def test_batch_and_replica_count_do_not_matter(stories: dict[str, Run]) -> None:
+    first, *others = stories.values()
     (expected,) = first.rows("eval/")
     for run in others:
         difference, name = worst_difference(

@@ -7,7 +7,10 @@ import sys
 import pytest
 from helpers import REPOSITORY
 
-from launch.report import input_verdict
+from launch import flags
+from launch.job import plan_command
+from launch.report import input_verdict, summary_text
+from trainer.actions import History
 
 # Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
 PROGRAM = """
@@ -15,7 +18,8 @@ import json, sys, time
 import numpy as np
 from input_pipeline.faults import Faults
 from launch import cli, flags
-from launch.train import plan_command, training_data
+from launch.data import training_data
+from launch.job import plan_command
 command = flags.read_command(["--device=cpu", "--replicas=2", "--model=mlp"])
 plan, devices, sources = plan_command(command)
 cli.import_tensorflow(0)
@@ -37,32 +41,40 @@ def delayed(pipeline, pipelines):
 run = build_run(command.settings, plan, devices)
 stream = iter(run.stream(delayed))
 run.train_loop(stream, tf.constant(10))
-begin = time.perf_counter()
-waits = run.train_loop(stream, tf.constant(10))["input_wait"].numpy()
-print(json.dumps({"steps": len(waits), "waits": float(waits.sum()),
-                  "seconds": time.perf_counter() - begin}))
+for _ in range(BLOCKS):
+    begin = time.perf_counter()
+    waits = run.train_loop(stream, tf.constant(10))["input_wait"].numpy()
+    seconds = time.perf_counter() - begin
+    print(json.dumps({"steps": len(waits), "waits": float(waits.sum()), "seconds": seconds}))
 """
 
 
-def measure(seconds: float) -> dict[str, float]:
-    """What the block of ten steps says it waited, and how long it took."""
+def measure(seconds: float, blocks: int) -> list[dict[str, float]]:
+    """What each block of ten steps says it waited, and how long it took."""
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("SECONDS", str(seconds))],
+        [
+            sys.executable,
+            "-c",
+            PROGRAM.replace("SECONDS", str(seconds)).replace("BLOCKS", str(blocks)),
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+    return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 def test_a_block_waits_as_long_as_its_data_takes_less_what_training_hides() -> None:
-    measured = measure(0.1)
-    assert measured["steps"] == 10
-    # Twenty micro-batches, two seconds; two at most were there before, and training hides little.
-    assert 1.2 < measured["waits"] <= measured["seconds"]
-    assert measured["waits"] > 0.5 * measured["seconds"]
+    blocks = measure(0.1, blocks=4)
+    for block in blocks:
+        assert block["steps"] == 10
+        assert 0 <= block["waits"] <= block["seconds"]
+    # Twenty micro-batches, two seconds; two at most were there before, and training hides little,
+    # unless the machine pauses: in one of the blocks it will not have.
+    most = max(blocks, key=lambda block: block["waits"] / block["seconds"])
+    assert most["waits"] > 1.2 and most["waits"] > 0.5 * most["seconds"], blocks
 
 
 @pytest.mark.parametrize(
@@ -77,3 +89,10 @@ def test_the_verdict_says_how_many_cores_more(
     device: str, wait: float, cores: int, expected: str
 ) -> None:
     assert input_verdict(device, wait, cores).startswith(expected)
+
+
+@pytest.mark.parametrize(("wait", "said"), [(0.049, False), (0.051, True)])
+def test_the_summary_says_it_from_five_percent_on(wait: float, said: bool) -> None:
+    plan, _, _ = plan_command(flags.read_command(["--device=cpu"]))
+    text = summary_text(plan, 10, History(), "run", noise_scale=None, wait=wait, bad_records=0)
+    assert ("input-bound: 5% of the time" in text) == said

@@ -1,30 +1,35 @@
 """Mixed and masked examples in a run's updates, against the same updates written down here."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import Run, relative_difference, train_all
+from helpers import Run, relative_difference, train
 
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from input_pipeline.streams import training_stream
-from trainer.step import count_correct, make_losses, mixed_losses
+from trainer.losses import count_correct, make_losses, mixed_losses
 
 LAYERS = ("dense1", "dense2", "logits")
 RATE = 0.3
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Six steps of plain SGD on two replicas with both kinds of mixing."""
-    flags = (
-        "--device=cpu --dataset=digits --augment=shift(1) --mixup=0.4 --cutmix=1 --model=mlp "
-        f"--global_batch=64 --train_for=6st --momentum=0 --learning_rate={RATE} --lr_scaling=none "
-        "--warmup=0 --decay=constant --log_every=1st --eval_every=0 --checkpoint_every=3st "
-        "--replicas=2"
-    )
-    return train_all(tmp_path_factory.mktemp("mixed"), {"run": flags})["run"]
+# Six steps of plain SGD on two replicas with both kinds of mixing.
+COMMAND = (
+    "--device=cpu --dataset=digits --augment=shift(1) --mixup=0.4 --cutmix=1 --model=mlp "
+    f"--global_batch=64 --train_for=6st --momentum=0 --learning_rate={RATE} --lr_scaling=none "
+    "--warmup=0 --decay=constant --log_every=1st --eval_every=0 --checkpoint_every=3st "
+    "--replicas=2"
+)
+STORIES = {"run": functools.partial(train, name="run", command=COMMAND)}
+
+
+@pytest.fixture
+def run(stories: dict[str, Run]) -> Run:
+    return stories["run"]
 
 
 def logits(weights: dict[str, tf.Tensor], images: np.ndarray) -> tf.Tensor:

@@ -203,6 +203,20 @@ def test_the_recorder_stops_at_a_step_that_was_not_finite() -> None:
     assert recorder.curve().rates.tolist() == [1.0]
 
 
+def test_the_recorder_leaves_out_a_step_that_only_found_the_loss_scale_too_large() -> None:
+    recorder = Recorder(20)
+    rows = {
+        "learning_rate": np.array([1.0, 1.0, 2.0, 3.0]),
+        "train/loss": np.array([2.0, 2.5, 1.0, 0.5]),
+        "finite": np.array([0.0, 1.0, 1.0, 1.0]),
+        "loss_scale": np.array([4.0, 2.0, 2.0, 2.0]),
+    }
+    recorder(Block(0, rows, None))
+    assert not recorder.diverged()
+    assert recorder.curve().rates.tolist() == [1.0, 2.0]
+    assert recorder.curve().first_loss == 2.5
+
+
 def test_a_snapshot_puts_back_every_copy() -> None:
     class Variable:
         def __init__(self, value: float) -> None:

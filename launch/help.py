@@ -1,0 +1,35 @@
+"""What `--help` and `--helpfull` say."""
+
+import textwrap
+
+from absl import flags
+
+from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags
+from launch.flags import RARE as RUN_RARE
+from launch.flags import RECIPES
+
+# Left out of the short help.
+RARE = (
+    data_flags.RARE | learning_rate_flags.RARE | optimizer_flags.RARE | device_flags.RARE | RUN_RARE
+)
+
+
+def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
+    """The flags by group: a line for each usual one, or with `full` all there is to say of all."""
+    lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
+    lines += ["Recipes: " + ", ".join(sorted(file.stem for file in RECIPES.glob("*.flags"))), ""]
+    for group, members in values.flags_by_module_dict().items():
+        lines.append(f"{group}:")
+        for flag in members:
+            if flag.name in RARE and not full:
+                continue
+            first, *more = flag.help.split("\n")
+            lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")
+            if full:
+                said = [part for line in more for part in textwrap.wrap(line, 47)]
+                lines += [f"  {'':30} {line}" for line in said]
+        lines.append("")
+    lines.append("Durations: 500st (steps), 5ep (epochs), 1.28Mex (examples), 10% (of the run).")
+    if not full:
+        lines.append("--helpfull says more about each flag, and lists the rarer ones.")
+    return "\n".join(lines)

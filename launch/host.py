@@ -1,0 +1,121 @@
+"""The host's side of a run: its files, and what it does between two blocks of device steps."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from input_pipeline.faults import Faults
+from launch import flags, report
+from launch.data import evaluation_data
+from launch.job import Job, decided
+from launch.startup import Startup
+from trainer import actions
+from trainer.checkpoints import Checkpoints
+from trainer.control import Control
+from trainer.files import write_json
+from trainer.metrics import MetricsWriter
+from trainer.monitor import Monitor
+from trainer.nonfinite import NonFinite
+from trainer.plan import Plan
+from trainer.replica_check import CheckReplicas, make_replica_check
+
+if TYPE_CHECKING:
+    from trainer.loop import Action
+    from trainer.run import Run
+
+Note = Callable[[int, Mapping[str, Any]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What the host does between two blocks of steps, and the parts of it that others ask for."""
+
+    actions: "tuple[Action, ...]"
+    control: Control
+    log: actions.Log
+    save: actions.Save
+    history: actions.History
+    metrics: MetricsWriter
+    progress: report.Progress
+    note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
+
+
+def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Startup) -> Host:
+    """Restores the run from what was found, opens its files, and makes the host's actions.
+
+    Raises:
+      ValueError: the checkpoint does not match.
+    """
+    plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
+    checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
+    history = restored_history(job, checkpoints)
+    (run_dir / "flags.txt").write_text(flags.flagfile_text(job.command), encoding="utf-8")
+    write_json(run_dir / "plan.json", plan.to_json())
+    report.print_run(run, plan)
+    metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)
+
+    def note(step: int, event: Mapping[str, Any]) -> None:
+        metrics.note(step, plan.epoch(step), history.now(), event)
+
+    evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
+    plateau, best = settings.learning_rate.plateau, run_dir / "best"
+    evaluate = actions.Evaluate(
+        run, plan, history, metrics, evaluation, best, plateau, progress.say
+    )
+    show = watched(plan, history, progress, note)
+    log = actions.Log(plan, history, metrics, run.groups, show)
+    save = actions.Save(plan, history, metrics, checkpoints, decided(job.command, plan))
+    control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
+    stops = settings.run.on_nonfinite == "stop"
+    nonfinite = NonFinite(stops, history, run.places, note, progress.say)
+    started = startup.reporter(note, progress.say)
+    checked = (nonfinite, *replica_check(plan, run))
+    if job.changes:
+        pairs = {name: list(pair) for name, pair in job.changes.items()}
+        note(found.step, {"event": "resumed", "changed": pairs})
+    acting = (*checked, log, started, progress, evaluate, save, control)
+    return Host(acting, control, log, save, history, metrics, progress, note)
+
+
+def restored_history(job: Job, checkpoints: Checkpoints) -> actions.History:
+    """Restores what was found, all variables with it; a new history where there was nothing.
+
+    Raises:
+      ValueError: the checkpoint does not match.
+    """
+    if job.found.state is None:
+        return actions.History()
+    history = actions.History(**checkpoints.restore(job.found.step)["history"])
+    print(f"going on from step {job.found.step:,} in {job.run_dir}")
+    return history
+
+
+def watched(
+    plan: Plan, history: actions.History, progress: report.Progress, note: Note
+) -> Callable[[int, Mapping[str, float]], None]:
+    """What shows a logged row to a person, and to the monitor that judges the loss."""
+    monitor = Monitor(
+        plan.steps_per_epoch,
+        plan.global_batch,
+        math.log(plan.dataset.num_classes),
+        say=progress.say,
+        note=note,
+        state=history.monitor,
+    )
+
+    def show(step: int, values: Mapping[str, float]) -> None:
+        progress.row(step, values)
+        monitor.row(step, values)
+        history.monitor = monitor.to_json()
+
+    return show
+
+
+def replica_check(plan: Plan, run: "Run") -> "tuple[Action, ...]":
+    """The action that compares the replicas, where there are several and it was asked for."""
+    if plan.replicas == 1 or not plan.check_replicas_every:
+        return ()
+    variables = run.comparable()
+    checksums = make_replica_check(run.strategy, variables)
+    return (CheckReplicas(plan.check_replicas_every, tuple(variables), checksums),)

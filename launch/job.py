@@ -1,0 +1,155 @@
+"""What a command asks for and what there is of it already: plan, devices, data, run folder."""
+
+import dataclasses
+import glob
+import pathlib
+from typing import Any
+
+from input_pipeline.checks import check_data, check_mixing
+from input_pipeline.labels import count_labels
+from input_pipeline.sources import Source, open_sources
+from launch import cli, flags, report
+from launch.parsing import parsed
+from trainer.class_weights import class_weights
+from trainer.files import read_json
+from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
+from trainer.run_folder import Found, open_run_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training command, and what was found in its run folder."""
+
+    command: flags.Command
+    plan: Plan
+    devices: Devices
+    sources: dict[str, Source]  # train and eval
+    found: Found
+    changes: dict[str, tuple[Any, Any]]  # flags: what the checkpoint was made with, and now
+
+    @property
+    def run_dir(self) -> pathlib.Path:
+        """The run's folder."""
+        return pathlib.Path(self.command.settings.run.run_dir)
+
+    def finished(self) -> bool:
+        """Whether there is nothing to do any more."""
+        state = self.found.state
+        ended = state is not None and state["final"] and not self.changes
+        return ended or self.found.step >= self.plan.steps
+
+
+def open_job(command: flags.Command) -> Job:
+    """Plans the command, and looks into its run folder.
+
+    Raises:
+      ValueError: the command is wrong, or does not go with what is in the folder.
+      OSError: the data or the folder cannot be read.
+    """
+    plan, devices, sources = plan_command(command)
+    run_dir = pathlib.Path(command.settings.run.run_dir)
+    found = open_run_folder(run_dir, command.settings.run.resume)
+    changes = changed_flags(command, plan, found)
+    check_same_examples(plan, run_dir, found)
+    return Job(command, plan, devices, sources, found, changes)
+
+
+def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Source]]:
+    """The plan of a command, with the devices and the data that it is made for.
+
+    Raises:
+      ValueError: the settings contradict each other, the data or the devices.
+      OSError: the data cannot be read.
+    """
+    sources = open_sources(command.data)
+    facts = dataset_facts(command, sources)
+    devices = choose_devices(command.settings.devices, gpus_here(command))
+    plan = make_plan(command.settings, facts, devices)
+    check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
+    return plan, devices, sources
+
+
+def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> DatasetFacts:
+    """What the plan needs to know of the sources.
+
+    Raises:
+      ValueError: they do not suit the data's settings or each other.
+    """
+    train = sources["train"]
+
+    def weights(text: str) -> tuple[float, ...]:
+        return class_weights(
+            text, train.class_names, train.num_classes, lambda: count_labels(train)
+        )
+
+    return DatasetFacts(
+        name=train.name.removesuffix("/train"),
+        train_examples=train.length,
+        eval_examples=sources["eval"].length,
+        num_classes=train.num_classes,
+        image_shape=check_data(command.data, train, sources["eval"]),
+        shuffle_block=command.data.shuffle_block,
+        left_out=sum(source.left_out for source in sources.values()),
+        class_weights=parsed(command.values, "class_weights", weights),
+    )
+
+
+def gpus_here(command: flags.Command) -> int:
+    """How many GPUs TensorFlow finds; it loads for seconds, so it is only asked if some can be."""
+    device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
+    if command.settings.devices.device == "cpu" or not any(map(glob.glob, device_files)):
+        return 0
+    cli.import_tensorflow(command.values.verbosity)
+    from trainer.devices import count_gpus
+
+    return count_gpus()
+
+
+def decided(command: flags.Command, plan: Plan) -> dict[str, Any]:
+    """The flags as a checkpoint keeps them: what --accumulate=auto has come to, not `auto`."""
+    return command.values.flag_values_dict() | {"accumulate": plan.accumulate}
+
+
+def changed_flags(command: flags.Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
+    """What the checkpoint was made with and this command asks for instead, by flag.
+
+    Raises:
+      ValueError: the position in the data would mean something else, or --resume=exact was given.
+    """
+    if found.state is None:
+        return {}
+    then, now = found.state["flags"], decided(command, plan)
+    changed = {
+        name: (then[name], now[name])
+        for name in flags.DECISIVE & set(then) & set(now)
+        if then[name] != now[name]
+    }
+    for name in ("dataset", "train_split", "global_batch", "seed"):
+        if name in changed:
+            before, after = changed[name]
+            raise ValueError(
+                f"the run in {command.settings.run.run_dir} was trained with "
+                f"--{name}={before}, not {after}; give that, or another --run_dir."
+            )
+    if changed and command.settings.run.resume == "exact":
+        raise ValueError(
+            f"--resume=exact, but {command.settings.run.run_dir} was trained with other flags; "
+            f"give those, or --resume=auto:\n{report.changes_text(found.step, changed)}"
+        )
+    return changed
+
+
+def check_same_examples(plan: Plan, run_dir: pathlib.Path, found: Found) -> None:
+    """Sees that a position in the data means the same example as when the run began.
+
+    Raises:
+      ValueError: there are more or fewer training examples than then.
+    """
+    before = read_json(run_dir / "plan.json") if found.state is not None else None
+    then, now = (before or {}).get("dataset", {}).get("train_examples"), plan.dataset.train_examples
+    if then not in (None, now):
+        raise ValueError(
+            f"the run in {run_dir} was trained on {then:,} examples of {plan.dataset.name} and "
+            f"there are {now:,} now, {plan.dataset.left_out:,} bad ones left out; give it the same "
+            "data, or another --run_dir."
+        )

@@ -1,0 +1,112 @@
+"""What `step` and its like measure: a network, a number of CPU replicas, a device loop, its data.
+
+A cell is written `tiny:2:100`, or `tiny:2` for the network's usual device loop.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from launch import flags
+from trainer.plan import DatasetFacts, Devices, Plan, make_plan
+from trainer.settings import Settings
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+DISTINCT_BATCHES = 4  # global batches that the data consists of, over and over
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network, what it is trained on, and how long its device loop is."""
+
+    model: str
+    image_shape: tuple[int, int, int]
+    global_batch: int
+    steps: int  # of a device loop if the cell does not say; for fit, of an epoch
+    checked: int = 20  # steps after which all arms must have come to the same
+
+
+NETWORKS = {
+    "tiny": Network("mlp", (4, 4, 1), 64, 100),
+    "cnn": Network("cnn", (8, 8, 1), 64, 10),
+    # Its ReLUs and a BatchNormalization of 16 images amplify rounding: after 6 steps the arms agree
+    # to 1e-9, after 20 no more.
+    "resnet20": Network("resnet20", (32, 32, 3), 16, 3, checked=6),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What is measured: a network on so many replicas, in device loops of so many steps."""
+
+    name: str
+    network: Network
+    replicas: int
+    loop: int
+
+
+def parse_cell(text: str) -> Cell:
+    """Reads `tiny:2:100`, or `tiny:2` for the network's usual device loop."""
+    network, *numbers = text.split(":")
+    good = network in NETWORKS and len(numbers) in (1, 2) and all(map(str.isdecimal, numbers))
+    if not good or "0" in numbers:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one of {', '.join(NETWORKS)} with a number of replicas and, if "
+            "wanted, of steps in a device loop, such as tiny:2 or tiny:2:100"
+        )
+    replicas, loop = (*map(int, numbers), NETWORKS[network].steps)[:2]
+    return Cell(text, NETWORKS[network], replicas, loop)
+
+
+def plan_cell(cell: Cell, extra: Sequence[str] = ()) -> tuple[Settings, Plan, Devices]:
+    """What `launch.train` makes of these flags, for data that is in memory."""
+    command = flags.read_command(
+        [
+            f"--model={cell.network.model}",
+            f"--replicas={cell.replicas}",
+            f"--global_batch={cell.network.global_batch}",
+            "--device=cpu",
+            "--train_for=1000000st",
+            "--learning_rate=0.02",
+            "--lr_scaling=none",
+            "--warmup=10st",
+            "--weight_decay=0.001",
+            *extra,
+        ]
+    )
+    facts = DatasetFacts("memory", 50_000, 10_000, 10, cell.network.image_shape)
+    devices = Devices("CPU", cell.replicas, "the benchmark")
+    return command.settings, make_plan(command.settings, facts, devices), devices
+
+
+def make_data(plan: Plan) -> dict[str, np.ndarray]:
+    """Micro-batches, an array [number, micro, …] for each name; any replicas get the same."""
+    random = np.random.default_rng(0)
+    examples = DISTINCT_BATCHES * plan.global_batch
+    image = random.integers(0, 256, (examples, *plan.dataset.image_shape), "uint8")
+    label = random.integers(0, plan.dataset.num_classes, examples)
+    return {
+        "image": image.reshape(-1, plan.micro_batch, *plan.dataset.image_shape),
+        "label": label.reshape(-1, plan.micro_batch),
+        "weight": np.ones(label.shape, "float32").reshape(-1, plan.micro_batch),
+    }
+
+
+def pairs(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What `fit` and the bare loop are fed; Lockstep carries the weights of examples besides."""
+    return arrays["image"], arrays["label"]
+
+
+def endless(arrays: Any, plan: Plan) -> "tf.data.Dataset":
+    """The micro-batches over and over out of memory: the step is to be measured, not its input."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    data = tf.data.Dataset.from_tensor_slices(arrays).repeat()
+    return data.prefetch(2 * plan.replicas).with_options(options)

@@ -1,0 +1,93 @@
+"""How the replicas' parts are added: by which all-reduce, in which pieces, in which precision.
+
+A step has one sum to make, of statistics and gradients (`trainer.gradients`), in one collective or,
+with `pack_bytes`, in several of about that size: the pieces of the last layers, whose gradients are
+there first, then travel while the backward pass goes on. A compiled pass (`trainer.xla`) hands
+everything over at its end, and there is nothing to gain. Nor is there on CPUs, where the same cores
+compute and communicate.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from trainer.settings import Communication
+
+_Implementation = tf.distribute.experimental.CommunicationImplementation
+
+
+def cross_device_ops(all_reduce: str) -> tf.distribute.CrossDeviceOps | None:
+    """What `MirroredStrategy` is to be made with; None for its own collective, ring or NCCL."""
+    if all_reduce == "hierarchical_copy":
+        return tf.distribute.HierarchicalCopyAllReduce()
+    return tf.distribute.ReductionToOneDevice() if all_reduce == "reduce_to_one" else None
+
+
+def all_reduce(
+    packs: Sequence[tf.Tensor],
+    others: Sequence[tf.Tensor],
+    settings: Communication,
+    statistics: int,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The sum of all replicas' parts, float32 [statistics + weights], and that of `others`.
+
+    Called on every replica.
+
+    In bfloat16 the gradients are rounded, and every addition between two replicas is: 8 bits of a
+    mantissa instead of 24. What a replica adds up itself, over its micro-batches, stays float32,
+    and so do the statistics, which travel in a collective of their own.
+
+    Args:
+      packs: consecutive pieces of the part, float32 [n] each.
+      others: what else there is to be summed, float32.
+      statistics: how many numbers before the gradients there are, all in the first piece.
+    """
+    context = tf.distribute.get_replica_context()
+    options = tf.distribute.experimental.CommunicationOptions(
+        bytes_per_pack=settings.pack_bytes, implementation=_implementation(settings.all_reduce)
+    )
+
+    def added(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors, options=options)
+
+    if settings.gradient_dtype == "float32":
+        summed = added([*packs, *others])
+        parts, others = summed[: len(packs)], summed[len(packs) :]
+        return tf.concat(parts, axis=0) if len(parts) > 1 else parts[0], others
+    gradients = [packs[0][statistics:], *packs[1:]]
+    summed = added([tf.cast(pack, settings.gradient_dtype) for pack in gradients])
+    head, *others = added([packs[0][:statistics], *others])
+    return tf.concat([head, *(tf.cast(pack, tf.float32) for pack in summed)], axis=0), others
+
+
+def group_by_size(tensors: Sequence[tf.Tensor], pack_bytes: int) -> list[tf.Tensor]:
+    """The tensors, float32 [n] each, joined to pieces of at least `pack_bytes`; 0: to a single one.
+
+    The last piece is cut first, so that it is never the one that is small.
+    """
+    packs: list[list[tf.Tensor]] = [[]]
+    for tensor in reversed(tensors):
+        if pack_bytes and 4 * sum(part.shape[0] for part in packs[0]) >= pack_bytes:
+            packs.insert(0, [])
+        packs[0].insert(0, tensor)
+    return [tf.concat(pack, axis=0) for pack in packs]
+
+
+def sparse_text(model: keras.Model) -> str | None:
+    """Which gradients are made dense to be summed with the others, if any are."""
+    tables = [
+        layer.embeddings
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Embedding) and layer.trainable
+    ]
+    if not tables:
+        return None
+    paths = ", ".join(table.path for table in tables)
+    megabytes = sum(4 * table.value.shape.num_elements() for table in tables) / 1e6
+    return f"sparse gradients of {paths} are made dense: {megabytes:.3g} MB an update"
+
+
+def _implementation(all_reduce: str) -> _Implementation:
+    named = {"nccl": _Implementation.NCCL, "ring": _Implementation.RING}
+    return named.get(all_reduce, _Implementation.AUTO)

@@ -1,0 +1,54 @@
+"""From the sums over all micro-batches to the step's row and the gradients to apply."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from trainer.clipping import before_output, clip_adaptively, clip_factor
+from trainer.gradients import Sums, square_norm
+from trainer.settings import Clipping
+
+Finish = Callable[[Sums], tuple[list[tf.Tensor], dict[str, tf.Tensor]]]
+
+
+def make_finish(
+    variables: Sequence[keras.Variable], *, global_batch: int, clipping: Clipping
+) -> Finish:
+    """A function from the sums to each variable's gradient, clipped, and the step's row.
+
+    The row's norm, and whether it is finite, are those of the gradient before clipping. It also
+    holds what is no metric: `square` and `micro_square` for the gradient's noise, and the summed
+    `gradient`, float32 [weights].
+    """
+    weights = [variable.value for variable in variables]
+    sizes = [weight.shape.num_elements() for weight in weights]
+    clipped = before_output(variables)
+    batch_size = float(global_batch)
+
+    def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        square = square_norm(sums.gradient)
+        # Of nothing but bad records: 0 gradients.
+        factor = tf.math.divide_no_nan(batch_size, sums.weight)
+        norm, loss = tf.sqrt(square) * factor, sums.loss * factor
+        row = {
+            "train/loss": loss,
+            "train/accuracy": tf.math.divide_no_nan(sums.correct, sums.weight),
+            "gradient_norm": norm,
+            "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
+            "micro_square": sums.micro_square,
+            "square": square,
+            "gradient": sums.gradient,
+        }
+        if clipping.norm:
+            factor *= clip_factor(norm, clipping.norm)
+        gradient = sums.gradient * factor
+        if clipping.value:
+            gradient = tf.clip_by_value(gradient, -clipping.value, clipping.value)
+        parts = tf.split(gradient, sizes)
+        gradients = [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)]
+        if clipping.adaptive:
+            gradients = clip_adaptively(gradients, weights, clipped, clipping.adaptive)
+        return gradients, row
+
+    return finish

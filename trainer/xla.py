@@ -1,0 +1,124 @@
+"""XLA: a replica's forward and backward pass as one compiled program, or why that cannot be."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import keras
+import tensorflow as tf
+
+T = TypeVar("T")
+
+
+def compiled(function: Callable[..., T], model: keras.Model) -> Callable[..., T]:
+    """The function of a micro-batch as a program of its own; to be called anew on every replica.
+
+    A program reads the variables of the replica that it was traced on, and no other's. It spans no
+    `strategy.run`, which XLA refuses, nor the collective, which stays outside.
+    """
+
+    def alone(*arguments: tf.Tensor) -> T:
+        with without_collectives(model):
+            return function(*arguments)
+
+    return tf.function(alone, jit_compile=True)
+
+
+def choose_xla(
+    asked: str, model: keras.Model, replicas: int, micro_batch: int
+) -> tuple[bool, str | None]:
+    """Whether to compile, given `--xla=off|on|auto`, and what there is to say about it.
+
+    Raises:
+      ValueError: `on`, and the model cannot be compiled; the sentence says which layer.
+    """
+    if asked == "off":
+        return False, None
+    reason = why_not(model, replicas, micro_batch)
+    if reason is None:
+        return True, None
+    if asked == "on":
+        raise ValueError(f"--xla=on, but {reason}; use --xla=auto, which goes without.")
+    return False, f"xla: not compiled, {reason}"
+
+
+def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
+    """Why XLA cannot compile the model's forward and backward pass; None if it can.
+
+    Args:
+      replicas: over which a synchronized BatchNormalization would have to sum.
+      micro_batch: examples of a replica's batch.
+    """
+    synchronized = [layer.name for layer in synchronized_layers(model)]
+    if synchronized and replicas > 1:
+        return (
+            f"the synchronized BatchNormalization {synchronized[0]} of {model.name} sums over "
+            f"{replicas} replicas within the forward pass, and a compiled program holds no "
+            "collective"
+        )
+    with without_collectives(model):
+        reason = refusal(model, [_batch(model.inputs[0], micro_batch)])
+        if reason is None:
+            return None
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.InputLayer):
+                continue
+            inputs = tf.nest.flatten(layer.input)
+            of_layer = refusal(layer, [_batch(tensor, micro_batch) for tensor in inputs])
+            if of_layer is not None:
+                named = f"the layer {layer.name} ({type(layer).__name__}) of {model.name}"
+                return f"XLA cannot compile {named}: {of_layer}"
+    return f"XLA cannot compile {model.name}: {reason}"
+
+
+def refusal(layer: keras.layers.Layer, inputs: list[tf.TensorSpec]) -> str | None:
+    """What XLA has against a layer's forward and backward pass, one line; None if nothing.
+
+    It is lowered, not run: no variable changes.
+    """
+
+    @tf.function(jit_compile=True)
+    def both_ways(*arguments: tf.Tensor) -> list[tf.Tensor]:
+        # Values in place of variables, since outside of `strategy.run` these are of all replicas.
+        values = [(v, tf.convert_to_tensor(v.value)) for v in layer.variables]
+        weights = [value for variable, value in values if variable.trainable]
+        given = arguments[0] if len(arguments) == 1 else list(arguments)
+        with keras.StatelessScope(values) as state, tf.GradientTape() as tape:
+            tape.watch([*weights, *(x for x in arguments if x.dtype.is_floating)])
+            outputs = tf.nest.flatten(layer(given, training=True))
+            total = tf.add_n([tf.reduce_sum(tf.cast(x, tf.float32)) for x in outputs])
+        gradients = tape.gradient(total, weights, unconnected_gradients="zero")
+        return [total, *gradients, *(state.get_current_value(v) for v in layer.variables)]
+
+    try:
+        both_ways.experimental_get_compiler_ir(*inputs)(stage="hlo")
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        missing = re.search(r"No registered '(\w+)' OpKernel", str(error))
+        lines = str(error).strip().splitlines()
+        # What was raised while tracing comes with its traceback before it.
+        line = lines[-1].strip() if lines[0].startswith("in user code") else lines[0]
+        return f"it has no {missing[1]}" if missing else line
+    return None
+
+
+def synchronized_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers whose forward pass sums over the replicas."""
+    return [layer for layer in model._flatten_layers() if getattr(layer, "synchronized", False)]
+
+
+@contextlib.contextmanager
+def without_collectives(model: keras.Model) -> Iterator[None]:
+    """Traces a synchronized layer as a local one: of a single replica they compute the same."""
+    layers = synchronized_layers(model)
+    try:
+        for layer in layers:
+            layer.synchronized = False
+        yield
+    finally:
+        for layer in layers:
+            layer.synchronized = True
+
+
+def _batch(tensor: keras.KerasTensor, size: int) -> tf.TensorSpec:
+    return tf.TensorSpec([size, *tensor.shape[1:]], tensor.dtype)
