@@ -143,7 +143,7 @@ def table(summary: dict[str, dict[str, Any]]) -> str:
     lines = [columns, ("---",) * len(columns)]
     for arm, values in summary.items():
         middles = [
-            f"{values[name]['median']:.2f} ({values[name]['low']:.2f}–{values[name]['high']:.2f})"
+            f"{values[name]['median']:.2f} ({values[name]['from']:.2f}–{values[name]['to']:.2f})"
             for name in ("of_limit", "lockstep_over_it")
         ]
         first = values["first_batch"]

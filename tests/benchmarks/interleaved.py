@@ -167,13 +167,9 @@ class Round:
     """What a round gave."""
 
     works: Mapping[str, Mapping[str, float]]  # by arm: what its work came to
-    facts: Mapping[str, Mapping[str, float]]  # by arm: what else it said
-    turns: Sequence[Mapping[str, Mapping[str, float]]]  # of each turn, by arm: see Worker.turn
-
-    @property
-    def rates(self) -> list[dict[str, float]]:
-        """Of each turn, by arm."""
-        return [{arm: result["rate"] for arm, result in turn.items()} for turn in self.turns]
+    rates: Sequence[Mapping[str, float]]  # of each turn, by arm
+    turns: Sequence[Mapping[str, Mapping[str, float]]] = ()  # likewise: all of Worker.turn
+    facts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def measure_round(
@@ -208,7 +204,8 @@ def measure_round(
             order = list(workers)[:: -1 if turn % 2 else 1]
             result = {arm: workers[arm].turn() for arm in order}
             results.append({arm: result[arm] for arm in workers})
-    return Round(works, {arm: worker.facts for arm, worker in workers.items()}, results)
+    rates = [{arm: one["rate"] for arm, one in result.items()} for result in results]
+    return Round(works, rates, results, {arm: worker.facts for arm, worker in workers.items()})
 
 
 def difference(works: Mapping[str, Mapping[str, float]]) -> float:
