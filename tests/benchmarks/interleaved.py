@@ -1,18 +1,21 @@
 """Measuring several programs against each other on a machine that has other things to do.
 
-Each arm is a process of its own, made anew in every round. All build and warm up; then they take
-short turns, one measuring while the others sleep, forwards and backwards in alternation, so that
-what the machine does meanwhile hits all alike. What counts is the ratio within a turn.
+Each arm is a process of its own, with processes that it starts, made anew in every round. One after
+the other they build and warm up; then they take short turns, one measuring while the others are
+stopped, forwards and backwards in alternation, so that what the machine does meanwhile hits all
+alike. What counts is the ratio within a turn.
 
 A worker prints a line of JSON when it is ready, saying what its work came to, and one with its
-rate for every line on its standard input.
+rate for every line on its standard input. What it says under `facts` is kept and not compared.
 """
 
 import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -53,35 +56,110 @@ class Turns:
             self.first_end = now
         self.rates.append(self.units / (now - self.started))
         if len(self.rates) > 1 and now - self.first_end >= self.seconds:
-            print(json.dumps({"rate": statistics.median(self.rates[1:])}), flush=True)
+            done = self.units * len(self.rates)
+            rate = statistics.median(self.rates[1:])
+            print(json.dumps({"rate": rate, "units": done}), flush=True)
             self.rates = []
 
 
 class Worker:
-    """An arm in its own process: `python -m COMMAND`, run from the repository's root."""
+    """An arm in its own process: `PYTHON -m COMMAND`, run from the repository's root.
 
-    def __init__(self, command: Sequence[str]) -> None:
+    It and the processes that it starts are a process group, stopped between turns.
+    """
+
+    def __init__(self, command: Sequence[str], python: str) -> None:
+        """Starts it and waits until it is ready.
+
+        Raises:
+          RuntimeError: it ended.
+        """
         self.command = " ".join(command)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [python, "-m", *command],
             cwd=pathlib.Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,
         )
+        self.group = self.process.pid
+        self.work = self.result()
+        self.facts = self.work.pop("facts", {})
+        os.killpg(self.group, signal.SIGSTOP)
 
-    def result(self) -> dict[str, float]:
+    def result(self) -> dict[str, Any]:
         """The next line that it prints."""
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.command} ended with code {self.process.wait()}")
         return json.loads(line)
 
-    def turn(self) -> float:
-        """Lets it do a turn; its rate."""
+    def turn(self) -> dict[str, float]:
+        """Lets it do a turn.
+
+        Returns:
+          rate, units a second; cpu_rate, units a second of processor time; memory, in bytes, at
+          its end.
+        """
+        os.killpg(self.group, signal.SIGCONT)
+        before = cpu_seconds(self.group)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.result()["rate"]
+        result = self.result()
+        os.killpg(self.group, signal.SIGSTOP)
+        spent = cpu_seconds(self.group) - before
+        return {
+            "rate": result["rate"],
+            "cpu_rate": result["units"] / spent,
+            "memory": memory_bytes(self.group),
+        }
+
+    def end(self) -> None:
+        """Ends it and the processes that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.group, signal.SIGKILL)
+        with self.process:
+            pass
+
+
+def cpu_seconds(group: int) -> float:
+    """What the processes of a group have taken of the processors, with children that have ended."""
+    ticks = 0
+    for place in _members(group):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, _stat(place)[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(group: int) -> int:
+    """What the processes of a group hold together, without files such as the libraries' code.
+
+    What several of them share counts once.
+    """
+    kilobytes = 0
+    for place in _members(group):
+        with contextlib.suppress(OSError):
+            for line in (place / "smaps_rollup").read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in ("Pss_Anon", "Pss_Shmem"):
+                    kilobytes += int(value.split()[0])
+    return kilobytes * 1024
+
+
+def _members(group: int) -> list[pathlib.Path]:
+    """The folders in /proc of a group's processes."""
+    found = []
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(_stat(place)[2]) == group:
+                found.append(place)
+    return found
+
+
+def _stat(place: pathlib.Path) -> list[str]:
+    """The fields of /proc/PID/stat from the third on; the second may hold spaces."""
+    return (place / "stat").read_text().rpartition(")")[2].split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,34 +168,44 @@ class Round:
 
     works: Mapping[str, Mapping[str, float]]  # by arm: what its work came to
     rates: Sequence[Mapping[str, float]]  # of each turn, by arm
+    turns: Sequence[Mapping[str, Mapping[str, float]]] = ()  # likewise: all of Worker.turn
+    facts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
-def measure_round(commands: Mapping[str, Sequence[str]], turns: int, tolerance: float) -> Round:
+def measure_round(
+    commands: Mapping[str, Sequence[str]],
+    turns: int,
+    tolerance: float,
+    pythons: Mapping[str, str] | None = None,
+) -> Round:
     """Measures every arm in a fresh process.
 
     Args:
       commands: what to run, by arm.
       turns: of each arm, after one that is not counted.
       tolerance: how far apart, relatively, what the arms' work came to may be.
+      pythons: the interpreter of an arm where it is not this one.
 
     Raises:
       RuntimeError: a process ended, or the arms do not do the same work.
     """
     with contextlib.ExitStack() as stack:
-        workers = {arm: Worker(command) for arm, command in commands.items()}
-        for worker in workers.values():
-            stack.enter_context(worker.process)
-        works = {arm: worker.result() for arm, worker in workers.items()}
+        workers = {}
+        for arm, command in commands.items():
+            workers[arm] = Worker(command, (pythons or {}).get(arm, sys.executable))
+            stack.callback(workers[arm].end)
+        works = {arm: worker.work for arm, worker in workers.items()}
         if difference(works) > tolerance:
             raise RuntimeError(f"not the same work, so no time is taken: {works}")
         for worker in workers.values():
             worker.turn()
-        rates = []
+        results = []
         for turn in range(turns):
             order = list(workers)[:: -1 if turn % 2 else 1]
-            rate = {arm: workers[arm].turn() for arm in order}
-            rates.append({arm: rate[arm] for arm in workers})
-    return Round(works, rates)
+            result = {arm: workers[arm].turn() for arm in order}
+            results.append({arm: result[arm] for arm in workers})
+    rates = [{arm: one["rate"] for arm, one in result.items()} for result in results]
+    return Round(works, rates, results, {arm: worker.facts for arm, worker in workers.items()})
 
 
 def difference(works: Mapping[str, Mapping[str, float]]) -> float:

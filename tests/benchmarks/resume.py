@@ -156,12 +156,12 @@ def run_benchmark(folder: pathlib.Path, rounds: int, out: str) -> int:
         print(f"{name:12} {seconds}")
         for kind in ("ratio", "control"):
             r = result[name][kind]
-            print(f"{'':12} {kind} {r['median']:.3f} ({r['low']:.3f}–{r['high']:.3f})")
+            print(f"{'':12} {kind} {r['median']:.3f} ({r['from']:.3f}–{r['to']:.3f})")
     if out:
         pathlib.Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     slowest = max(result["first_batch"]["seconds"].values())
     ratio = result["first_batch"]["ratio"]
-    return 0 if slowest < MOST_SECONDS and ratio["low"] <= 1 <= ratio["high"] else 1
+    return 0 if slowest < MOST_SECONDS and ratio["from"] <= 1 <= ratio["to"] else 1
 
 
 def main(argv: Sequence[str]) -> int:
