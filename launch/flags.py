@@ -11,7 +11,7 @@ from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
-from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags
+from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags, recovery_flags
 from launch.define import Group
 from launch.parsing import duration, one_of, parsed
 from trainer.settings import LayerSettings, RunSettings, Settings
@@ -25,6 +25,7 @@ DECISIVE = (
     | learning_rate_flags.DECISIVE
     | optimizer_flags.DECISIVE
     | device_flags.DECISIVE
+    | recovery_flags.DECISIVE
     | {"seed", "train_for", "model", "eval_every", "deterministic", "on_nonfinite"}
     | {"batch_norm", "dropout", "l2"}
 )
@@ -96,6 +97,7 @@ def define_training_flags() -> flags.FlagValues:
     add.number("l2", 0.0, "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.")
     learning_rate_flags.define_learning_rate_flags(values)
     optimizer_flags.define_optimizer_flags(values)
+    recovery_flags.define_recovery_flags(values)
     add = Group(values, "terminal")
     add.integer(
         "verbosity",
@@ -214,6 +216,7 @@ def _settings(values: flags.FlagValues) -> Settings:
         layers=_layer_settings(values),
         learning_rate=learning_rate_flags.learning_rate_settings(values),
         optimizer=optimizer_flags.optimizer_settings(values),
+        recovery=recovery_flags.recovery_settings(values),
     )
 
 

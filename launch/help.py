@@ -4,13 +4,18 @@ import textwrap
 
 from absl import flags
 
-from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags
+from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags, recovery_flags
 from launch.flags import RARE as RUN_RARE
 from launch.flags import RECIPES
 
 # Left out of the short help.
 RARE = (
-    data_flags.RARE | learning_rate_flags.RARE | optimizer_flags.RARE | device_flags.RARE | RUN_RARE
+    data_flags.RARE
+    | learning_rate_flags.RARE
+    | optimizer_flags.RARE
+    | device_flags.RARE
+    | recovery_flags.RARE
+    | RUN_RARE
 )
 
 

@@ -109,6 +109,25 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class RecoverySettings:
+    """What the run does about faults: kills, full disks, stalls, divergence."""
+
+    keep: int  # the newest checkpoints
+    keep_best: int  # and as many of the best evaluations
+    keep_every: Duration  # and one every so often, for ever
+    fallback_dir: str  # where to save what the run's folder cannot take; empty: nowhere
+    stop_after: float | None  # seconds; None: never
+    grace: float  # seconds from a request to stop to the exit
+    stall_after: float | None  # seconds without a step; 0: never; None: from the median step
+    restart_on_stall: bool
+    on_divergence: str  # stop or rollback
+    skip_window: bool  # whether what it diverged on is left out after a rollback
+    backoff: float  # the learning rate's factor after a rollback
+    backoff_for: Duration  # until the rate is back
+    rollbacks: int  # at most
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything the trainer is asked for; the data's settings live in `input_pipeline`."""
 
@@ -117,4 +136,5 @@ class Settings:
     model: str
     learning_rate: LearningRateSettings
     optimizer: OptimizerSettings
+    recovery: RecoverySettings
     layers: LayerSettings = LayerSettings()

@@ -1,0 +1,79 @@
+"""The flags of recovery: what the run does about faults, and the settings that they make."""
+
+import re
+
+from absl import flags
+
+from launch.define import Group
+from launch.parsing import duration, one_of, parsed
+from trainer.settings import RecoverySettings
+
+# Those that decide what comes out of a run.
+DECISIVE = frozenset(["on_divergence", "skip_window", "backoff", "backoff_for", "rollbacks"])
+# Left out of the short help.
+RARE = frozenset(
+    ["keep_best", "keep_every", "skip_window", "backoff", "backoff_for", "rollbacks"]
+    + ["stall_after", "restart_on_stall", "grace", "fallback_dir"]
+)
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def define_recovery_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of recovery."""
+    add = Group(values, "recovery")
+    add.integer("keep", 3, 1, "The newest checkpoints that are kept.")
+    add.integer("keep_best", 0, 0, "And as many of the best evaluations.\nBy eval/accuracy.")
+    add.text("keep_every", "0", "And one every so often, for ever.\nA duration; 0: none.")
+    add.text("fallback_dir", "", "Where to save what --run_dir cannot take.\nA full or lost disk.")
+    add.text("stop_after", "", "Save and exit with 75 after this time.\nFor queues: 3h50m.")
+    add.text("grace", "60s", "Time to save in when asked to stop.\nExit within it, in any case.")
+    add.text(
+        "stall_after",
+        "auto",
+        "No step for so long is a stall.\nauto: ten times the median step, at least 5 minutes; "
+        "0: never.",
+    )
+    add.boolean("restart_on_stall", False, "Exit with 75 on a stall.")
+    add.text("on_divergence", "stop", "stop or rollback, where training diverges.")
+    add.boolean("skip_window", True, "After a rollback, other data.\nSkips what it diverged on.")
+    add.number("backoff", 0.5, "Rate's factor after a rollback.")
+    add.text("backoff_for", "5%", "How long until the rate is back.\nA duration.")
+    add.integer("rollbacks", 3, 0, "Most rollbacks.\nThen the run exits with 76.")
+
+
+def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
+    """The settings, from flags that were parsed.
+
+    Raises:
+      ValueError: a value that does not exist or cannot be.
+    """
+    stall = values.stall_after
+    return RecoverySettings(
+        keep=values.keep,
+        keep_best=values.keep_best,
+        keep_every=duration(values, "keep_every"),
+        fallback_dir=values.fallback_dir,
+        stop_after=parsed(values, "stop_after", parse_time) if values.stop_after else None,
+        grace=parsed(values, "grace", parse_time),
+        stall_after=None if stall == "auto" else parsed(values, "stall_after", parse_time),
+        restart_on_stall=values.restart_on_stall,
+        on_divergence=one_of("on_divergence", values.on_divergence, ("stop", "rollback")),
+        skip_window=values.skip_window,
+        backoff=values.backoff,
+        backoff_for=duration(values, "backoff_for"),
+        rollbacks=values.rollbacks,
+    )
+
+
+def parse_time(text: str) -> float:
+    """Reads a time such as `3h50m`, `90s`, `1d` or plain `0`, in seconds.
+
+    Raises:
+      ValueError: it is none.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*", text)
+    if text.strip() == "0":
+        return 0.0
+    if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", text):
+        raise ValueError("not a time; use d, h, m (or min) and s, for example 3h50m.")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
