@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class Faults:
         self._sentence = ""
         self._listed = set()
         if file is not None and file.exists():
-            rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-            self._listed = {row["record"] for row in rows if row["source"] == source.name}
+            rows = map(_row, file.read_text(encoding="utf-8", errors="replace").splitlines())
+            self._listed = {row.get("record") for row in rows if row.get("source") == source.name}
 
     @property
     def count(self) -> int:
@@ -71,7 +72,8 @@ class Faults:
             self._records.add(record)
             if self._file is not None and record not in self._listed:
                 row = {"source": self._source.name, "record": record, "fault": fault}
-                with open(self._file, "a", encoding="utf-8") as file:
+                # On a full disk the run goes on: the record is left out and counted all the same.
+                with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     @contextlib.contextmanager
@@ -87,6 +89,15 @@ class Faults:
             if self._sentence:
                 raise BadRecordError(self._sentence) from None
             raise
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A line of the list; nothing where a kill has cut it off."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def read_noting(source: Source, faults: Faults, records: np.ndarray) -> tuple[np.ndarray, ...]:

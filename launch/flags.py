@@ -13,7 +13,7 @@ from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
 from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags, recovery_flags
 from launch.define import Group
-from launch.parsing import duration, one_of, parsed
+from launch.parsing import duration, duration_or_time, one_of, parsed
 from trainer.settings import LayerSettings, RunSettings, Settings
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
@@ -50,7 +50,11 @@ def define_training_flags() -> flags.FlagValues:
     add.integer("seed", 0, 0, "Seed of weights, order and augmentation.")
     add.text("train_for", "10ep", "How long to train.\nA duration: st, ep or ex.")
     add.text("eval_every", "1ep", "How often to evaluate.\nAlso at the end; 0: only then.")
-    add.text("checkpoint_every", "5ep", "How often to save.\nAlso at the end; 0: only then.")
+    add.text(
+        "checkpoint_every",
+        "5ep",
+        "How often to save: 5ep or 10min.\nAlso at the end; 0: only then.",
+    )
     add.text("log_every", "50st", "How often to log.\nLoss and accuracy are means since then.")
     add.integer(
         "steps_per_loop",
@@ -202,7 +206,7 @@ def _settings(values: flags.FlagValues) -> Settings:
             seed=values.seed,
             train_for=duration(values, "train_for"),
             eval_every=duration(values, "eval_every"),
-            checkpoint_every=duration(values, "checkpoint_every"),
+            checkpoint_every=duration_or_time(values, "checkpoint_every"),
             log_every=duration(values, "log_every"),
             steps_per_loop=values.steps_per_loop,
             resume=one_of("resume", values.resume, ("auto", "exact", "never")),

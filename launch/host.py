@@ -11,16 +11,20 @@ from launch.data import evaluation_data
 from launch.job import Job, decided
 from launch.startup import Startup
 from trainer import actions
+from trainer.checkpoint_files import Keep
 from trainer.checkpoints import Checkpoints
 from trainer.control import Control
-from trainer.files import write_json
+from trainer.files import write_json, write_text
 from trainer.metrics import MetricsWriter
 from trainer.monitor import Monitor
 from trainer.nonfinite import NonFinite
 from trainer.plan import Plan
 from trainer.replica_check import CheckReplicas, make_replica_check
+from trainer.save import Save
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
+    from trainer.blocks import Block
     from trainer.loop import Action
     from trainer.run import Run
 
@@ -34,11 +38,17 @@ class Host:
     actions: "tuple[Action, ...]"
     control: Control
     log: actions.Log
-    save: actions.Save
+    save: Save
     history: actions.History
     metrics: MetricsWriter
     progress: report.Progress
     note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
+
+    def close(self) -> None:
+        """Lets a checkpoint that is being written become whole, and closes the files."""
+        self.save.close()
+        self.progress.close()
+        self.metrics.close()
 
 
 def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Startup) -> Host:
@@ -48,12 +58,14 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
       ValueError: the checkpoint does not match.
     """
     plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
-    checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
-    history = restored_history(job, checkpoints)
-    (run_dir / "flags.txt").write_text(flags.flagfile_text(job.command), encoding="utf-8")
-    write_json(run_dir / "plan.json", plan.to_json())
+    progress = report.Progress(plan, found.step)
+    checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
+    history, unwritten = restored_history(job, checkpoints)
+    with storage.attempt("flags.txt or plan.json"):
+        write_text(run_dir / "flags.txt", flags.flagfile_text(job.command))
+        write_json(run_dir / "plan.json", plan.to_json())
     report.print_run(run, plan)
-    metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)
+    metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
         metrics.note(step, plan.epoch(step), history.now(), event)
@@ -61,11 +73,12 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
     plateau, best = settings.learning_rate.plateau, run_dir / "best"
     evaluate = actions.Evaluate(
-        run, plan, history, metrics, evaluation, best, plateau, progress.say
+        run, plan, history, metrics, evaluation, best, plateau, progress.say, storage
     )
     show = watched(plan, history, progress, note)
     log = actions.Log(plan, history, metrics, run.groups, show)
-    save = actions.Save(plan, history, metrics, checkpoints, decided(job.command, plan))
+    keep_best = settings.recovery.keep_best
+    save = Save(plan, history, metrics, checkpoints, decided(job.command, plan), keep_best)
     control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
     stops = settings.run.on_nonfinite == "stop"
     nonfinite = NonFinite(stops, history, run.places, note, progress.say)
@@ -74,21 +87,43 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     if job.changes:
         pairs = {name: list(pair) for name, pair in job.changes.items()}
         note(found.step, {"event": "resumed", "changed": pairs})
-    acting = (*checked, log, started, progress, evaluate, save, control)
+
+    def steered(block: "Block") -> None:
+        with storage.attempt(f"{run_dir / 'control'}"):
+            control(block)
+
+    acting = (*checked, log, started, progress, evaluate, save, steered)
     return Host(acting, control, log, save, history, metrics, progress, note)
 
 
-def restored_history(job: Job, checkpoints: Checkpoints) -> actions.History:
+def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpoints:
+    """The run's checkpoints, and those in its fallback folder."""
+    recovery = job.command.settings.recovery
+    keep = Keep(recovery.keep, recovery.keep_best, job.plan.keep_every)
+    fallback = job.fallback / "checkpoints" if job.fallback else None
+    folder = job.run_dir / "checkpoints"
+    return Checkpoints(folder, run.variables(), keep, fallback=fallback, say=say)
+
+
+def restored_history(job: Job, checkpoints: Checkpoints) -> tuple[actions.History, list[str]]:
     """Restores what was found, all variables with it; a new history where there was nothing.
+
+    Returns:
+      The history, and the lines of metrics.jsonl that could not be written before the checkpoint.
 
     Raises:
       ValueError: the checkpoint does not match.
     """
     if job.found.state is None:
-        return actions.History()
-    history = actions.History(**checkpoints.restore(job.found.step)["history"])
+        return actions.History(), []
+    where = f"the checkpoint of step {job.found.step:,} in {job.found.folder}"
+    history = actions.History.from_json(job.found.state["history"], where)
+    unwritten = job.found.state.get("unwritten", [])
+    if not (isinstance(unwritten, list) and all(isinstance(line, str) for line in unwritten)):
+        raise ValueError(f"{where} has 'unwritten' rows that are no list of lines.")
+    checkpoints.restore(job.found.step)
     print(f"going on from step {job.found.step:,} in {job.run_dir}")
-    return history
+    return history, unwritten
 
 
 def watched(

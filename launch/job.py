@@ -3,7 +3,7 @@
 import dataclasses
 import glob
 import pathlib
-from typing import Any
+from typing import IO, Any
 
 from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.labels import count_labels
@@ -13,7 +13,7 @@ from launch.parsing import parsed
 from trainer.class_weights import class_weights
 from trainer.files import read_json
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
-from trainer.run_folder import Found, open_run_folder
+from trainer.run_folder import Found, fallback_folder, newest_checkpoint, open_run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,17 @@ class Job:
     sources: dict[str, Source]  # train and eval
     found: Found
     changes: dict[str, tuple[Any, Any]]  # flags: what the checkpoint was made with, and now
+    held: IO[str]  # the run folder's lock
 
     @property
     def run_dir(self) -> pathlib.Path:
         """The run's folder."""
         return pathlib.Path(self.command.settings.run.run_dir)
+
+    @property
+    def fallback(self) -> pathlib.Path | None:
+        """The run's folder in --fallback_dir."""
+        return fallback_folder(self.run_dir, self.command.settings.recovery.fallback_dir)
 
     def finished(self) -> bool:
         """Whether there is nothing to do any more."""
@@ -38,9 +44,14 @@ class Job:
         ended = state is not None and state["final"] and not self.changes
         return ended or self.found.step >= self.plan.steps
 
+    def complete(self) -> bool:
+        """Whether it is finished and its model is written."""
+        folders = (self.run_dir, self.fallback)
+        return self.finished() and any(f and (f / "model.keras").exists() for f in folders)
+
 
 def open_job(command: flags.Command) -> Job:
-    """Plans the command, and looks into its run folder.
+    """Plans the command, takes its run folder, and looks into it.
 
     Raises:
       ValueError: the command is wrong, or does not go with what is in the folder.
@@ -48,10 +59,13 @@ def open_job(command: flags.Command) -> Job:
     """
     plan, devices, sources = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
-    found = open_run_folder(run_dir, command.settings.run.resume)
+    fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
+    # First the lock: a process that is still saving would be found without what it saves.
+    held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
+    found = newest_checkpoint(run_dir, fallback)
     changes = changed_flags(command, plan, found)
     check_same_examples(plan, run_dir, found)
-    return Job(command, plan, devices, sources, found, changes)
+    return Job(command, plan, devices, sources, found, changes, held)
 
 
 def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Source]]:
@@ -146,8 +160,10 @@ def check_same_examples(plan: Plan, run_dir: pathlib.Path, found: Found) -> None
       ValueError: there are more or fewer training examples than then.
     """
     before = read_json(run_dir / "plan.json") if found.state is not None else None
-    then, now = (before or {}).get("dataset", {}).get("train_examples"), plan.dataset.train_examples
-    if then not in (None, now):
+    dataset = before.get("dataset") if isinstance(before, dict) else None
+    then = dataset.get("train_examples") if isinstance(dataset, dict) else None
+    now = plan.dataset.train_examples
+    if type(then) is int and then != now:
         raise ValueError(
             f"the run in {run_dir} was trained on {then:,} examples of {plan.dataset.name} and "
             f"there are {now:,} now, {plan.dataset.left_out:,} bad ones left out; give it the same "

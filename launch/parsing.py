@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from absl import flags
 
-from trainer.durations import Duration, parse_duration
+from trainer.durations import Duration, parse_duration, parse_duration_or_time
 
 T = TypeVar("T")
 
@@ -32,6 +32,15 @@ def duration(values: flags.FlagValues, name: str) -> Duration:
       ValueError: it is none.
     """
     return parsed(values, name, parse_duration)
+
+
+def duration_or_time(values: flags.FlagValues, name: str) -> Duration:
+    """A flag's value read as a duration or as minutes.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    return parsed(values, name, parse_duration_or_time)
 
 
 def whole_or_auto(values: flags.FlagValues, name: str) -> int | None:

@@ -9,7 +9,7 @@ from launch import chart, cli, flags, report
 from launch.help import help_text
 from launch.job import changed_flags, check_same_examples, plan_command
 from trainer.plan import Plan
-from trainer.run_folder import newest_checkpoint
+from trainer.run_folder import fallback_folder, newest_checkpoint
 
 
 def define_plan_flags() -> absl_flags.FlagValues:
@@ -67,10 +67,12 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     command = flags.read_command(argv, define_plan_flags())
     plan, _, _ = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
-    found = newest_checkpoint(run_dir)
+    fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
+    found = newest_checkpoint(run_dir, fallback)
     changes = changed_flags(command, plan, found)
     check_same_examples(plan, run_dir, found)
     notes = [report.changes_text(found.step, changes)] if changes else []
+    notes += [f"warning: {path} is damaged: {reason}" for path, reason in found.damaged]
     if found.step:
         notes = [f"{run_dir} is at step {found.step:,}; training goes on from there", *notes]
     return plan, notes

@@ -38,13 +38,11 @@ def plan_text(plan: Plan) -> str:
         if math.isnan(phase.begin):
             rates = "a schedule of your own"
         rows.append(("", f"{phase.name}: {span}, {epochs}: {rates}"))
-    rows.append(
-        (
-            "every",
-            f"log {plan.log_every:.4g}, evaluate {plan.eval_every:.4g}, "
-            f"save {plan.checkpoint_every:.4g} steps",
-        )
-    )
+    every = f"log {plan.log_every:.4g}, evaluate {plan.eval_every:.4g}"
+    saved = f", save {plan.checkpoint_every:.4g} steps"
+    if plan.checkpoint_seconds:
+        saved = f" steps, save {plan.checkpoint_seconds / 60:.4g} minutes"
+    rows.append(("every", every + saved))
     return table(rows)
 
 

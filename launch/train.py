@@ -15,7 +15,8 @@ from launch.startup import Startup
 from launch.stop import StopRequests
 from trainer.blocks import next_due
 from trainer.files import read_lines
-from trainer.run_folder import lock
+from trainer.run_folder import tidy
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from launch.host import Host
@@ -34,16 +35,18 @@ def main(argv: Sequence[str]) -> int:
             command = flags.read_command(argv)
             startup.done("imports")
             job = open_job(command)
-            held = lock(job.run_dir)
         print(report.plan_text(job.plan), flush=True)
         if job.changes:
             print(f"\n{report.changes_text(job.found.step, job.changes)}", flush=True)
-        if job.finished():
+        if job.complete():
             print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
             return cli.FINISHED
+        with cli.wrong_command():
+            for line in tidy(job.run_dir, job.found, job.fallback):
+                print(line, flush=True)
         startup.done("data")
         cli.import_tensorflow(command.values.verbosity)
-        with held:
+        with job.held:
             return carry_out(job, stop, startup)
 
 
@@ -51,6 +54,7 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
     """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
     from launch.host import make_host
     from trainer.actions import DivergedError
+    from trainer.checkpoints import SaveError
     from trainer.replica_check import ReplicasDifferError
     from trainer.run import build_run
 
@@ -62,26 +66,32 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         host = make_host(job, run, faults, startup)
     startup.done("build")
     try:
+        if job.finished():  # and a kill came before its model was written
+            return conclude(job, run, host, job.found.step, faults)
         with faults["train"].raised(), faults["eval"].raised():
             block = train_on(job, run, host, faults["train"], stop, startup)
     except DivergedError as error:
         host.progress.say(f"diverged: {error}")
         host.note(error.step, {"event": "diverged", "what": str(error)})
         return cli.DIVERGED
+    except SaveError as error:
+        host.progress.say(f"error: {error}")
+        return cli.FAILED
     except ReplicasDifferError as error:
         host.progress.say(f"error: {error}")
         event = {"event": "replicas differ", "variable": error.variable, "replicas": error.replicas}
         host.note(error.step, event)
         return cli.FAILED
     finally:
-        host.progress.close()
-        host.metrics.close()
+        host.close()
     if not (block and block.final):
         step = block.last if block else job.found.step
-        print(f"stopped at step {step:,}, everything saved; the same command goes on from there")
+        print(
+            f"stopped at step {step:,}, everything saved{host.save.elsewhere()}; "
+            "the same command goes on from there"
+        )
         return cli.STOPPED
-    conclude(job, run, host, block.last, faults)
-    return cli.FINISHED
+    return conclude(job, run, host, block.last, faults)
 
 
 def train_on(
@@ -126,11 +136,23 @@ def train_on(
     return block
 
 
-def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str, Faults]) -> None:
-    """Saves the trained model and prints the closing summary."""
+def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str, Faults]) -> int:
+    """Saves the trained model, prints the closing summary and returns the exit code."""
     from trainer.actions import save_model
 
-    save_model(run, job.run_dir / "model.keras")
+    for folder in (job.run_dir, job.fallback):
+        with Storage(print).attempt(f"the trained model in {folder}"):
+            if folder is not None:
+                save_model(run, folder / "model.keras")
+                break
+    else:
+        print(
+            f"error: the model was not written; its weights are in the checkpoint of step {step:,}, "
+            "and the same command writes it from there"
+        )
+        return cli.FAILED
+    if folder != job.run_dir:
+        print(f"the trained model is {folder / 'model.keras'}")
     summary = report.summary_text(
         job.plan,
         step,
@@ -141,6 +163,7 @@ def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str,
         bad_records=sum(split.count for split in faults.values()),
     )
     print(f"\n{summary}")
+    return cli.FINISHED
 
 
 def noise_scale(run_dir: pathlib.Path) -> float:

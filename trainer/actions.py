@@ -13,14 +13,15 @@ import tensorflow as tf
 
 from trainer import plateau
 from trainer.blocks import Block, due
-from trainer.checkpoints import Checkpoints
 from trainer.evaluation import OF_ROWS
-from trainer.files import write_json
+from trainer.files import sync, write_json
+from trainer.from_json import from_json
 from trainer.metrics import MetricsWriter
 from trainer.multipliers import Group
 from trainer.plan import Plan
 from trainer.run import Run
 from trainer.settings import PlateauSettings
+from trainer.storage import Storage
 
 
 class DivergedError(Exception):
@@ -39,6 +40,7 @@ class History:
     best: float | None = None  # the best eval/accuracy
     best_step: int = 0
     evaluation: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest
+    evaluated: int = 0  # the step that it is of
     # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     unlogged_steps: int = 0  # those of them that were finite
@@ -51,6 +53,15 @@ class History:
     def now(self) -> float:
         """Seconds of training up to now, over all processes."""
         return self.seconds + time.perf_counter() - self.started
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], where: str) -> "History":
+        """What `to_json` gave; what an older version did not know of is as in a new run.
+
+        Raises:
+          ValueError: it has other names, or values of other types.
+        """
+        return from_json(cls, raw, where)
 
     def to_json(self) -> dict[str, Any]:
         """The part that outlives the process."""
@@ -145,6 +156,7 @@ class Evaluate:
     folder: pathlib.Path
     plateau: PlateauSettings | None
     say: Callable[[str], None]
+    storage: Storage
 
     def __call__(self, block: Block) -> None:
         """Evaluates if it is time."""
@@ -165,12 +177,13 @@ class Evaluate:
             values[f"eval/accuracy{of}"] = float(correct / weight)
         epoch = self.plan.epoch(step)
         self.metrics.write(step, epoch, self.history.now(), values)
-        self.history.evaluation = values
+        self.history.evaluation, self.history.evaluated = values, step
         best = self.history.best is None or values["eval/accuracy"] > self.history.best
         if best:
             self.history.best, self.history.best_step = values["eval/accuracy"], step
-            save_model(self.run, self.folder / "model.keras")
-            write_json(self.folder / "metrics.json", {"step": step, "epoch": epoch, **values})
+            with self.storage.attempt(f"the best model, that of step {step:,},"):
+                save_model(self.run, self.folder / "model.keras")
+                write_json(self.folder / "metrics.json", {"step": step, "epoch": epoch, **values})
         self.say(
             f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
             f"eval/accuracy {values['eval/accuracy']:.2%}"
@@ -204,32 +217,16 @@ class Evaluate:
         self.say(f"step {step:,}  learning rate × {after / before:.4g}: {reason}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Save:
-    """Saves a checkpoint every `plan.checkpoint_every` steps."""
-
-    plan: Plan
-    history: History
-    metrics: MetricsWriter
-    checkpoints: Checkpoints
-    flags: Mapping[str, Any]
-
-    def __call__(self, block: Block) -> None:
-        """Saves if it is time."""
-        if block.final or due(block.last, self.plan.checkpoint_every):
-            self.save(block.last, block.final)
-
-    def save(self, step: int, final: bool = False) -> None:
-        """Saves the state after this step; what was logged up to it reaches the disk first."""
-        self.metrics.flush()
-        state = {"flags": dict(self.flags), "history": self.history.to_json(), "final": final}
-        self.checkpoints.save(step, state)
-
-
 def save_model(run: Run, path: pathlib.Path) -> None:
     """Writes the model as a `.keras` file, whole or not at all, with the averages if there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"writing-{path.name}")
-    with run.averages.in_place() if run.averages is not None else contextlib.nullcontext():
-        run.model.save(beside)
-    os.replace(beside, path)
+    try:
+        with run.averages.in_place() if run.averages is not None else contextlib.nullcontext():
+            run.model.save(beside)
+        sync(beside)
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise

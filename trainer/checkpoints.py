@@ -1,107 +1,397 @@
-"""Checkpoints: a folder a step, complete and whole, or not there at all."""
+"""Checkpoints: complete, whole or absent, written while the training goes on."""
 
-import dataclasses
+import contextlib
 import json
-import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from trainer.run_folder import checkpoint_steps
+from trainer import checkpoint_files
+from trainer.checkpoint_files import STATE, VARIABLES, WRITING, DamagedError, Keep
+from trainer.snapshot import Snapshot
 
-_WRITING = "writing-"
+# How long training waits for the checkpoint before this one; a network's disk may hang.
+PATIENCE_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_KEY = "{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoints:
-    """The checkpoints of a run: `FOLDER/step-N/` holds the variables and `state.json`.
+class SaveError(Exception):
+    """A checkpoint could not be written; the message is a sentence for the user."""
 
-    A checkpoint is written beside, brought to the disk and made current by one rename, so a kill at
-    any moment leaves the one before it untouched.
+
+class Write:
+    """A checkpoint that a thread writes; `error` is why it could not, once it is done.
+
+    Attributes:
+      folder: the folder of checkpoints that has taken it.
     """
 
-    folder: pathlib.Path
-    variables: Mapping[
-        str, Mapping[str, tf.Variable]
-    ]  # by group ("model", "optimizer", …) and name
-    keep: int = 3
+    def __init__(self, step: int, score: float | None, write: Callable[[], pathlib.Path]) -> None:
+        self.step, self.score = step, score
+        self.folder: pathlib.Path | None = None
+        self.error: Exception | None = None
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Saves all variables and `state`, which is JSON, as the checkpoint of this step."""
-        writing = self.folder / f"{_WRITING}{step}"
-        shutil.rmtree(writing, ignore_errors=True)
-        writing.mkdir(parents=True)
-        self._tracked().write(str(writing / "variables"))
-        described = {**state, "step": step, "shapes": self._shapes()}
-        (writing / "state.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
-        for file in writing.iterdir():
-            _sync(file)
-        _sync(writing)
-        final = self.folder / f"step-{step}"
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(writing, final)
-        _sync(self.folder)
-        for old in checkpoint_steps(self.folder)[: -self.keep]:
-            shutil.rmtree(self.folder / f"step-{old}")
+        def run() -> None:
+            try:
+                self.folder = write()
+            except Exception as error:  # raised where it is waited for
+                self.error = error
+
+        self._thread = threading.Thread(target=run, daemon=True, name=f"checkpoint {step}")
+        self._thread.start()
+
+    def done(self, seconds: float | None = 0.0) -> bool:
+        """Whether it is done within this time; None: as long as it takes."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+class Checkpoints:
+    """The checkpoints of a run: `FOLDER/step-N/`, see `trainer.checkpoint_files`.
+
+        checkpoints.save(step, state)  # returns when the variables are copied to host memory
+        checkpoints.wait()             # returns when they are on the disk, or raises
+
+    A thread writes the copy beside, reads every tensor back and compares it with the copy, brings
+    all to the disk and makes it current by one rename, so a kill at any moment leaves the one
+    before it untouched. A write that fails is told of and made anew, with the state of then.
+
+    Args:
+      folder: of the checkpoints.
+      variables: by group ("model", "optimizer", …) and name.
+      keep: which checkpoints are kept.
+      fallback: another folder, for what this one does not take.
+      say: tells a person, from the thread that calls.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        variables: Mapping[str, Mapping[str, tf.Variable]],
+        keep: Keep = Keep(),  # noqa: B008 - frozen
+        *,
+        fallback: pathlib.Path | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.folder, self.fallback, self._keep, self._say = folder, fallback, keep, say
+        self._variables = {
+            f"{group}/{name}": variable
+            for group, members in variables.items()
+            for name, variable in members.items()
+        }
+        self._keys = {
+            f"{group}/{name}": _KEY.format(f"{_escaped(group)}/{_escaped(name)}")
+            for group, members in variables.items()
+            for name in members
+        }
+        self._snapshot = Snapshot(list(self._variables.values()))
+        self._write: Write | None = None
+        self._folders = [folder, *([fallback] if fallback else [])]
+        self._scores = self._read_scores()
+        self.saved_in: pathlib.Path | None = None  # what has taken the newest
+        self._saved: int | None = None  # the newest that this process has saved
+        self._known = max(self._scores, default=0)  # the newest there is
+        self._late = self._warned = False
+        self._failures, self._again = 0, 0.0
+
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        before: Callable[[], None] = lambda: None,
+        patience: float | None = None,
+    ) -> bool:
+        """Saves all variables and `state`, which is JSON, as the checkpoint of this step.
+
+        Args:
+          state: its key `score`, if it has one, is that of an evaluation at this step.
+          before: called by the thread first of all; may raise OSError.
+          patience: seconds to wait for the checkpoint before this one.
+
+        Returns:
+          Whether it is under way, or was saved before: not where the one before is still being
+          written.
+        """
+        if patience is None:
+            patience = 0.0 if self._late else PATIENCE_SECONDS
+        if not self._settled(patience):
+            return False
+        if self._saved == step:
+            return True
+        described = {**state, "step": step, **self._described()}
+        text = json.dumps(described, indent=1)
+        score = state.get("score")
+        scores = self._scores | {step: score}
+        old = set(scores) - self._keep.of(scores)
+        arrays = self._snapshot.take()
+
+        def write() -> pathlib.Path:
+            before()
+            return self._write_somewhere(step, text, arrays, old)
+
+        self._write = Write(step, score, write)
+        return True
+
+    def due_again(self) -> bool:
+        """Whether the last write has failed, and it is time to try once more."""
+        self._settled(0.0)
+        return bool(self._failures) and time.monotonic() >= self._again
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Waits until what is being written is on the disk.
+
+        Raises:
+          SaveError: it failed, or took longer than this.
+        """
+        write = self._write
+        if write and not self._settled(seconds):
+            raise SaveError(
+                f"the checkpoint of step {write.step:,} is still being written to "
+                f"{self._folders[0]} after {seconds:.0f} s, and {self._newest()}"
+            )
+        if write and write.error:
+            raise SaveError(self._failed(write)) from write.error
+
+    def hangs(self) -> bool:
+        """Whether a write is under way and there is another folder to write to."""
+        return self._write is not None and self.fallback is not None
+
+    def abandon(self) -> None:
+        """Leaves a write that hangs to itself; from now on the fallback folder is written."""
+        self._snapshot = Snapshot(list(self._variables.values()))
+        self._write, self._folders = None, [self.fallback] if self.fallback else [self.folder]
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, in ascending order."""
+        return sorted(
+            {step for f in self._folders for step in checkpoint_files.checkpoint_steps(f)}
+        )
+
+    def best(self) -> list[float]:
+        """The scores of the checkpoints, from the best to the worst."""
+        return [self._scores[step] for step in checkpoint_files.best_steps(self._scores)]
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints after this step, once what is being written is done."""
+        self._settled(None)
+        for folder in self._folders:
+            for newer in checkpoint_files.checkpoint_steps(folder):
+                if newer > step:
+                    checkpoint_files.remove(folder / f"step-{newer}")
+                    self._scores.pop(newer, None)
+        self._saved, self._known = None, min(step, self._known)
 
     def restore(self, step: int) -> dict[str, Any]:
         """Restores every variable from the checkpoint of this step and returns its state.
 
+        Nothing is restored unless all of it can be.
+
         Raises:
           ValueError: the checkpoint is damaged, or of a model or optimizer that does not match.
         """
-        path = self.folder / f"step-{step}"
+        self._settled(None)
+        paths = [folder / f"step-{step}" for folder in self._folders]
+        path = next((path for path in paths if path.exists()), paths[0])
         try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            _compare_shapes(path, state["shapes"], self._shapes())
-            self._tracked().read(str(path / "variables")).assert_consumed()
-        except (tf.errors.OpError, OSError, json.JSONDecodeError, KeyError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+            state = checkpoint_files.read_state(path)
+            _compare(path, state, self._described())
+            values = self._read(path)
+        except (DamagedError, OSError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"the checkpoint {path} is damaged ({reason}); "
+                f"the checkpoint {path} is damaged ({error}); "
                 "move its folder away to go on from the one before it."
             ) from error
+        for name, variable in self._variables.items():
+            variable.assign(values[name])
+        self._known = step
         return state
 
-    def _tracked(self) -> tf.train.Checkpoint:
-        return tf.train.Checkpoint(**{group: dict(v) for group, v in self.variables.items()})
+    def _settled(self, seconds: float | None) -> bool:
+        """Whether no write is under way after this time; tells what became of the one before."""
+        write = self._write
+        if write is None:
+            return True
+        if not write.done(seconds):
+            if not self._late and seconds:
+                self._say(
+                    f"warning: the checkpoint of step {write.step:,} is still being written after "
+                    f"{seconds:.0f} s; training goes on and saves as soon as it is"
+                )
+                self._late = True
+            return False
+        self._write, self._late = None, False
+        if write.error is None:
+            if self._failures:
+                self._say(f"the checkpoint of step {write.step:,} is saved in {write.folder}")
+            elif write.folder != self.folder and not self._warned:
+                self._say(
+                    f"warning: {self.folder} cannot be written; "
+                    f"the checkpoint of step {write.step:,} is saved in {write.folder}"
+                )
+            self._warned = write.folder != self.folder
+            self.saved_in = write.folder
+            self._saved = self._known = write.step
+            self._failures = 0
+            if write.folder == self.folder:
+                self._scores[write.step] = write.score
+                self._scores = {s: self._scores[s] for s in self._keep.of(self._scores)}
+            return True
+        if not isinstance(write.error, OSError | tf.errors.OpError | DamagedError):
+            raise write.error
+        if not self._failures:
+            self._say(f"warning: {self._failed(write)}; training goes on and tries again")
+        self._failures += 1
+        self._again = time.monotonic() + min(2.0 ** (self._failures - 1), _LONGEST_PAUSE_SECONDS)
+        return True
 
-    def _shapes(self) -> dict[str, list[int]]:
+    def _failed(self, write: Write) -> str:
+        return (
+            f"the checkpoint of step {write.step:,} could not be written to "
+            f"{' or '.join(map(str, self._folders))} ({_reason(write.error)}), and {self._newest()}"
+        )
+
+    def _newest(self) -> str:
+        return f"the newest is that of step {self._known:,}" if self._known else "there is no other"
+
+    def _write_somewhere(
+        self, step: int, text: str, arrays: list[np.ndarray], old: set[int]
+    ) -> pathlib.Path:
+        """Writes a checkpoint to the first folder that takes it, and returns that.
+
+        Removes what is then not needed: of the run's folder `old`, and all in the fallback.
+        """
+        for folder in self._folders:
+            try:
+                self._write_to(folder, step, text, arrays)
+            except (OSError, tf.errors.OpError, DamagedError):
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(folder / f"{WRITING}{step}", ignore_errors=True)
+                if folder == self._folders[-1]:
+                    raise
+            else:
+                break
+        with contextlib.suppress(OSError):
+            if folder == self.folder:
+                for former in old:
+                    checkpoint_files.remove(folder / f"step-{former}")
+            if self.fallback:
+                kept = self._keep.newest if folder == self.fallback else 0
+                steps = checkpoint_files.checkpoint_steps(self.fallback)
+                for former in steps[: len(steps) - kept]:
+                    checkpoint_files.remove(self.fallback / f"step-{former}")
+        return folder
+
+    def _write_to(
+        self, folder: pathlib.Path, step: int, text: str, arrays: list[np.ndarray]
+    ) -> None:
+        writing = folder / f"{WRITING}{step}"
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+        with tf.device("CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=str(writing / VARIABLES),
+                tensor_names=list(self._keys.values()),
+                shape_and_slices=[""] * len(arrays),
+                tensors=[tf.constant(array) for array in arrays],
+            )
+        (writing / STATE).write_text(text, encoding="utf-8")
+        checkpoint_files.seal(writing)
+        if (writing / STATE).read_bytes() != text.encode():
+            raise DamagedError(f"{STATE} is not read back as it was written")
+        reader = tf.train.load_checkpoint(str(writing / VARIABLES))
+        for (name, key), array in zip(self._keys.items(), arrays, strict=True):
+            if np.asarray(reader.get_tensor(key)).tobytes() != array.tobytes():
+                raise DamagedError(f"{name} is not read back as it was written")
+        checkpoint_files.publish(writing, folder / f"step-{step}")
+
+    def _read(self, path: pathlib.Path) -> dict[str, np.ndarray]:
+        """Every variable's value by its name.
+
+        Raises:
+          DamagedError: they are not all there, or there are others.
+        """
+        try:
+            reader = tf.train.load_checkpoint(str(path / VARIABLES))
+            # Those of before issue 6 hold TensorFlow's description of their objects too.
+            there = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+            if there != set(self._keys.values()):
+                raise DamagedError(f"{VARIABLES} are not those of {STATE}")
+            values = {name: reader.get_tensor(key) for name, key in self._keys.items()}
+        except (tf.errors.OpError, RuntimeError, IndexError, ValueError) as error:
+            raise DamagedError(_reason(error)) from error
+        for name, variable in self._variables.items():
+            if values[name].shape != tuple(variable.shape):
+                raise DamagedError(f"{name} does not have the shape that {STATE} says")
+            if values[name].dtype != variable.dtype.as_numpy_dtype:
+                raise DamagedError(f"{name} does not have the dtype that {STATE} says")
+        return values
+
+    def _read_scores(self) -> dict[int, float | None]:
+        scores: dict[int, float | None] = {}
+        for step in checkpoint_files.checkpoint_steps(self.folder):
+            scores[step] = None
+            if self._keep.best:
+                with contextlib.suppress(OSError, DamagedError):
+                    score = checkpoint_files.read_state(self.folder / f"step-{step}").get("score")
+                    scores[step] = score if isinstance(score, float) else None
+        return scores
+
+    def _described(self) -> dict[str, dict[str, Any]]:
+        variables = self._variables.items()
         return {
-            f"{group}/{name}": variable.shape.as_list()
-            for group, members in self.variables.items()
-            for name, variable in members.items()
+            "shapes": {name: variable.shape.as_list() for name, variable in variables},
+            "dtypes": {name: variable.dtype.name for name, variable in variables},
         }
 
 
-def _compare_shapes(
-    path: pathlib.Path, there: Mapping[str, list[int]], here: Mapping[str, list[int]]
-) -> None:
-    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+def _compare(path: pathlib.Path, state: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Sees that a checkpoint is of the variables here.
+
+    Raises:
+      ValueError: it is not; the sentence is followed by a table of those that differ.
+    """
+    # A state of before issue 6 has no dtypes.
+    columns = [
+        {
+            name: f"{shape} {described.get('dtypes', here['dtypes']).get(name, '')}"
+            for name, shape in described["shapes"].items()
+        }
+        for described in (state, here)
+    ]
+    there, now = columns
+    names = [name for name in {**there, **now} if there.get(name) != now.get(name)]
     if not names:
         return
     width = max(map(len, names[:20]))
     rows = [
-        f"  {name:{width}}  {there.get(name, '–')!s:18}  {here.get(name, '–')}"
-        for name in names[:20]
+        f"  {name:{width}}  {there.get(name, '–'):26}  {now.get(name, '–')}" for name in names[:20]
     ]
     more = [f"  … and {len(names) - 20} more"] if len(names) > 20 else []
     raise ValueError(
         f"the checkpoint {path} is of another model or optimizer; "
         "give the flags it was made with, or another --run_dir:\n"
-        + "\n".join([f"  {'variable':{width}}  {'checkpoint':18}  this command", *rows, *more])
+        + "\n".join([f"  {'variable':{width}}  {'checkpoint':26}  this command", *rows, *more])
     )
 
 
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _escaped(name: str) -> str:
+    """A name as TensorFlow's object checkpoints have it, which takes a slash for a path's."""
+    return name.replace(".", "..").replace("/", ".S")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the path, which is told beside."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    return message.splitlines()[0].rstrip(".") if message else type(error).__name__
 
 
 def unique_names(paths: list[str]) -> list[str]:

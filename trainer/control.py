@@ -82,8 +82,17 @@ def leave_request(folder: pathlib.Path, request: Request) -> None:
 
 
 def applied_requests(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The requests taken up so far, in their order."""
-    return read_lines(folder / "applied.jsonl")
+    """The requests taken up so far, in their order.
+
+    Raises:
+      ValueError: the list is not one of requests.
+    """
+    rows = read_lines(folder / "applied.jsonl")
+    for row in rows:
+        if type(row.get("step")) is not int:
+            raise ValueError(f"{folder / 'applied.jsonl'} has a line without a step; mend it.")
+        check_request(row.get("request"))
+    return rows
 
 
 class Control:

@@ -1,10 +1,14 @@
-"""Durations: `500st` (steps), `5ep` (epochs), `1.28Mex` (examples), `10%` (of the whole run)."""
+"""Durations: `500st` (steps), `5ep` (epochs), `1.28Mex` (examples), `10%` (of the whole run).
+
+Where a time is allowed too, `10min` (minutes).
+"""
 
 import dataclasses
 import difflib
 import math
 import re
 
+MINUTES = "min"
 UNITS = {"st": "steps", "ep": "epochs", "ex": "examples", "%": "of the whole run"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _PATTERN = re.compile(r"^\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z%]*)\s*$")
@@ -21,6 +25,11 @@ class Duration:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def seconds(self) -> float | None:
+        """The duration in seconds where it is a time, else None."""
+        return 60 * self.amount if self.unit == MINUTES else None
 
     def steps(self, *, global_batch: int, examples: int, total: int | None = None) -> int:
         """The duration in whole steps, at least 1 unless it is zero; see `exact_steps`."""
@@ -53,6 +62,24 @@ class Duration:
                 "ex": 1.0 / global_batch,
             }[self.unit]
         )
+
+
+def parse_duration_or_time(text: str) -> Duration:
+    """Reads a duration, or minutes such as `10min`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    match = _PATTERN.match(text)
+    if match and match.group(2) == MINUTES:
+        minutes = float(match.group(1))
+        if not 0 < minutes < math.inf:
+            raise ValueError(f"{text!r} is no time; give more than 0 minutes, for example 10min.")
+        return Duration(minutes, MINUTES, text.strip())
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}, or min (minutes).") from None
 
 
 def parse_duration(text: str) -> Duration:

@@ -1,20 +1,52 @@
 """Where the numbers go: `metrics.jsonl`, a JSON object a line, and TensorBoard's files."""
 
+import io
+import itertools
 import json
 import math
 import os
 import pathlib
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.compat.tensorflow_stub import dtypes
 from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from trainer.files import read_lines
+from trainer.append_file import AppendFile
+from trainer.files import parse_line
+
+_number = itertools.count()
+
+
+class Board:
+    """An event file of TensorBoard's, in a folder that has others of earlier processes.
+
+    Args:
+      first: TensorBoard forgets what those say from this step on.
+    """
+
+    def __init__(self, folder: pathlib.Path, first: int, warn: Callable[[str], None]) -> None:
+        name = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_number)}"
+        self._file = AppendFile(folder / f"events.out.tfevents.{name}", warn)
+        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+        self.add([version, _event(first, session_log=started)])
+
+    def add(self, events: Sequence[event_pb2.Event]) -> None:
+        """Appends events, or keeps them until the file can be written."""
+        framed = io.BytesIO()
+        for event in events:
+            RecordWriter(framed).write(event.SerializeToString())
+        self._file.add(framed.getvalue())
+
+    def close(self) -> None:
+        """Offers once more what could not be written."""
+        self._file.close()
 
 
 class MetricsWriter:
@@ -22,17 +54,36 @@ class MetricsWriter:
 
     A run that goes on from step s first drops the rows after s that the interrupted process wrote:
     they will be written again. TensorBoard is told to purge its own.
+
+    Args:
+      resumed_at: the step s.
+      unwritten: lines up to s that the interrupted process had in memory only, see `unwritten()`.
+      warn: tells a person that a file cannot be written; its lines are then kept in memory.
+
+    Raises:
+      ValueError: a line of metrics.jsonl from before s cannot be read.
     """
 
-    def __init__(self, run_dir: pathlib.Path, resumed_at: int) -> None:
-        self._path = run_dir / "metrics.jsonl"
-        _drop_rows_after(self._path, resumed_at)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._boards = {name: EventFileWriter(str(run_dir / name)) for name in ("train", "eval")}
+    def __init__(
+        self,
+        run_dir: pathlib.Path,
+        resumed_at: int,
+        unwritten: Sequence[str] = (),
+        warn: Callable[[str], None] = print,
+    ) -> None:
+        path = run_dir / "metrics.jsonl"
+        kept = _rows_up_to(path, resumed_at)
+        # They may have got there after all, after the checkpoint that holds them.
+        lines = [line for line in (f"{text}\n".encode() for text in unwritten) if line not in kept]
+        rows = [parse_line(path, 0, line) for line in lines]
+        first = min((row["step"] for row in rows), default=resumed_at + 1)
+        self._file = AppendFile(path, warn, begin=sum(map(len, kept)))
         # From step 0 too: a process that was killed before its first checkpoint has written events.
-        for board in self._boards.values():
-            started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            board.add_event(_event(resumed_at + 1, session_log=started))
+        self._boards = {name: Board(run_dir / name, first, warn) for name in ("train", "eval")}
+        self._file.add(*lines)
+        for row in rows:
+            if "event" not in row:
+                self._add_to_boards(row["step"], row)
 
     def write(self, step: int, epoch: float, seconds: float, values: Mapping[str, float]) -> None:
         """Writes one row.
@@ -45,58 +96,92 @@ class MetricsWriter:
         """
         row = {"step": step, "epoch": round(epoch, 6), "seconds": round(seconds, 3)}
         row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
+        self._file.add(_line(row))
+        self._add_to_boards(step, values)
+
+    def _add_to_boards(self, step: int, values: Mapping[str, float | None]) -> None:
+        events: dict[str, list[event_pb2.Event]] = {name: [] for name in self._boards}
         for name, value in values.items():
+            if name in ("step", "epoch", "seconds") or value is None:
+                continue
             board, _, tag = name.partition("/")
             if board not in self._boards:
                 board, tag = "train", name
             summary = summary_pb2.Summary.Value(tag=tag, simple_value=value)
-            event = _event(step, summary=summary_pb2.Summary(value=[summary]))
-            self._boards[board].add_event(event)
+            events[board].append(_event(step, summary=summary_pb2.Summary(value=[summary])))
+        for name, board in self._boards.items():
+            if events[name]:
+                board.add(events[name])
 
     def note(self, step: int, epoch: float, seconds: float, event: Mapping[str, Any]) -> None:
         """Writes an event: plain JSON, named by its key `event`; TensorBoard gets it as text."""
         row = {"step": step, "epoch": round(epoch, 6), "seconds": round(seconds, 3)} | event
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
+        self._file.add(_line(row))
         text = ", ".join(f"{key} {value}" for key, value in event.items() if value is not None)
         metadata = text_metadata.create_summary_metadata(display_name="", description="")
         tensor = tensor_util.make_tensor_proto(text, dtype=dtypes.string)
         value = summary_pb2.Summary.Value(
             tag=f"events/{event['event']}", metadata=metadata, tensor=tensor
         )
-        self._boards["train"].add_event(_event(step, summary=summary_pb2.Summary(value=[value])))
+        self._boards["train"].add([_event(step, summary=summary_pb2.Summary(value=[value]))])
 
     def picture(self, step: int, tag: str, png: bytes) -> None:
         """Gives TensorBoard a picture, a PNG file's content."""
         image = summary_pb2.Summary.Image(encoded_image_string=png, colorspace=3)
         value = summary_pb2.Summary.Value(tag=tag, image=image)
-        self._boards["train"].add_event(_event(step, summary=summary_pb2.Summary(value=[value])))
+        self._boards["train"].add([_event(step, summary=summary_pb2.Summary(value=[value]))])
+
+    def unwritten(self) -> list[str]:
+        """The lines that metrics.jsonl has not taken; a checkpoint keeps them."""
+        return [line.decode().rstrip("\n") for line in self._file.pending()]
 
     def flush(self) -> None:
-        """Brings everything written so far to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        for board in self._boards.values():
-            board.flush()
+        """Brings the rows that metrics.jsonl has taken to the disk; any thread may call it.
+
+        Raises:
+          OSError: the disk does not take them.
+        """
+        self._file.sync()
 
     def close(self) -> None:
-        """Flushes and closes the files."""
-        self._file.close()
-        for board in self._boards.values():
-            board.close()
+        """Offers once more what could not be written."""
+        for file in (self._file, *self._boards.values()):
+            file.close()
 
 
-def _drop_rows_after(path: pathlib.Path, step: int) -> None:
+def _line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row, allow_nan=False) + "\n").encode()
+
+
+def _rows_up_to(path: pathlib.Path, step: int) -> list[bytes]:
+    """The lines of the rows that a run keeps that goes on from this step.
+
+    The file begins with them: where others lie in between, it is written anew.
+    """
     if not path.exists():
-        return
-    rows = [row for row in read_lines(path) if row["step"] <= step]
-    # What a person asked for after this very step comes after its checkpoint, and is replayed.
-    rows = [row for row in rows if row["step"] < step or row.get("event") != "control"]
-    beside = path.with_suffix(".tmp")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(beside, path)
+        return []
+    text, kept, unreadable = path.read_bytes(), [], None
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):  # cut off by a kill
+            break
+        try:
+            row = parse_line(path, number, line)
+            if type(row.get("step")) is not int:
+                raise ValueError(f"{path}, line {number}, has no step; mend the line.")
+        except ValueError as error:
+            unreadable = unreadable or error
+            continue
+        # What a person asked for after this very step comes after its checkpoint, and is replayed.
+        if row["step"] < step or (row["step"] == step and row.get("event") != "control"):
+            # Behind the last row of before it would be what a power cut has left: dropped.
+            if unreadable:
+                raise unreadable
+            kept.append(line)
+    if not text.startswith(b"".join(kept)):
+        beside = path.with_suffix(".tmp")
+        beside.write_bytes(b"".join(kept))
+        os.replace(beside, path)
+    return kept
 
 
 def _event(step: int, **what: Any) -> event_pb2.Event:

@@ -69,6 +69,8 @@ class Plan:
     checkpoint_every: float
     log_every: float
     because: dict[str, str]
+    checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
+    keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
@@ -126,10 +128,16 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
+    by_clock = run.checkpoint_every.seconds
     every = {
         name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
         for name in ("eval_every", "checkpoint_every", "log_every")
+        if not (name == "checkpoint_every" and by_clock)
     }
+    because_every = {name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every}
+    if by_clock:
+        every["checkpoint_every"] = float(steps)
+        because_every["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
     return Plan(
         dataset=dataset,
         model=settings.model,
@@ -148,6 +156,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         learning_rate=rate,
         check_replicas_every=run.check_replicas_every.exact_steps(**units),
         **every,
+        checkpoint_seconds=by_clock,
+        keep_every=settings.recovery.keep_every.exact_steps(**units),
         because={
             "replicas": devices.because,
             "precision": precision_text(division.precision, division.tf32, devices.kind),
@@ -160,7 +170,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             "learning_rate": because_rate,
             "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
-            **{name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every},
+            **because_every,
             **_because_layers(settings, devices, share),
         },
     )

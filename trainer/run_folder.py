@@ -1,33 +1,46 @@
 """The run's folder as a new process finds it: unused, to be resumed, or finished."""
 
 import dataclasses
+import errno
 import fcntl
-import json
 import pathlib
-import re
+import stat
 from typing import IO, Any
+
+import google_crc32c
+
+from trainer import checkpoint_files
+from trainer.checkpoint_files import DamagedError, checkpoint_steps
+
+_FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
+_FOLDERS = ("checkpoints", "best", "control", "train", "eval")
+_PROBE_BYTES = 1 << 16
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What is in the folder: the newest checkpoint's step and state, or step 0 and None."""
+    """What is in the folder: the newest whole checkpoint's step and state, or step 0 and None."""
 
     step: int
     state: dict[str, Any] | None
+    folder: pathlib.Path | None = None  # of checkpoints: the run's, or the fallback's
+    damaged: tuple[tuple[pathlib.Path, str], ...] = ()  # newer ones, and what is wrong with them
 
 
-def checkpoint_steps(folder: pathlib.Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder of checkpoints, in ascending order."""
-    names = folder.glob("step-*") if folder.is_dir() else ()
-    matches = (re.fullmatch(r"step-(\d+)", path.name) for path in names)
-    return sorted(int(match.group(1)) for match in matches if match)
+def open_run_folder(run_dir: pathlib.Path, resume: str, fallback: bool = False) -> IO[str]:
+    """Makes the folder if it is missing, sees that it can be written, and takes it.
 
+    Args:
+      resume: the flag.
+      fallback: whether what a full disk does not take can be saved elsewhere.
 
-def open_run_folder(run_dir: pathlib.Path, resume: str) -> Found:
-    """Makes the folder if it is missing, sees that it can be written, and says what is in it.
+    Returns:
+      The lock, which is held until this file is closed or the process dies.
 
     Raises:
-      ValueError: `resume` is never and the folder was used before, or a checkpoint is not readable.
+      ValueError: `resume` is never and the folder was used before, it holds links that lead
+        elsewhere, or another process has it.
       OSError: the folder cannot be made or written.
     """
     if resume == "never" and used(run_dir):
@@ -35,35 +48,100 @@ def open_run_folder(run_dir: pathlib.Path, resume: str) -> Found:
             f"--resume=never, but {run_dir} holds a run; give another --run_dir, "
             "or --resume=auto to go on from its newest checkpoint."
         )
+    probe = run_dir / ".writable"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
-        raise OSError(
-            f"--run_dir={run_dir} cannot be written ({error.strerror}); give a folder that can."
-        ) from None
-    return newest_checkpoint(run_dir)
+        if not (fallback and error.errno in _FULL):
+            raise OSError(
+                f"--run_dir={run_dir} cannot be written ({error.strerror}); give a folder that can."
+            ) from None
+    check_contents(run_dir)
+    return lock(run_dir)
 
 
-def newest_checkpoint(run_dir: pathlib.Path) -> Found:
-    """The newest checkpoint in the run's folder, if it has one.
+def check_contents(run_dir: pathlib.Path) -> None:
+    """Sees that nothing in the folder leads out of it, or is not what its name says.
 
     Raises:
-      ValueError: its state cannot be read.
+      ValueError: something does.
     """
-    steps = checkpoint_steps(run_dir / "checkpoints")
-    if not steps:
-        return Found(0, None)
-    path = run_dir / "checkpoints" / f"step-{steps[-1]}" / "state.json"
-    try:
-        return Found(steps[-1], json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
+    checkpoint_files.refuse_links(run_dir / name for name in (*_FILES, *_FOLDERS))
+    for names, kind, text in (
+        (_FILES, stat.S_ISREG, "plain file"),
+        (_FOLDERS, stat.S_ISDIR, "folder"),
+    ):
+        for path in (run_dir / name for name in names):
+            if path.exists() and not kind(path.stat().st_mode):
+                raise ValueError(f"{path} is no {text}; move it away, or give another --run_dir.")
+
+
+def fallback_folder(run_dir: pathlib.Path, fallback_dir: str) -> pathlib.Path | None:
+    """The folder of a run in --fallback_dir, which several runs may share; None without one."""
+    if not fallback_dir:
+        return None
+    path = str(run_dir.absolute())
+    return pathlib.Path(fallback_dir) / f"{run_dir.name}-{google_crc32c.value(path.encode()):08x}"
+
+
+def newest_checkpoint(run_dir: pathlib.Path, fallback: pathlib.Path | None = None) -> Found:
+    """The newest checkpoint that is whole, in the run's folder and in its fallback.
+
+    Raises:
+      ValueError: there are some and none is whole, or one is not a run's.
+      OSError: one cannot be read.
+    """
+    folders = [run_dir / "checkpoints", *([fallback / "checkpoints"] if fallback else [])]
+    checkpoint_files.refuse_links(folders)
+    there = [(step, folder) for folder in folders for step in checkpoint_steps(folder)]
+    damaged = []
+    for step, folder in sorted(there, key=lambda one: one[0], reverse=True):
+        path = folder / f"step-{step}"
+        try:
+            state = checkpoint_files.read_state(path)
+        except DamagedError as error:
+            damaged.append((path, str(error)))
+            continue
+        _check_state(path, state)
+        return Found(step, state, folder, tuple(damaged))
+    if damaged:
+        listed = "; ".join(f"{path}: {reason}" for path, reason in damaged)
         raise ValueError(
-            f"the checkpoint {path.parent} is damaged ({error}); "
-            "move its folder away to go on from the one before it."
-        ) from None
+            f"no checkpoint in {run_dir} is whole ({listed}), and training does not start from "
+            "scratch in a used folder; put a copy of one there, or give another --run_dir."
+        )
+    return Found(0, None)
+
+
+def tidy(run_dir: pathlib.Path, found: Found, fallback: pathlib.Path | None = None) -> list[str]:
+    """Sets damaged checkpoints aside and removes what a kill has left; what there is to say.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    said = []
+    for path, reason in found.damaged:
+        aside = checkpoint_files.set_aside(path)
+        said.append(
+            f"warning: the checkpoint {path} is damaged ({reason}); it is now {aside.name}, "
+            f"and training goes on from step {found.step:,}"
+        )
+    for folder in (run_dir, *([fallback] if fallback else [])):
+        checkpoint_files.remove_strays(folder / "checkpoints")
+    return said
+
+
+def _check_state(path: pathlib.Path, state: dict[str, Any]) -> None:
+    for name, kind in {"flags": dict, "history": dict, "final": bool}.items():
+        if type(state.get(name)) is not kind:
+            raise ValueError(
+                f"the checkpoint {path} is not one of launch.train's: its state.json has no "
+                f"{name!r}; move it away to go on from the one before it."
+            )
 
 
 def lock(run_dir: pathlib.Path) -> IO[str]:
@@ -87,8 +165,11 @@ def lock(run_dir: pathlib.Path) -> IO[str]:
 def is_locked(run_dir: pathlib.Path) -> bool:
     """Whether a living process is training in the folder."""
     try:
-        with (run_dir / "lock").open("a", encoding="utf-8") as file:
+        # Not opened for writing, which a folder that has turned read-only does not allow.
+        with (run_dir / "lock").open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
     except BlockingIOError:
         return True
     return False

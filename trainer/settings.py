@@ -15,7 +15,7 @@ class RunSettings:
     seed: int
     train_for: Duration
     eval_every: Duration
-    checkpoint_every: Duration
+    checkpoint_every: Duration  # or minutes
     log_every: Duration
     steps_per_loop: int  # 0: as many as take about half a second
     resume: str  # auto, exact or never
