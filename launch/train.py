@@ -147,8 +147,8 @@ def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str,
                 break
     else:
         print(
-            f"error: the model was not written; its weights are in the checkpoint of step {step:,}, "
-            "and the same command writes it from there"
+            "error: the model was not written; its weights are in the checkpoint of step "
+            f"{step:,}, and the same command writes it from there"
         )
         return cli.FAILED
     if folder != job.run_dir:
