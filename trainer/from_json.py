@@ -24,7 +24,7 @@ def from_json(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
         if name not in names:
             raise ValueError(f"{where} has the unknown name {name!r}; is it of a newer version?")
         if not _is_a(value, kinds[name]):
-            raise ValueError(f"{where} has {name} = {str(value)[:40]!r}, which is not its type.")
+            raise ValueError(f"{where} has {name} = {repr(value)[:40]}, which is not its type.")
     return cls(**raw)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.durations import parse_duration
+from trainer.durations import parse_duration, parse_duration_or_time
 
 UNITS = {"global_batch": 64, "examples": 1437, "total": 1000}
 
@@ -69,3 +69,26 @@ def test_what_is_no_duration_is_refused_with_a_hint(text: str, hint: str) -> Non
 def test_a_share_of_the_run_cannot_be_the_length_of_the_run() -> None:
     with pytest.raises(ValueError, match="10% is a share of the run"):
         parse_duration("10%").steps(global_batch=64, examples=1437)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10min", 600), ("0.5 min", 30), ("5ep", None)])
+def test_where_a_time_is_allowed_it_is_in_minutes(text: str, seconds: float | None) -> None:
+    duration = parse_duration_or_time(text)
+    assert (duration.seconds, str(duration)) == (seconds, text)
+
+
+@pytest.mark.parametrize("text", ["0min", "-1min", "1e999min"])
+def test_a_time_is_more_than_nothing(text: str) -> None:
+    with pytest.raises(ValueError, match="give more than 0 minutes, for example 10min"):
+        parse_duration_or_time(text)
+
+
+@pytest.mark.parametrize("text", ["5", "5mins", "5h"])
+def test_what_is_neither_a_duration_nor_a_time_is_told_of_both(text: str) -> None:
+    with pytest.raises(ValueError, match=r"st \(steps\), .* or min \(minutes\)\.$"):
+        parse_duration_or_time(text)
+
+
+def test_minutes_are_no_duration_elsewhere() -> None:
+    with pytest.raises(ValueError, match="unknown unit 'min'"):
+        parse_duration("5min")
