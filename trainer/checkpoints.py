@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from trainer import checkpoint_files
 from trainer.checkpoint_files import STATE, VARIABLES, WRITING, DamagedError, Keep
-from trainer.snapshot import Snapshot
+from trainer.snapshot import Snapshot, Value
 
 # How long training waits for the checkpoint before this one; a network's disk may hang.
 PATIENCE_SECONDS = 10.0
@@ -91,6 +91,10 @@ class Checkpoints:
             for group, members in variables.items()
             for name in members
         }
+        self._described = {
+            "shapes": {name: v.shape.as_list() for name, v in self._variables.items()},
+            "dtypes": {name: v.dtype.name for name, v in self._variables.items()},
+        }
         self._snapshot = Snapshot(list(self._variables.values()))
         self._write: Write | None = None
         self._folders = [folder, *([fallback] if fallback else [])]
@@ -111,7 +115,8 @@ class Checkpoints:
         """Saves all variables and `state`, which is JSON, as the checkpoint of this step.
 
         Args:
-          state: its key `score`, if it has one, is that of an evaluation at this step.
+          state: not to be changed any more; its key `score`, if it has one, is that of an
+            evaluation at this step.
           before: called by the thread first of all; may raise OSError.
           patience: seconds to wait for the checkpoint before this one.
 
@@ -125,8 +130,6 @@ class Checkpoints:
             return False
         if self._saved == step:
             return True
-        described = {**state, "step": step, **self._described()}
-        text = json.dumps(described, indent=1)
         score = state.get("score")
         scores = self._scores | {step: score}
         old = set(scores) - self._keep.of(scores)
@@ -134,6 +137,7 @@ class Checkpoints:
 
         def write() -> pathlib.Path:
             before()
+            text = json.dumps({**state, "step": step, **self._described}, indent=1)
             return self._write_somewhere(step, text, arrays, old)
 
         self._write = Write(step, score, write)
@@ -201,7 +205,7 @@ class Checkpoints:
         path = next((path for path in paths if path.exists()), paths[0])
         try:
             state = checkpoint_files.read_state(path)
-            _compare(path, state, self._described())
+            _compare(path, state, self._described)
             values = self._read(path)
         except (DamagedError, OSError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -261,7 +265,7 @@ class Checkpoints:
         return f"the newest is that of step {self._known:,}" if self._known else "there is no other"
 
     def _write_somewhere(
-        self, step: int, text: str, arrays: list[np.ndarray], old: set[int]
+        self, step: int, text: str, arrays: Sequence[Value], old: set[int]
     ) -> pathlib.Path:
         """Writes a checkpoint to the first folder that takes it, and returns that.
 
@@ -289,7 +293,7 @@ class Checkpoints:
         return folder
 
     def _write_to(
-        self, folder: pathlib.Path, step: int, text: str, arrays: list[np.ndarray]
+        self, folder: pathlib.Path, step: int, text: str, arrays: Sequence[Value]
     ) -> None:
         writing = folder / f"{WRITING}{step}"
         shutil.rmtree(writing, ignore_errors=True)
@@ -299,7 +303,7 @@ class Checkpoints:
                 prefix=str(writing / VARIABLES),
                 tensor_names=list(self._keys.values()),
                 shape_and_slices=[""] * len(arrays),
-                tensors=[tf.constant(array) for array in arrays],
+                tensors=arrays,
             )
         (writing / STATE).write_text(text, encoding="utf-8")
         checkpoint_files.seal(writing)
@@ -307,7 +311,7 @@ class Checkpoints:
             raise DamagedError(f"{STATE} is not read back as it was written")
         reader = tf.train.load_checkpoint(str(writing / VARIABLES))
         for (name, key), array in zip(self._keys.items(), arrays, strict=True):
-            if np.asarray(reader.get_tensor(key)).tobytes() != array.tobytes():
+            if _bytes(reader.get_tensor(key)) != _bytes(array):
                 raise DamagedError(f"{name} is not read back as it was written")
         checkpoint_files.publish(writing, folder / f"step-{step}")
 
@@ -343,13 +347,6 @@ class Checkpoints:
                     scores[step] = score if isinstance(score, float) else None
         return scores
 
-    def _described(self) -> dict[str, dict[str, Any]]:
-        variables = self._variables.items()
-        return {
-            "shapes": {name: variable.shape.as_list() for name, variable in variables},
-            "dtypes": {name: variable.dtype.name for name, variable in variables},
-        }
-
 
 def _compare(path: pathlib.Path, state: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Sees that a checkpoint is of the variables here.
@@ -379,6 +376,10 @@ def _compare(path: pathlib.Path, state: Mapping[str, Any], here: Mapping[str, An
         "give the flags it was made with, or another --run_dir:\n"
         + "\n".join([f"  {'variable':{width}}  {'checkpoint':26}  this command", *rows, *more])
     )
+
+
+def _bytes(value: Value) -> bytes:
+    return (value.numpy() if isinstance(value, tf.Tensor) else np.asarray(value)).tobytes()
 
 
 def _escaped(name: str) -> str:

@@ -99,7 +99,8 @@ class Save:
 
     def _score(self, step: int) -> float | None:
         history = self._history
-        return history.evaluation["eval/accuracy"] if history.evaluated == step else None
+        evaluated = history.evaluation and history.evaluated == step
+        return history.evaluation["eval/accuracy"] if evaluated else None
 
     def _begin(self, step: int, final: bool) -> bool:
         """Begins to save; what was logged up to the step reaches the disk first."""
