@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 # How long a piece is waited for; local disks take far less, a network's may hang.
 _PATIENCE_SECONDS = 5.0
+# Pieces that are kept in memory until they are on the disk; at so many they are brought there.
+_MOST_UNSYNCED = 1000
 
 
 class AppendFile:
     """Appends pieces in their order; those that storage does not take are kept and written later.
 
         file.add(b"a piece\\n")  # in the file; or warned of once, and offered again with the next
-        file.pending()           # what is in memory only
+        file.sync()              # what is in the file is now on the disk
+        file.unsynced()          # what was not, up to now
 
     A thread of its own writes, so that a network file system that hangs holds the caller up for
     five seconds once and then no more. A piece that was written in part is overwritten from its
@@ -31,7 +34,8 @@ class AppendFile:
     ) -> None:
         self._path, self._warn, self._end = path, warn, begin
         self._descriptor: int | None = None
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] = []  # not in the file
+        self._written: list[bytes] = []  # in it, but perhaps not on the disk
         self._fault = ""
         self._warned = self._late = False
         self._wanted = self._busy = False
@@ -63,6 +67,11 @@ class AppendFile:
         with self._change:
             return list(self._pieces)
 
+    def unsynced(self) -> list[bytes]:
+        """The pieces that are not known to be on the disk, those that are pending too."""
+        with self._change:
+            return self._written + self._pieces
+
     def sync(self) -> None:
         """Brings what is in the file to the disk.
 
@@ -72,11 +81,13 @@ class AppendFile:
         with self._change:
             if self._descriptor is None:
                 return
-            descriptor = os.dup(self._descriptor)
+            descriptor, count = os.dup(self._descriptor), len(self._written)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        with self._change:
+            del self._written[:count]
 
     def close(self) -> None:
         """Offers once more what is pending; the file itself is the process's to close."""
@@ -91,6 +102,8 @@ class AppendFile:
                 count, data = len(self._pieces), b"".join(self._pieces)
             fault = ""
             try:
+                if len(self._written) > _MOST_UNSYNCED:
+                    self.sync()
                 self._write(data)
             except OSError as error:
                 fault = error.strerror or str(error)
@@ -98,6 +111,7 @@ class AppendFile:
             with self._change:
                 self._busy, self._fault = False, fault
                 if not fault:
+                    self._written += self._pieces[:count]
                     del self._pieces[:count]
                 self._change.notify_all()
 

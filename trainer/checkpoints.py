@@ -116,8 +116,9 @@ class Checkpoints:
 
         Args:
           state: not to be changed any more; its key `score`, if it has one, is that of an
-            evaluation at this step.
-          before: called by the thread first of all; may raise OSError.
+            evaluation at this step. Lines in it may be bytes.
+          before: called by the thread before it writes to the run's folder; may raise OSError,
+            which means no more than that.
           patience: seconds to wait for the checkpoint before this one.
 
         Returns:
@@ -136,9 +137,9 @@ class Checkpoints:
         arrays = self._snapshot.take()
 
         def write() -> pathlib.Path:
-            before()
-            text = json.dumps({**state, "step": step, **self._described}, indent=1)
-            return self._write_somewhere(step, text, arrays, old)
+            described = {**state, "step": step, **self._described}
+            text = json.dumps(described, indent=1, default=_line)
+            return self._write_somewhere(step, text, arrays, old, before)
 
         self._write = Write(step, score, write)
         return True
@@ -265,7 +266,12 @@ class Checkpoints:
         return f"the newest is that of step {self._known:,}" if self._known else "there is no other"
 
     def _write_somewhere(
-        self, step: int, text: str, arrays: Sequence[Value], old: set[int]
+        self,
+        step: int,
+        text: str,
+        arrays: Sequence[Value],
+        old: set[int],
+        before: Callable[[], None],
     ) -> pathlib.Path:
         """Writes a checkpoint to the first folder that takes it, and returns that.
 
@@ -273,6 +279,9 @@ class Checkpoints:
         """
         for folder in self._folders:
             try:
+                if folder == self.folder:
+                    with contextlib.suppress(OSError):
+                        before()
                 self._write_to(folder, step, text, arrays)
             except (OSError, tf.errors.OpError, DamagedError):
                 with contextlib.suppress(OSError):
@@ -376,6 +385,10 @@ def _compare(path: pathlib.Path, state: Mapping[str, Any], here: Mapping[str, An
         "give the flags it was made with, or another --run_dir:\n"
         + "\n".join([f"  {'variable':{width}}  {'checkpoint':26}  this command", *rows, *more])
     )
+
+
+def _line(line: bytes) -> str:
+    return line.decode().rstrip("\n")
 
 
 def _bytes(value: Value) -> bytes:

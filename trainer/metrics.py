@@ -73,8 +73,9 @@ class MetricsWriter:
     ) -> None:
         path = run_dir / "metrics.jsonl"
         kept = _rows_up_to(path, resumed_at)
-        # They may have got there after all, after the checkpoint that holds them.
-        lines = [line for line in (f"{text}\n".encode() for text in unwritten) if line not in kept]
+        # Most have got there, before or after the checkpoint that holds them.
+        there = set(kept)
+        lines = [line for line in (f"{text}\n".encode() for text in unwritten) if line not in there]
         rows = [parse_line(path, 0, line) for line in lines]
         first = min((row["step"] for row in rows), default=resumed_at + 1)
         self._file = AppendFile(path, warn, begin=sum(map(len, kept)))
@@ -131,9 +132,9 @@ class MetricsWriter:
         value = summary_pb2.Summary.Value(tag=tag, image=image)
         self._boards["train"].add([_event(step, summary=summary_pb2.Summary(value=[value]))])
 
-    def unwritten(self) -> list[str]:
-        """The lines that metrics.jsonl has not taken; a checkpoint keeps them."""
-        return [line.decode().rstrip("\n") for line in self._file.pending()]
+    def unwritten(self) -> list[bytes]:
+        """The lines that are not known to be on the disk; a checkpoint keeps them."""
+        return self._file.unsynced()
 
     def flush(self) -> None:
         """Brings the rows that metrics.jsonl has taken to the disk; any thread may call it.

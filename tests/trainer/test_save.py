@@ -34,9 +34,9 @@ class Saver:
         )
         plan = types.SimpleNamespace(checkpoint_every=every, checkpoint_seconds=None)
         plan.checkpoint_seconds = more.pop("seconds", None)
-        metrics = MetricsWriter(folder, 0)
+        self.metrics = MetricsWriter(folder, 0)
         self.save = Save(
-            plan, self.history, metrics, self.checkpoints, {}, keep.best, lambda: self.now
+            plan, self.history, self.metrics, self.checkpoints, {}, keep.best, lambda: self.now
         )
 
     def block(self, last: int, final: bool = False, accuracy: float | None = None) -> list[int]:
@@ -142,3 +142,16 @@ def test_a_history_is_read_strictly(sentence: str) -> None:
 def test_a_history_of_an_older_version_has_the_defaults() -> None:
     history = History.from_json({"seconds": 3, "best": None, "plateau": {"best": 1}}, "it")
     assert (history.seconds, history.evaluated, history.plateau) == (3, 0, {"best": 1})
+
+
+def test_a_checkpoint_holds_the_rows_that_the_disk_may_not_have(tmp_path: pathlib.Path) -> None:
+    saver = Saver(tmp_path, 1.0)
+    for step in (1, 2):
+        saver.metrics.write(step, 0.0, 0.0, {"train/loss": 1.0})
+        saver.block(step)
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    kept = {step: read_state(saver.folder / f"step-{step}")["unwritten"] for step in (1, 2)}
+    assert kept == {1: rows[:1], 2: rows[1:]}  # the first is on the disk since the first checkpoint
+    (tmp_path / "metrics.jsonl").write_text(rows[0] + "\n")  # a power cut
+    MetricsWriter(tmp_path, 2, kept[2]).close()
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == rows

@@ -124,7 +124,7 @@ def test_metrics_have_no_gap_after_a_full_disk(disk: Disk, kill: bool) -> None:
     metrics.flush()
     metrics.note(199, 199 / 4, 199, {"event": "something"})
     assert len(said) == 3  # metrics.jsonl and TensorBoard's two
-    unwritten = metrics.unwritten()
+    unwritten = [line.decode().rstrip("\n") for line in metrics.unwritten()]
     written = len((disk.folder / "run/metrics.jsonl").read_bytes().splitlines())
     assert 200 <= len(unwritten) + written <= 201  # a line may be torn
     disk.free()
