@@ -129,15 +129,24 @@ def restored_history(job: Job, checkpoints: Checkpoints) -> tuple[actions.Histor
 def watched(
     plan: Plan, history: actions.History, progress: report.Progress, note: Note
 ) -> Callable[[int, Mapping[str, float]], None]:
-    """What shows a logged row to a person, and to the monitor that judges the loss."""
-    monitor = Monitor(
-        plan.steps_per_epoch,
-        plan.global_batch,
-        math.log(plan.dataset.num_classes),
-        say=progress.say,
-        note=note,
-        state=history.monitor,
-    )
+    """What shows a logged row to a person, and to the monitor that judges the loss.
+
+    Raises:
+      ValueError: the history's state of the monitor is not one.
+    """
+    try:
+        monitor = Monitor(
+            plan.steps_per_epoch,
+            plan.global_batch,
+            math.log(plan.dataset.num_classes),
+            say=progress.say,
+            note=note,
+            state=history.monitor,
+        )
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"the checkpoint's state of the monitor cannot be read ({error})."
+        ) from None
 
     def show(step: int, values: Mapping[str, float]) -> None:
         progress.row(step, values)
