@@ -125,7 +125,7 @@ def test_metrics_have_no_gap_after_a_full_disk(disk: Disk, kill: bool) -> None:
     assert len(said) == 3  # metrics.jsonl and TensorBoard's two
     unwritten = [line.decode().rstrip("\n") for line in metrics.unwritten()]
     written = len((disk.folder / "run/metrics.jsonl").read_bytes().splitlines())
-    assert 200 <= len(unwritten) + written <= 201  # a line may be torn
+    assert written < 200 <= len(unwritten) + written
     disk.free()
     if kill:
         metrics = MetricsWriter(disk.folder / "run", 199, unwritten, said.append)
@@ -298,7 +298,7 @@ def test_a_run_on_a_full_disk_is_saved_in_the_fallback_and_goes_on_from_there(
     """Also where the newest checkpoint there is damaged, and where the trained model is gone."""
     run, fallback = Run(disk.folder / "run"), tmp_path / "fallback"
     command = f"{FLAGS} --run_dir={run.folder} --fallback_dir={fallback}"
-    disk.fill(200 * 1024)
+    disk.fill(64 * 1024)
     first = call(f"{command} --train_for=40st", tmp_path)
     assert (first.code, first.err) == (0, "")
     assert "warning: " in first.out
