@@ -4,7 +4,6 @@ import contextlib
 import json
 import pathlib
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import checkpoint_files
+from trainer.background import Write, start_writer
 from trainer.checkpoint_files import STATE, VARIABLES, WRITING, DamagedError, Keep
 from trainer.snapshot import Snapshot, Value
 
@@ -24,33 +24,6 @@ _KEY = "{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 class SaveError(Exception):
     """A checkpoint could not be written; the message is a sentence for the user."""
-
-
-class Write:
-    """A checkpoint that a thread writes; `error` is why it could not, once it is done.
-
-    Attributes:
-      folder: the folder of checkpoints that has taken it.
-    """
-
-    def __init__(self, step: int, score: float | None, write: Callable[[], pathlib.Path]) -> None:
-        self.step, self.score = step, score
-        self.folder: pathlib.Path | None = None
-        self.error: Exception | None = None
-
-        def run() -> None:
-            try:
-                self.folder = write()
-            except Exception as error:  # raised where it is waited for
-                self.error = error
-
-        self._thread = threading.Thread(target=run, daemon=True, name=f"checkpoint {step}")
-        self._thread.start()
-
-    def done(self, seconds: float | None = 0.0) -> bool:
-        """Whether it is done within this time; None: as long as it takes."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
 
 
 class Checkpoints:
@@ -96,6 +69,7 @@ class Checkpoints:
             "dtypes": {name: v.dtype.name for name, v in self._variables.items()},
         }
         self._snapshot = Snapshot(list(self._variables.values()))
+        self._writer = start_writer()
         self._write: Write | None = None
         self._folders = [folder, *([fallback] if fallback else [])]
         self._scores = self._read_scores()
@@ -142,6 +116,7 @@ class Checkpoints:
             return self._write_somewhere(step, text, arrays, old, before)
 
         self._write = Write(step, score, write)
+        self._writer.put(self._write)
         return True
 
     def due_again(self) -> bool:
@@ -171,6 +146,7 @@ class Checkpoints:
     def abandon(self) -> None:
         """Leaves a write that hangs to itself; from now on the fallback folder is written."""
         self._snapshot = Snapshot(list(self._variables.values()))
+        self._writer = start_writer()
         self._write, self._folders = None, [self.fallback] if self.fallback else [self.folder]
 
     def steps(self) -> list[int]:
