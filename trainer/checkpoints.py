@@ -273,7 +273,7 @@ class Checkpoints:
             if self.fallback:
                 kept = self._keep.newest if folder == self.fallback else 0
                 steps = checkpoint_files.checkpoint_steps(self.fallback)
-                for former in steps[: len(steps) - kept]:
+                for former in steps[: max(0, len(steps) - kept)]:
                     checkpoint_files.remove(self.fallback / f"step-{former}")
         return folder
 

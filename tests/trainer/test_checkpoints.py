@@ -302,6 +302,7 @@ def test_what_the_folder_does_not_take_the_fallback_does(tmp_path: pathlib.Path)
     ]
     found = newest_checkpoint(run_dir, fallback.parent)
     assert (found.step, found.folder, found.state["note"]) == (2, fallback, "at 2")
+    assert checkpoint_steps(fallback) == [1, 2]
     set_all(variables, 0)
     assert checkpoints.restore(2)["note"] == "at 2"
     # Where the folder takes one again, the fallback is emptied.
