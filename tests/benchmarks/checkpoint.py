@@ -7,8 +7,8 @@ turn, forwards and backwards in alternation, and after an update of all of them 
 
     pause    `Checkpoints.save`, which returns when the devices may go on; the checkpoint is then
              written, and waited for, outside of the time
-    copy     the same bytes copied by NumPy from host memory into host memory that is warm, in as
-             many pieces
+    copy     the same bytes copied by NumPy, from where the variables are into host memory that is
+             warm; to find out where they are is not in the time
     control  the same once more: what chance alone does
 
 What counts is the ratio within a turn. `next` is the time of the update after it, likewise, since
@@ -63,8 +63,11 @@ def measure(size: str, turns: int) -> dict[str, Any]:
 
     shapes = shapes_of(size)
     variables = {str(i): tf.Variable(tf.random.normal(s)) for i, s in enumerate(shapes)}
-    sources = [variable.numpy() for variable in variables.values()]
-    memory = [np.ones_like(source) for source in sources]
+    memory = [np.ones_like(variable.numpy()) for variable in variables.values()]
+    sources: list[np.ndarray] = []
+
+    def look() -> None:
+        sources[:] = [np.asarray(memoryview(v.read_value())) for v in variables.values()]
 
     @tf.function
     def update() -> None:
@@ -89,7 +92,9 @@ def measure(size: str, turns: int) -> dict[str, Any]:
             seconds, following = {}, {}
             for arm in list(arms)[:: -1 if turn % 2 else 1]:
                 update()
+                look()
                 seconds[arm] = timed(arms[arm])
+                sources.clear()  # or the update would copy what is still looked at
                 following[arm] = timed(update)
                 checkpoints.wait()
             taken.append(seconds)
@@ -98,8 +103,8 @@ def measure(size: str, turns: int) -> dict[str, Any]:
     rounds = [Round({}, [one]) for one in taken[2:]]
     following = [Round({}, [one]) for one in after[2:]]
     return {
-        "bytes": sum(source.nbytes for source in sources),
-        "variables": len(sources),
+        "bytes": sum(array.nbytes for array in memory),
+        "variables": len(memory),
         "copy_ms": 1000 * float(np.median([one["copy"] for one in taken[2:]])),
         "pause_ms": 1000 * float(np.median([one["pause"] for one in taken[2:]])),
         "pause / copy": ratios(rounds, "pause", "copy"),
