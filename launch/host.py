@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.faults import Faults
+from input_pipeline.reads import Reads
 from launch import flags, report
 from launch.data import evaluation_data
 from launch.job import Job, decided
 from launch.startup import Startup
+from launch.stop import StopRequests
+from launch.watchdog import EVALUATING, WRITING, Watchdog, watch
 from trainer import actions
 from trainer.checkpoints import Checkpoints
 from trainer.control import Control
@@ -34,14 +37,23 @@ class Host:
     actions: "tuple[Action, ...]"
     control: Control
     log: actions.Log
+    evaluate: actions.Evaluate
     save: actions.Save
+    watchdog: Watchdog
     history: actions.History
     metrics: MetricsWriter
     progress: report.Progress
     note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
 
 
-def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Startup) -> Host:
+def make_host(
+    job: Job,
+    run: "Run",
+    faults: Mapping[str, Faults],
+    reads: Mapping[str, Reads],
+    startup: Startup,
+    stop: StopRequests,
+) -> Host:
     """Restores the run from what was found, opens its files, and makes the host's actions.
 
     Raises:
@@ -53,15 +65,32 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     (run_dir / "flags.txt").write_text(flags.flagfile_text(job.command), encoding="utf-8")
     write_json(run_dir / "plan.json", plan.to_json())
     report.print_run(run, plan)
-    metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)
+    metrics = MetricsWriter(run_dir, found.step, history.to_evaluate)
+    progress = report.Progress(plan, found.step)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
         metrics.note(step, plan.epoch(step), history.now(), event)
 
+    recovery = settings.recovery
+    watchdog = watch(
+        run_dir,
+        reads,
+        note,
+        progress.say,
+        recovery.restart_on_stall,
+        replicas=plan.replicas,
+        stall_after=recovery.stall_after,
+        first=found.step,
+    )
+
+    def go_on() -> bool:
+        watchdog.sign()
+        return not stop.requested()
+
     evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
     plateau, best = settings.learning_rate.plateau, run_dir / "best"
     evaluate = actions.Evaluate(
-        run, plan, history, metrics, evaluation, best, plateau, progress.say
+        run, plan, history, metrics, evaluation, best, plateau, progress.say, go_on
     )
     show = watched(plan, history, progress, note)
     log = actions.Log(plan, history, metrics, run.groups, show)
@@ -74,8 +103,13 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     if job.changes:
         pairs = {name: list(pair) for name, pair in job.changes.items()}
         note(found.step, {"event": "resumed", "changed": pairs})
-    acting = (*checked, log, started, progress, evaluate, save, control)
-    return Host(acting, control, log, save, history, metrics, progress, note)
+    evaluating, saving = (
+        watchdog.around(EVALUATING, evaluate),
+        watchdog.around(WRITING, save),
+    )
+    acting = (*checked, log, started, progress, evaluating, saving, control)
+    acting = (watchdog.after_block, *acting, watchdog.before_block)
+    return Host(acting, control, log, evaluate, save, watchdog, history, metrics, progress, note)
 
 
 def restored_history(job: Job, checkpoints: Checkpoints) -> actions.History:

@@ -36,7 +36,15 @@ class Job:
         """Whether there is nothing to do any more."""
         state = self.found.state
         ended = state is not None and state["final"] and not self.changes
-        return ended or self.found.step >= self.plan.steps
+        return (ended or self.found.step >= self.plan.steps) and not self.left_out()
+
+    def left_out(self) -> bool:
+        """Whether a stop or a kill came when there was no step left, but something to be done."""
+        state = self.found.state
+        if state is None:
+            return False
+        unsaved = state["final"] and not (self.run_dir / "model.keras").exists()
+        return unsaved or state["history"].get("to_evaluate", False)
 
 
 def open_job(command: flags.Command) -> Job:

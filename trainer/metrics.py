@@ -24,15 +24,23 @@ class MetricsWriter:
     they will be written again. TensorBoard is told to purge its own.
     """
 
-    def __init__(self, run_dir: pathlib.Path, resumed_at: int) -> None:
+    def __init__(self, run_dir: pathlib.Path, resumed_at: int, to_evaluate: bool = False) -> None:
+        """Opens the files.
+
+        Args:
+          run_dir: where they are.
+          resumed_at: the step s.
+          to_evaluate: whether the evaluation at s is still to be made; its row goes too, then.
+        """
         self._path = run_dir / "metrics.jsonl"
-        _drop_rows_after(self._path, resumed_at)
+        _drop_rows_after(self._path, resumed_at, to_evaluate)
         self._file = self._path.open("a", encoding="utf-8")
         self._boards = {name: EventFileWriter(str(run_dir / name)) for name in ("train", "eval")}
         # From step 0 too: a process that was killed before its first checkpoint has written events.
-        for board in self._boards.values():
+        for name, board in self._boards.items():
             started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            board.add_event(_event(resumed_at + 1, session_log=started))
+            first = resumed_at if to_evaluate and name == "eval" else resumed_at + 1
+            board.add_event(_event(first, session_log=started))
 
     def write(self, step: int, epoch: float, seconds: float, values: Mapping[str, float]) -> None:
         """Writes one row.
@@ -88,15 +96,21 @@ class MetricsWriter:
             board.close()
 
 
-def _drop_rows_after(path: pathlib.Path, step: int) -> None:
+def _drop_rows_after(path: pathlib.Path, step: int, to_evaluate: bool) -> None:
     if not path.exists():
         return
     rows = [row for row in read_lines(path) if row["step"] <= step]
     # What a person asked for after this very step comes after its checkpoint, and is replayed.
     rows = [row for row in rows if row["step"] < step or row.get("event") != "control"]
+    if to_evaluate:
+        rows = [row for row in rows if row["step"] < step or not _of_evaluation(row)]
     beside = path.with_suffix(".tmp")
     beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     os.replace(beside, path)
+
+
+def _of_evaluation(row: Mapping[str, Any]) -> bool:
+    return row.get("event") == "plateau" or any(name.startswith("eval/") for name in row)
 
 
 def _event(step: int, **what: Any) -> event_pb2.Event:
