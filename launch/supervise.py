@@ -49,8 +49,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(values, "launch.supervise --", full=True))
         return cli.FINISHED
     with cli.wrong_command():
-        unexpected = flags.parse(values, ours)
-        if unexpected or not theirs:
+        if not theirs or flags.parse(values, ours):
             raise ValueError(
                 "give the flags of launch.train after --: "
                 "python -m launch.supervise --max_restarts=10 -- --flagfile=digits."

@@ -76,7 +76,7 @@ def stopped_after_a_time(folder: pathlib.Path) -> tuple[Run, Ended]:
     """In one device loop that would take days."""
     flags = (
         "--device=cpu --model=mlp --train_for=1Gst --eval_every=0 --checkpoint_every=0 "
-        "--steps_per_loop=1000000000 --stop_after=0.2m --run_dir=run"
+        "--steps_per_loop=1000000000 --stop_after=10s --run_dir=run"
     )
     return Run(folder / "run"), finish(start(flags, folder))
 
