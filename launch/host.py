@@ -12,7 +12,7 @@ from launch.data import evaluation_data
 from launch.job import Job, decided
 from launch.startup import Startup
 from launch.stop import StopRequests
-from launch.watchdog import EVALUATING, WRITING, Watchdog, watch
+from launch.watchdog import EVALUATING, WRITING, StallReports, Watchdog, watch
 from trainer import actions
 from trainer.checkpoints import Checkpoints
 from trainer.control import Control
@@ -71,17 +71,8 @@ def make_host(
     def note(step: int, event: Mapping[str, Any]) -> None:
         metrics.note(step, plan.epoch(step), history.now(), event)
 
-    recovery = settings.recovery
-    watchdog = watch(
-        run_dir,
-        reads,
-        note,
-        progress.say,
-        recovery.restart_on_stall,
-        replicas=plan.replicas,
-        stall_after=recovery.stall_after,
-        first=found.step,
-    )
+    report_to = StallReports(run_dir, reads, note, progress.say)
+    watchdog = watch(reads, settings.recovery, plan.replicas, found.step, report_to)
 
     def go_on() -> bool:
         watchdog.sign()
@@ -103,10 +94,7 @@ def make_host(
     if job.changes:
         pairs = {name: list(pair) for name, pair in job.changes.items()}
         note(found.step, {"event": "resumed", "changed": pairs})
-    evaluating, saving = (
-        watchdog.around(EVALUATING, evaluate),
-        watchdog.around(WRITING, save),
-    )
+    evaluating, saving = watchdog.around(EVALUATING, evaluate), watchdog.around(WRITING, save)
     acting = (*checked, log, started, progress, evaluating, saving, control)
     acting = (watchdog.after_block, *acting, watchdog.before_block)
     return Host(acting, control, log, evaluate, save, watchdog, history, metrics, progress, note)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from input_pipeline.reads import Reads
 from launch import cli
+from trainer.settings import RecoverySettings
 
 if TYPE_CHECKING:
     from trainer.blocks import Block
@@ -62,7 +63,6 @@ class Watchdog:
       stall_after: seconds; 0 for never; None for ten times the median step and at least 5 minutes.
       first: the step that the process begins after.
       report: told of a stall, and of None when there is life again.
-      leave: called after the report.
     """
 
     def __init__(
@@ -73,11 +73,10 @@ class Watchdog:
         stall_after: float | None,
         first: int,
         report: Callable[[Stall | None], object],
-        leave: Callable[[], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reads, self._replicas, self._stall_after = reads, replicas, stall_after
-        self._report, self._leave, self._clock = report, leave, clock
+        self._report, self._clock = report, clock
         self._step, self._doing, self._done = first, STARTING, {BETWEEN, WRITING}
         self._step_seconds: deque[float] = deque(maxlen=_STEPS_KEPT)
         self._last_sign = self._last_check = clock()
@@ -152,7 +151,6 @@ class Watchdog:
             return
         self._stalled = True
         self._report(Stall(self._step, quiet, self._doing, self._cause(hanging)))
-        self._leave()
 
     def _hanging(self) -> str | None:
         """A read that has been going on for longer than the limit, if there is one."""
@@ -191,7 +189,6 @@ class StallReports:
       reads: of the data to train on and to evaluate on.
       note: writes an event to the metrics, given the step and plain JSON.
       say: tells a person.
-      then: what happens next, for the sentence.
     """
 
     def __init__(
@@ -200,14 +197,17 @@ class StallReports:
         reads: Mapping[str, Reads],
         note: Callable[[int, Mapping[str, Any]], None],
         say: Callable[[str], None],
-        then: str,
     ) -> None:
-        self._run_dir, self._reads, self._then = run_dir, reads, then
-        self._note, self._say = note, say
+        self._run_dir, self._reads, self._note, self._say = run_dir, reads, note, say
 
-    def __call__(self, stall: Stall | None) -> None:
-        """Reports a stall, or that it is over; gives up on a folder that does not answer."""
-        target = self._over if stall is None else lambda: self._write(stall)
+    def __call__(self, stall: Stall | None, then: str = "") -> None:
+        """Reports a stall, or that it is over; gives up on a folder that does not answer.
+
+        Args:
+          stall: None if it is over.
+          then: what happens next, for the end of the sentence.
+        """
+        target = self._over if stall is None else lambda: self._write(stall, then)
         thread = threading.Thread(target=target, daemon=True, name="stall report")
         thread.start()
         thread.join(_REPORT_SECONDS)
@@ -215,13 +215,13 @@ class StallReports:
     def _over(self) -> None:
         self._say("the stall is over")
 
-    def _write(self, stall: Stall) -> None:
+    def _write(self, stall: Stall, then: str) -> None:
         quiet = f"step {stall.step:,}  nothing has moved for {stall.seconds:.0f} s"
         try:
             where = f"stacks and input in {self._write_file(stall)}"
         except OSError as error:
             where = f"the stacks could not be written ({error.strerror})"
-        self._say(f"{quiet}: {stall.cause}; {where}{self._then}")
+        self._say(f"{quiet}: {stall.cause}; {where}{then}")
         event = {"event": "stall", "stalled_s": round(stall.seconds, 1), "cause": stall.cause}
         with contextlib.suppress(OSError):  # has been said
             self._note(stall.step, event)
@@ -245,18 +245,23 @@ class StallReports:
 
 
 def watch(
-    run_dir: pathlib.Path,
     reads: Mapping[str, Reads],
-    note: Callable[[int, Mapping[str, Any]], None],
-    say: Callable[[str], None],
-    restart: bool,
-    **settings: Any,
+    settings: RecoverySettings,
+    replicas: int,
+    first: int,
+    report: StallReports,
 ) -> Watchdog:
-    """A watchdog that reports to the run's folder, and on `restart` ends the process with 75."""
-    report = StallReports(run_dir, reads, note, say, "; leaving with 75" if restart else "")
-    # Not a stop as others: the main thread hangs, and what it has not saved is not whole.
-    leave = (lambda: os._exit(cli.STOPPED)) if restart else (lambda: None)
-    return Watchdog(reads, report=report, leave=leave, **settings)
+    """A watchdog as the settings ask for; with `restart_on_stall` it ends the process with 75."""
+
+    def stalled(stall: Stall | None) -> None:
+        report(stall, "; leaving with 75" if settings.restart_on_stall else "")
+        # No stop as others: what the main thread hangs in may have left the variables half changed.
+        if stall is not None and settings.restart_on_stall:
+            os._exit(cli.STOPPED)
+
+    return Watchdog(
+        reads, replicas=replicas, stall_after=settings.stall_after, first=first, report=stalled
+    )
 
 
 def open_files() -> list[str]:

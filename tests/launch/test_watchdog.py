@@ -31,7 +31,7 @@ class Watched:
     """A watchdog without a thread, over digits whose reads wait for `gate`."""
 
     def __init__(self, stall_after: float | None, replicas: int = 1) -> None:
-        self.clock, self.gate, self.reported, self.left = Clock(), threading.Event(), [], 0
+        self.clock, self.gate, self.reported = Clock(), threading.Event(), []
         self.gate.set()
         source = open_source(DataSettings("digits"), "train")
 
@@ -47,12 +47,8 @@ class Watched:
             stall_after=stall_after,
             first=0,
             report=self.reported.append,
-            leave=self.leave,
             clock=self.clock,
         )
-
-    def leave(self) -> None:
-        self.left += 1
 
     def pass_time(self, seconds: float) -> None:
         """Time passes, and as often as it does the watchdog looks."""
@@ -98,7 +94,6 @@ def test_nothing_for_so_long_is_a_stall_reported_once(watched: Watched) -> None:
     ((stall,),) = (watched.reported,)
     assert (stall.step, stall.doing, stall.cause) == (5, "training", DEVICE)
     assert stall.seconds == pytest.approx(10, abs=0.5)
-    assert watched.left == 1
 
 
 def test_a_block_that_ends_after_all_ends_the_stall_and_another_may_come(watched: Watched) -> None:
@@ -213,7 +208,6 @@ def test_it_watches_by_itself_until_it_is_left() -> None:
         stall_after=0.05,
         first=3,
         report=lambda stall: stall and reported.set(),
-        leave=lambda: None,
     )
     with watchdog, watchdog.during(WRITING):
         assert reported.wait(60)
@@ -227,10 +221,13 @@ def test_the_report_holds_the_reads_the_files_and_all_stacks(tmp_path: pathlib.P
     def note(step: int, event: dict[str, Any]) -> None:
         notes.append((step, event))
 
-    report = StallReports(tmp_path, reads, note, said.append, "; leaving with 75")
+    report = StallReports(tmp_path, reads, note, said.append)
     (tmp_path / "stall-1.txt").touch()
     with (tmp_path / "open.bin").open("w"):
-        report(Stall(1200, 312.4, "training", "training, waiting for data: reading"))
+        report(
+            Stall(1200, 312.4, "training", "training, waiting for data: reading"),
+            "; leaving with 75",
+        )
     watched.gate.set()
     thread.join()
     text = (tmp_path / "stall-2.txt").read_text(encoding="utf-8")
@@ -250,7 +247,7 @@ def test_the_report_holds_the_reads_the_files_and_all_stacks(tmp_path: pathlib.P
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: pathlib.Path) -> None:
     said: list[str] = []
-    report = StallReports(tmp_path / "gone", {}, lambda *_: None, said.append, "")
+    report = StallReports(tmp_path / "gone", {}, lambda *_: None, said.append)
     report(Stall(7, 300.0, WRITING, WRITING))
     assert said == [
         "step 7  nothing has moved for 300 s: writing a checkpoint; the stacks could not be "
