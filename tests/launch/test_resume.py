@@ -27,7 +27,8 @@ from helpers import (
 
 # How a process ended, the steps of the checkpoints there were then, the last step in the log.
 State = tuple[Ended, list[int], int]
-COMMAND = f"{ADAMW} --replicas=2"
+# The grace is for a machine that stands still for long.
+COMMAND = f"{ADAMW} --replicas=2 --grace=1h"
 
 
 def three_times(folder: pathlib.Path) -> tuple[Run, dict[str, State]]:
@@ -85,7 +86,7 @@ def twice_at_once(folder: pathlib.Path) -> tuple[Run, Ended]:
 def while_starting(folder: pathlib.Path) -> tuple[Run, Ended]:
     """Ctrl-C while TensorFlow is being imported."""
     gate = Gate(folder / "run")
-    process = start("--device=cpu --model=mlp --run_dir=run", folder)
+    process = start("--device=cpu --model=mlp --grace=1h --run_dir=run", folder)
     # The last that it does before.
     wait_until((folder / "run/lock").exists, process)
     time.sleep(random.uniform(0, 0.5))

@@ -20,8 +20,13 @@ from helpers import (
     wait_until,
 )
 
+from trainer.files import read_lines
+from trainer.run_folder import is_locked
+
 HELD = f"{MLP} --replicas=1".replace("dataset=digits", "dataset=python:held_digits:make")
 MODULES = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+# A test must not depend on how fast the machine is.
+PATIENT = "--grace=1h"
 # Of the evaluation data: so many reads are one evaluation.
 READS = 6
 
@@ -63,7 +68,7 @@ def stopped_in_evaluations(folder: pathlib.Path) -> tuple[Run, dict[str, Any]]:
     note("hanging", process)
     for name, read in (("first", 0), ("last", 3 * READS)):
         file = hold(folder, "eval", read)
-        process = begin(folder)
+        process = begin(folder, PATIENT)
         wait_until((folder / "held-eval").exists, process)
         terminate(process)
         file.unlink()
@@ -76,21 +81,29 @@ def stopped_after_a_time(folder: pathlib.Path) -> tuple[Run, Ended]:
     """In one device loop that would take days."""
     flags = (
         "--device=cpu --model=mlp --train_for=1Gst --eval_every=0 --checkpoint_every=0 "
-        "--steps_per_loop=1000000000 --stop_after=10s --run_dir=run"
+        f"--steps_per_loop=1000000000 --stop_after=10s {PATIENT} --run_dir=run"
     )
     return Run(folder / "run"), finish(start(flags, folder))
 
 
 def stalled(folder: pathlib.Path) -> tuple[Run, Ended, str, dict[str, Any]]:
-    """A read that hangs, under supervision, until the process that waits for it has given up."""
+    """A read that hangs, under supervision, until the process that waits for it has given up.
+
+    Returns the run, how it ended, the newest report when it gave up, and the event of that.
+    """
     run, file = Run(folder / "run"), hold(folder, "train", 30)
-    flags = "--backoff_s=3 -- --stall_after=10s --restart_on_stall"
+    flags = "--backoff_s=3 -- --stall_after=5s --restart_on_stall"
     process = begin(folder, flags, "launch.supervise")
-    wait_until(lambda: has_told(process), process)
-    (event,) = [row for row in run.rows() if row.get("event") == "stall"]
+
+    def waits() -> list[dict[str, Any]]:
+        rows = read_lines(run.folder / "metrics.jsonl")
+        return [row for row in rows if "waiting for data" in row.get("cause", "")]
+
+    # A machine that stands still for so long may have been taken for a stall of another cause.
+    wait_until(lambda: bool(waits()) and not is_locked(run.folder), process)
+    event, reports = waits()[-1], sorted(run.folder.glob("stall-*.txt"))
     file.unlink()
-    ended = finish(process)
-    return run, ended, (run.folder / "stall-1.txt").read_text(encoding="utf-8"), event
+    return run, finish(process), reports[-1].read_text(encoding="utf-8"), event
 
 
 STORIES = {f.__name__: f for f in (stopped_in_evaluations, stopped_after_a_time, stalled)}
@@ -154,7 +167,7 @@ def test_a_stall_is_written_down_with_its_cause(stories: dict[str, Any]) -> None
     assert "held_digits.py" in text and "in read" in text
     line = f"step {event['step']}  nothing has moved for {event['stalled_s']:.0f} s: {cause}; "
     assert line in ended.out
-    assert "stall-1.txt; leaving with 75" in ended.out
+    assert re.search(r"stall-\d+.txt; leaving with 75\n", ended.out)
 
 
 def test_the_supervisor_starts_it_again_and_nothing_is_lost(
@@ -163,9 +176,7 @@ def test_the_supervisor_starts_it_again_and_nothing_is_lost(
     run, ended, *_ = stories["stalled"]
     undisturbed = mlp_runs["1x1"]
     assert ended.code == 0, ended
-    assert ended.err == (
-        "launch.supervise: launch.train ended by exit code 75; restart 1 of at most 10 without a "
-        "newer checkpoint, in 3 s\n"
-    )
+    again = "launch.supervise: launch.train ended by exit code 75; restart 1 of at most 10 "
+    assert ended.err.startswith(again)
     assert run.rows_without_times() == undisturbed.rows_without_times()
     assert different_variables(run.variables(50), undisturbed.variables(50)) == []

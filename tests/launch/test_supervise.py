@@ -70,7 +70,8 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def starts(folder: pathlib.Path) -> list[int]:
-    return [int(line) for line in (folder / "starts").read_text().splitlines()]
+    path = folder / "starts"
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.parametrize("code", [0, 2, 76])
@@ -151,13 +152,11 @@ def test_a_child_that_is_killed_by_hand_starts_again(tmp_path: pathlib.Path) -> 
 
 
 def test_stop_after_counts_from_the_supervisors_start(tmp_path: pathlib.Path) -> None:
-    """Crashes at first, and would begin to count anew each time."""
     begin = time.monotonic()
-    child = "sys.exit(70) if number < 3 else wait()"
-    code, _ = ended(supervise(tmp_path, child, stop_after=3))
-    # The signal may have come before there was a handler for it.
-    assert code == 75
+    # It may come before there is a handler for what is passed on; that is 75 too.
+    assert ended(supervise(tmp_path, "wait()", stop_after=3)) == (75, "")
     assert time.monotonic() - begin >= 2.5
+    assert len(starts(tmp_path)) <= 1
 
 
 def test_a_stop_by_launch_control_ends_it(tmp_path: pathlib.Path) -> None:
