@@ -18,8 +18,8 @@ from trainer.settings import RecoverySettings
 # both of them, as Ctrl-C does, is not counted twice.
 PASSED_ON = signal.SIGUSR1
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", PASSED_ON: "launch.supervise"}
-# Of the grace, what is kept for leaving: at most this many seconds, and this share.
-_RESERVE_SECONDS, _RESERVE_SHARE = 1.0, 0.1
+# What of the grace is kept for leaving, and what of that for finding out what has been saved.
+_RESERVE_SECONDS, _RESERVE_SHARE, _LOOK_SHARE = 2.0, 0.2, 0.75
 _LONGEST_WAIT = 3600.0  # select takes no number of seconds
 
 
@@ -129,8 +129,7 @@ class StopRequests:
         if self._limits is None:
             return None
         if self.reason:
-            grace = self._limits.grace
-            due = self._asked_at + grace - min(_RESERVE_SECONDS, _RESERVE_SHARE * grace)
+            due = self._asked_at + self._limits.grace - self._reserve()
         elif self._limits.stop_after is not None:
             due = launch.BEGAN + self._limits.stop_after
         else:
@@ -143,19 +142,21 @@ class StopRequests:
         if not self.reason:
             self.ask("--stop_after")
             return
-        grace = self._limits.grace
         self._write(
-            f"{self.reason}: not done saving within --grace={grace:g}s; {self._saved(grace)}; the "
-            "same command goes on from there"
+            f"{self.reason}: not done saving within --grace={self._limits.grace:g}s; "
+            f"{self._saved()}; the same command goes on from there"
         )
         os._exit(cli.STOPPED)
 
-    def _saved(self, grace: float) -> str:
+    def _reserve(self) -> float:
+        return min(_RESERVE_SECONDS, _RESERVE_SHARE * self._limits.grace)
+
+    def _saved(self) -> str:
         """What is on the disk, which may be one that does not answer any more."""
         found: list[int] = []
         look = threading.Thread(target=lambda: found.append(self._last_saved()), daemon=True)
         look.start()
-        look.join(_RESERVE_SHARE / 2 * min(grace, _RESERVE_SECONDS / _RESERVE_SHARE))
+        look.join(_LOOK_SHARE * self._reserve())
         return f"the last saved step is {found[0]:,}" if found else "the disk does not answer"
 
     def _write(self, line: str) -> None:

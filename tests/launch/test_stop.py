@@ -62,7 +62,7 @@ def stopped_in_evaluations(folder: pathlib.Path) -> tuple[Run, dict[str, Any]]:
         after[name] = (ended, run.rows(), run.checkpoints())
 
     hold(folder, "eval", 0)
-    process = begin(folder, "--grace=2s")
+    process = begin(folder, "--grace=10s")
     wait_until((folder / "held-eval").exists, process)
     terminate(process)
     note("hanging", process)
@@ -118,7 +118,7 @@ def test_what_hangs_is_left_within_the_grace(processes: dict[str, Any]) -> None:
     ended, _, checkpoints = processes["hanging"]
     assert (ended.code, checkpoints) == (75, [])
     assert ended.err.split("\n\n")[-1].strip() == (
-        "SIGTERM: not done saving within --grace=2s; the last saved step is 0; the same command "
+        "SIGTERM: not done saving within --grace=10s; the last saved step is 0; the same command "
         "goes on from there"
     )
 

@@ -123,11 +123,11 @@ def test_a_stop_by_launch_control_is_named(tmp_path: pathlib.Path) -> None:
 def test_when_the_grace_is_over_it_says_what_is_saved(
     tmp_path: pathlib.Path, late: str, where: str
 ) -> None:
-    child = Child(tmp_path, stop_after=0.01, grace=1, late=late)
+    child = Child(tmp_path, stop_after=0.01, grace=10, late=late)
     code, out, err = child.ended()
     assert (code, out) == (75, "")
     assert err.splitlines()[-1] == (
-        f"--stop_after: not done saving within --grace=1s; {where}; the same command goes on from "
+        f"--stop_after: not done saving within --grace=10s; {where}; the same command goes on from "
         "there"
     )
 
