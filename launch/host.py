@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.faults import Faults
+from input_pipeline.reads import Reads
 from launch import flags, report
 from launch.data import evaluation_data
 from launch.job import Job, decided
 from launch.startup import Startup
+from launch.stop import StopRequests
+from launch.watchdog import EVALUATING, WRITING, StallReports, Watchdog, watch
 from trainer import actions
 from trainer.checkpoint_files import Keep
 from trainer.checkpoints import Checkpoints
@@ -38,7 +41,9 @@ class Host:
     actions: "tuple[Action, ...]"
     control: Control
     log: actions.Log
+    evaluate: actions.Evaluate
     save: Save
+    watchdog: Watchdog
     history: actions.History
     metrics: MetricsWriter
     progress: report.Progress
@@ -51,7 +56,14 @@ class Host:
         self.metrics.close()
 
 
-def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Startup) -> Host:
+def make_host(
+    job: Job,
+    run: "Run",
+    faults: Mapping[str, Faults],
+    reads: Mapping[str, Reads],
+    startup: Startup,
+    stop: StopRequests,
+) -> Host:
     """Restores the run from what was found, opens its files, and makes the host's actions.
 
     Raises:
@@ -65,15 +77,22 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
         write_text(run_dir / "flags.txt", flags.flagfile_text(job.command))
         write_json(run_dir / "plan.json", plan.to_json())
     report.print_run(run, plan)
-    metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say)
+    metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say, history.to_evaluate)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
         metrics.note(step, plan.epoch(step), history.now(), event)
 
+    report_to = StallReports(run_dir, reads, note, progress.say)
+    watchdog = watch(reads, settings.recovery, plan.replicas, found.step, report_to)
+
+    def go_on() -> bool:
+        watchdog.sign()
+        return not stop.requested()
+
     evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
     plateau, best = settings.learning_rate.plateau, run_dir / "best"
     evaluate = actions.Evaluate(
-        run, plan, history, metrics, evaluation, best, plateau, progress.say, storage
+        run, plan, history, metrics, evaluation, best, plateau, progress.say, storage, go_on
     )
     show = watched(plan, history, progress, note)
     log = actions.Log(plan, history, metrics, run.groups, show)
@@ -92,8 +111,10 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
         with storage.attempt(f"{run_dir / 'control'}"):
             control(block)
 
-    acting = (*checked, log, started, progress, evaluate, save, steered)
-    return Host(acting, control, log, save, history, metrics, progress, note)
+    evaluating, saving = watchdog.around(EVALUATING, evaluate), watchdog.around(WRITING, save)
+    acting = (*checked, log, started, progress, evaluating, saving, steered)
+    acting = (watchdog.after_block, *acting, watchdog.before_block)
+    return Host(acting, control, log, evaluate, save, watchdog, history, metrics, progress, note)
 
 
 def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpoints:

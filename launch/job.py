@@ -39,10 +39,11 @@ class Job:
         return fallback_folder(self.run_dir, self.command.settings.recovery.fallback_dir)
 
     def finished(self) -> bool:
-        """Whether there is nothing to do any more."""
+        """Whether there is nothing to train or to evaluate any more."""
         state = self.found.state
         ended = state is not None and state["final"] and not self.changes
-        return ended or self.found.step >= self.plan.steps
+        to_evaluate = state is not None and state["history"].get("to_evaluate", False)
+        return (ended or self.found.step >= self.plan.steps) and not to_evaluate
 
     def complete(self) -> bool:
         """Whether it is finished and its model is written."""

@@ -53,8 +53,8 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
         keep_best=values.keep_best,
         keep_every=duration(values, "keep_every"),
         fallback_dir=values.fallback_dir,
-        stop_after=parsed(values, "stop_after", parse_time) if values.stop_after else None,
-        grace=parsed(values, "grace", parse_time),
+        stop_after=parsed(values, "stop_after", parse_time) or None if values.stop_after else None,
+        grace=parsed(values, "grace", _some_time),
         stall_after=None if stall == "auto" else parsed(values, "stall_after", parse_time),
         restart_on_stall=values.restart_on_stall,
         on_divergence=one_of("on_divergence", values.on_divergence, ("stop", "rollback")),
@@ -63,6 +63,14 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
         backoff_for=duration(values, "backoff_for"),
         rollbacks=values.rollbacks,
     )
+
+
+def _some_time(text: str) -> float:
+    """Reads a time that is not 0."""
+    seconds = parse_time(text)
+    if not seconds:
+        raise ValueError("no time to save in; give some, for example 60s.")
+    return seconds
 
 
 def parse_time(text: str) -> float:

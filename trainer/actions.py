@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from trainer import plateau
 from trainer.blocks import Block, due
-from trainer.evaluation import OF_ROWS
+from trainer.evaluation import OF_ROWS, evaluate_in_pieces
 from trainer.files import sync, write_json
 from trainer.from_json import from_json
 from trainer.metrics import MetricsWriter
@@ -41,6 +41,7 @@ class History:
     best_step: int = 0
     evaluation: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest
     evaluated: int = 0  # the step that it is of
+    to_evaluate: bool = False  # a stop has left out the evaluation that is due at this step
     # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     unlogged_steps: int = 0  # those of them that were finite
@@ -157,6 +158,8 @@ class Evaluate:
     plateau: PlateauSettings | None
     say: Callable[[str], None]
     storage: Storage
+    go_on: Callable[[], bool]  # asked before every piece of a pass
+    left: list[Any] = dataclasses.field(default_factory=list)
 
     def __call__(self, block: Block) -> None:
         """Evaluates if it is time."""
@@ -167,10 +170,17 @@ class Evaluate:
         """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best.
 
         With averaged weights these are theirs, and `eval/loss_raw` and `eval/accuracy_raw` are
-        those of the weights that train.
+        those of the weights that train. A pass that was left, because of a stop, writes nothing,
+        and `history.to_evaluate` says so: it is then made at the start of the next process.
         """
-        batches = tf.constant(-(-self.plan.dataset.eval_examples // self.plan.eval_batch))
-        rows = self.run.evaluate(iter(self.stream), batches).numpy()
+        batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
+        iterator = iter(self.stream)
+        rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
+        self.history.to_evaluate = rows is None
+        if rows is None:
+            # Its destructor would wait for reads that are going on.
+            self.left.append(iterator)
+            return
         values = {}
         for of, (loss, correct, weight) in zip(OF_ROWS, rows, strict=False):
             values[f"eval/loss{of}"] = float(loss / weight)

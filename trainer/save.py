@@ -49,7 +49,8 @@ class Save:
           SaveError: the run ends here and it cannot be saved.
         """
         if block.final:
-            self.save(block.last, final=True)
+            # Where a stop has left the evaluation out, it is still to be made.
+            self.save(block.last, final=not self._history.to_evaluate)
         elif self._owed or self._is_due(block.last) or self.checkpoints.due_again():
             self._owed = not self._begin(block.last, final=False)
             self._last = self._clock()
