@@ -13,7 +13,9 @@ from launch.startup import Startup
 from trainer import actions
 from trainer.checkpoints import Checkpoints
 from trainer.control import Control
+from trainer.divergence import Divergence
 from trainer.files import write_json
+from trainer.going_on import progress_ratio, rederived
 from trainer.metrics import MetricsWriter
 from trainer.monitor import Monitor
 from trainer.nonfinite import NonFinite
@@ -40,6 +42,11 @@ class Host:
     progress: report.Progress
     note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
 
+    def close(self) -> None:
+        """Closes its files, and leaves the progress bar as it stands."""
+        self.progress.close()
+        self.metrics.close()
+
 
 def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Startup) -> Host:
     """Restores the run from what was found, opens its files, and makes the host's actions.
@@ -49,10 +56,9 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     """
     plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
     checkpoints = Checkpoints(run_dir / "checkpoints", run.variables())
-    history = restored_history(job, checkpoints)
+    history = restored_history(job, run, checkpoints)
     (run_dir / "flags.txt").write_text(flags.flagfile_text(job.command), encoding="utf-8")
     write_json(run_dir / "plan.json", plan.to_json())
-    report.print_run(run, plan)
     metrics, progress = MetricsWriter(run_dir, found.step), report.Progress(plan, found.step)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
@@ -69,26 +75,60 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
     stops = settings.run.on_nonfinite == "stop"
     nonfinite = NonFinite(stops, history, run.places, note, progress.say)
+    rollback = settings.recovery.on_divergence == "rollback"
+    divergence = Divergence(
+        nonfinite,
+        history,
+        math.log(plan.dataset.num_classes),
+        rollback=rollback,
+        note=note,
+        say=progress.say,
+    )
     started = startup.reporter(note, progress.say)
-    checked = (nonfinite, *replica_check(plan, run))
-    if job.changes:
-        pairs = {name: list(pair) for name, pair in job.changes.items()}
-        note(found.step, {"event": "resumed", "changed": pairs})
+    checked = (divergence, *replica_check(plan, run))
+    tell_of_start(job, note)
+    if rollback and found.state is None:
+        save.save(0)
     acting = (*checked, log, started, progress, evaluate, save, control)
     return Host(acting, control, log, save, history, metrics, progress, note)
 
 
-def restored_history(job: Job, checkpoints: Checkpoints) -> actions.History:
+def restored_history(job: Job, run: "Run", checkpoints: Checkpoints) -> actions.History:
     """Restores what was found, all variables with it; a new history where there was nothing.
+
+    The learning rate then counts in steps of the present batch, and a rollback that the checkpoint
+    does not know of is caught up on.
 
     Raises:
       ValueError: the checkpoint does not match.
     """
     if job.found.state is None:
         return actions.History()
+    if job.found.rollbacks:  # what they have undone
+        checkpoints.drop_after(job.found.step)
     history = actions.History(**checkpoints.restore(job.found.step)["history"])
+    rate, ratio = run.learning_rate, progress_ratio(job.plan, job.found)
+    rate.count_in_steps(ratio)
+    for name in ("since", "over") if history.backoff else ():
+        history.backoff[name] *= ratio
+    progress = float(rate.progress.numpy())
+    history.catch_up(job.found.rollbacks, progress, job.plan.counted_batch)
+    rate.back_off(history.backoff)
     print(f"going on from step {job.found.step:,} in {job.run_dir}")
     return history
+
+
+def tell_of_start(job: Job, note: Note) -> None:
+    """Notes what the run goes on with: rollbacks to this very step, and other flags."""
+    step = job.found.step
+    for rollback in job.found.rollbacks:
+        if rollback.to == step:
+            note(step, rollback.event())
+    if job.changes:
+        pairs = {name: list(pair) for name, pair in job.changes.items()}
+        numbers = rederived(job.plan, job.found)
+        event = {"event": "resumed", "changed": pairs}
+        note(step, event | ({"rederived": numbers} if numbers else {}))
 
 
 def watched(

@@ -13,8 +13,8 @@ from launch.help import help_text
 from launch.job import Job, open_job
 from launch.startup import Startup
 from launch.stop import StopRequests
-from trainer.blocks import next_due
 from trainer.files import read_lines
+from trainer.going_on import rederived
 from trainer.run_folder import lock
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
         print(report.plan_text(job.plan), flush=True)
         if job.changes:
             print(f"\n{report.changes_text(job.found.step, job.changes)}", flush=True)
+            print(report.rederived_text(job.found.step, rederived(job.plan, job.found)), flush=True)
         if job.finished():
             print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
             return cli.FINISHED
@@ -48,10 +49,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
-    """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
-    from launch.host import make_host
-    from trainer.actions import DivergedError
-    from trainer.replica_check import ReplicasDifferError
+    """Builds the run and trains, in more than one attempt where it diverges and is rolled back.
+
+    Returns:
+      The exit code.
+    """
     from trainer.run import build_run
 
     startup.done("imports")
@@ -59,14 +61,38 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         run = build_run(job.command.settings, job.plan, job.devices)
         bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
         faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
+    report.print_run(run, job.plan)
+    outcome: Job | int = job
+    while isinstance(outcome, Job):
+        outcome = attempt(outcome, run, faults, stop, startup)
+    return outcome
+
+
+def attempt(
+    job: Job, run: "Run", faults: Mapping[str, Faults], stop: StopRequests, startup: Startup
+) -> Job | int:
+    """Goes on from what was found, trains, and leaves the folder complete.
+
+    Returns:
+      The exit code, or the job that goes on from an older checkpoint.
+    """
+    from launch.host import make_host
+    from launch.rollback import roll_back
+    from trainer.actions import DivergedError
+    from trainer.replica_check import ReplicasDifferError
+
+    with cli.wrong_command():
         host = make_host(job, run, faults, startup)
     startup.done("build")
     try:
         with faults["train"].raised(), faults["eval"].raised():
             block = train_on(job, run, host, faults["train"], stop, startup)
     except DivergedError as error:
-        host.progress.say(f"diverged: {error}")
-        host.note(error.step, {"event": "diverged", "what": str(error)})
+        back, told = roll_back(job, error, host.history.now())
+        host.progress.say(told)
+        if back is not None:
+            return back
+        host.note(error.step, {"event": "diverged", "what": told.removeprefix("diverged: ")})
         return cli.DIVERGED
     except ReplicasDifferError as error:
         host.progress.say(f"error: {error}")
@@ -74,8 +100,7 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         host.note(error.step, event)
         return cli.FAILED
     finally:
-        host.progress.close()
-        host.metrics.close()
+        host.close()
     if not (block and block.final):
         step = block.last if block else job.found.step
         print(f"stopped at step {step:,}, everything saved; the same command goes on from there")
@@ -101,7 +126,7 @@ def train_on(
 
     command, plan, first = job.command, job.plan, job.found.step
     host.control.take_up(first)
-    data = training_data(command, plan, job.sources["train"], first, faults)
+    data = training_data(command, plan, job.sources["train"], plan.position(first), faults)
     stream = cli.keep(iter(run.stream(data)))
     startup.done("data")
     run.trace(stream)
@@ -110,10 +135,10 @@ def train_on(
         run.train_loop,
         stream,
         first=first,
-        last=plan.steps,
+        last=plan.last_step,
         next_boundary=lambda step: min(
-            next_due(step, plan.eval_every),
-            next_due(step, plan.checkpoint_every),
+            plan.next_due(step, plan.eval_every),
+            plan.next_due(step, plan.checkpoint_every),
             host.control.next_replay(step),
         ),
         steps_per_loop=command.settings.run.steps_per_loop,

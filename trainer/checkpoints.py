@@ -66,6 +66,15 @@ class Checkpoints:
             ) from error
         return state
 
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints after this step, each at once."""
+        for newer in checkpoint_steps(self.folder):
+            if newer > step:
+                dropped = self.folder / f"{_WRITING}{newer}"
+                shutil.rmtree(dropped, ignore_errors=True)
+                os.rename(self.folder / f"step-{newer}", dropped)
+                shutil.rmtree(dropped)
+
     def _tracked(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(**{group: dict(v) for group, v in self.variables.items()})
 

@@ -92,8 +92,9 @@ def _drop_rows_after(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
     rows = [row for row in read_lines(path) if row["step"] <= step]
-    # What a person asked for after this very step comes after its checkpoint, and is replayed.
-    rows = [row for row in rows if row["step"] < step or row.get("event") != "control"]
+    # What was done after this very step comes after its checkpoint, and is done again.
+    again = ("control", "resumed", "rollback")
+    rows = [row for row in rows if row["step"] < step or row.get("event") not in again]
     beside = path.with_suffix(".tmp")
     beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     os.replace(beside, path)

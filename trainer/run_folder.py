@@ -5,7 +5,10 @@ import fcntl
 import json
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import IO, Any
+
+from trainer.rollbacks import Rollback, not_yet_known, read_rollbacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Found:
 
     step: int
     state: dict[str, Any] | None
+    rollbacks: tuple[Rollback, ...] = ()  # after which it was not saved yet
 
 
 def checkpoint_steps(folder: pathlib.Path) -> list[int]:
@@ -48,22 +52,33 @@ def open_run_folder(run_dir: pathlib.Path, resume: str) -> Found:
 
 
 def newest_checkpoint(run_dir: pathlib.Path) -> Found:
-    """The newest checkpoint in the run's folder, if it has one.
+    """The newest checkpoint in the run's folder, if it has one, that no rollback has undone.
 
     Raises:
       ValueError: its state cannot be read.
     """
-    steps = checkpoint_steps(run_dir / "checkpoints")
-    if not steps:
-        return Found(0, None)
-    path = run_dir / "checkpoints" / f"step-{steps[-1]}" / "state.json"
-    try:
-        return Found(steps[-1], json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"the checkpoint {path.parent} is damaged ({error}); "
-            "move its folder away to go on from the one before it."
-        ) from None
+    return next(checkpoints_found(run_dir), Found(0, None))
+
+
+def checkpoints_found(run_dir: pathlib.Path) -> Iterator[Found]:
+    """The checkpoints in the run's folder that no rollback has undone, from the newest on.
+
+    Raises:
+      ValueError: a state cannot be read.
+    """
+    rollbacks = read_rollbacks(run_dir)
+    for step in reversed(checkpoint_steps(run_dir / "checkpoints")):
+        path = run_dir / "checkpoints" / f"step-{step}" / "state.json"
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"the checkpoint {path.parent} is damaged ({error}); "
+                "move its folder away to go on from the one before it."
+            ) from None
+        unknown = not_yet_known(rollbacks, step, state)
+        if unknown is not None:
+            yield Found(step, state, unknown)
 
 
 def lock(run_dir: pathlib.Path) -> IO[str]:

@@ -25,7 +25,7 @@ def used(replicas: int, pipelines: int, first: int = 0, last: int = STEPS) -> np
     for pipeline in range(pipelines):
         layout = Layout(BATCH, 1, replicas // pipelines, pipelines, pipeline)
         stream = training_stream(
-            SOURCE, layout=layout, seed=3, augment="none", first_step=first
+            SOURCE, layout=layout, seed=3, augment="none", first_position=first * BATCH
         ).take((last - first) * layout.micro_batches_per_step)
         records = [batch["record"] for batch in stream.as_numpy_iterator()]
         slices.append(np.reshape(records, [last - first, -1]))
