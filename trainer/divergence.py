@@ -183,6 +183,6 @@ class Divergence:
         if now <= detector.loss_bounds[1]:
             name, usual, now = "gradient norm", detector.norm_bounds[1], float(np.median(norms))
         return (
-            f"the {name} rose from at most {usual:.3g} as a rule to {now:.3g} in the steps "
+            f"the {name} rose from {usual:.3g} or less to {now:.3g} in the steps "
             f"{detector.onset:,} to {step:,}, at a learning rate of {rate:.4g}"
         )
