@@ -56,13 +56,17 @@ def _source(split: str, plant: Callable[..., tuple[np.ndarray, np.ndarray]] | No
         order = record_at(np.arange(length), length=length, seed=0).numpy()
         return np.argsort(order)
 
-    def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
+    @functools.cache
+    def once() -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
-        (serialized,) = digits.read(records % digits.length)
+        (serialized,) = digits.read(np.arange(digits.length))
         features = [tf.train.Example.FromString(data).features.feature for data in serialized]
         images = np.array([f["image"].bytes_list.value[0] for f in features], dtype=object)
-        labels = np.array([f["label"].int64_list.value[0] for f in features])
+        return images, np.array([f["label"].int64_list.value[0] for f in features])
+
+    def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
+        images, labels = (array[records % digits.length] for array in once())
         weights = np.ones(len(records), np.float32)
         if plant is not None and split == "train":
             labels, weights = plant(positions()[records], labels, weights)
