@@ -4,8 +4,10 @@ import dataclasses
 
 from launch.job import Job, going_on_from
 from trainer.actions import DivergedError
+from trainer.going_on import going_on
+from trainer.plan import Plan
 from trainer.rollbacks import Rollback, choose_checkpoint, read_rollbacks, write_rollback
-from trainer.run_folder import checkpoints_found
+from trainer.run_folder import Found, checkpoints_found
 
 
 def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | None, str]:
@@ -25,7 +27,9 @@ def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | Non
     if recovery.on_divergence != "rollback":
         return None, f"diverged: {error}"
     done, found = read_rollbacks(job.run_dir), list(checkpoints_found(job.run_dir))
-    chosen = choose_checkpoint([(each.step, each.state) for each in found], error.onset)
+    chosen = choose_checkpoint(
+        [(each.step, each.state) for each in found], error.onset, [rollback.to for rollback in done]
+    )
     if len(done) >= recovery.rollbacks:
         return None, f"diverged: {error} It was rolled back --rollbacks={len(done)} times before."
     if chosen is None:
@@ -35,16 +39,14 @@ def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | Non
             f"healthy and from well before step {error.onset:,}; save more often, or --keep more."
         )
     found = next(each for each in found if each.step == chosen[0])
-    # Up to the step that made it certain, not to the block's end, which is a matter of time.
-    position = plan.position(error.step) if recovery.skip_window else None
-    before = going_on_from(job, found).plan.position(found.step)
+    position, skipped = window(plan, found, error.step) if recovery.skip_window else (None, 0)
     rollback = Rollback(
         at=error.step,
         onset=error.onset,
         to=found.step,
         why=str(error).partition("; try")[0],
         position=position,
-        skipped=position - before if recovery.skip_window else 0,
+        skipped=skipped,
         factor=recovery.backoff,
         over=plan.backoff_steps * plan.counted_batch,
         seconds=seconds,
@@ -52,6 +54,19 @@ def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | Non
     write_rollback(job.run_dir, rollback)
     found = dataclasses.replace(found, rollbacks=(*found.rollbacks, rollback))
     return going_on_from(job, found), _told(rollback, len(done) + 1, recovery.rollbacks)
+
+
+def window(plan: Plan, found: Found, step: int) -> tuple[int, int]:
+    """Where the data go on so as to leave out what diverged, and the examples that this costs.
+
+    They go on behind the step that made it certain: not behind its block, whose length is a matter
+    of time. A further window from the same checkpoint is longer by those before: a stretch of bad
+    data may be longer than what it took to tell.
+    """
+    same = [rollback for rollback in found.rollbacks if rollback.to == found.step]
+    position = plan.position(step) + sum(rollback.skipped for rollback in same)
+    found = dataclasses.replace(found, rollbacks=tuple(same))
+    return position, position - going_on(plan, found).position(found.step)
 
 
 def _told(rollback: Rollback, count: int, most: int) -> str:

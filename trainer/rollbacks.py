@@ -84,18 +84,23 @@ def backoff_factor(backoff: Mapping[str, float], progress: float) -> float:
 
 
 def choose_checkpoint(
-    candidates: Iterable[tuple[int, Mapping[str, Any]]], onset: int
+    candidates: Iterable[tuple[int, Mapping[str, Any]]], onset: int, before: Sequence[int] = ()
 ) -> tuple[int, Mapping[str, Any]] | None:
     """The newest checkpoint that a divergence cannot have touched, or None.
 
     That is one which was healthy when it was saved, and whose next step showed nothing either: the
-    loss of step s + 1 is the first that tells of the weights after step s.
+    loss of step s + 1 is the first that tells of the weights after step s. One that was gone back
+    to has shown it already: what came next was the fault of the data after the window that was left
+    out. After a second time it is no longer trusted.
 
     Args:
       candidates: steps and states.
       onset: the first step that showed the divergence.
+      before: the steps that the run has gone back to.
     """
     for step, state in sorted(candidates, key=lambda each: each[0], reverse=True):
-        if state["history"].get("healthy", True) and (step == 0 or step + 1 < onset):
+        times = before.count(step)
+        untouched = step == 0 or times == 1 or (step + 1 < onset and not times)
+        if state["history"].get("healthy", True) and untouched:
             return step, state
     return None

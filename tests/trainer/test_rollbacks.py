@@ -55,6 +55,8 @@ def test_the_newest_checkpoint_that_the_divergence_cannot_have_touched_is_chosen
 
     # Step 81 has to be without a finding, since it is the first that tells of the weights of 80.
     assert [chosen(onset) for onset in (200, 121, 82, 81, 41, 1)] == [80, 80, 80, 40, 0, 0]
+    assert choose_checkpoint(states.items(), 81, [80]) == (80, states[80])
+    assert choose_checkpoint(states.items(), 200, [80, 80]) == (40, states[40])
     del states[0]
     assert chosen(41) is None
 
