@@ -73,10 +73,12 @@ class Detector:
             self.onset = self.onset if self.outside else step
             self.outside.append([loss, norm])
             return len(self.outside)
-        for old_loss, old_norm in (*self.outside, (loss, norm)):
+        # A whole spike is not what is usual.
+        noise = self.outside if len(self.outside) < IN_A_ROW else ()
+        for old_loss, old_norm in (*noise, (loss, norm)):
             self._losses.append(old_loss)
             self._norms.append(old_norm)
-        self._since += len(self.outside) + 1
+        self._since += len(noise) + 1
         self.outside = []
         if self._since >= EVERY and len(self._losses) >= LEAST:
             self._work_out_bounds()
