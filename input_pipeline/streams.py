@@ -47,7 +47,7 @@ def training_stream(
     layout: Layout,
     seed: int,
     augment: str,
-    first_step: int = 0,
+    first_position: int = 0,
     shuffle_block: int = 0,
     image_size: int = 0,
     mixup: float = 0.0,
@@ -61,7 +61,8 @@ def training_stream(
         layout: which part of every global batch this pipeline yields.
         seed: with the position, all that decides the order and the augmentation.
         augment: operations on each image, for example `shift(1)|flip`, or `none`.
-        first_step: the step whose global batch comes first, from 0; any costs the same.
+        first_position: of the first example, from 0: the first step's global batch begins with it.
+            Any costs the same.
         shuffle_block: records of the blocks that are permuted, 0 to permute all records.
         image_size: height and width of the images, in pixels; 0 for the source's own.
         mixup: α of mixup, 0 for none.
@@ -73,17 +74,16 @@ def training_stream(
 
     Raises:
         ValueError: `augment` is not valid or does not suit the images, their sizes vary and none is
-            given, or examples are to be mixed in an odd micro-batch.
+            given, or examples are to be mixed in an odd micro-batch or from an odd position on.
     """
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
     check_augment(ops, source.name, shape)
-    check_mixing(mixup, cutmix, layout.micro_batch)
+    check_mixing(mixup, cutmix, layout.micro_batch, first_position)
     resized = bool(image_size) or split_crop(ops)[0] is not None
     loader = Loader(source, shape, ops, faults or Faults(source), resized)
-    first_number = first_step * layout.micro_batches_per_step
 
     def micro_batch(number: tf.Tensor) -> Tensors:
-        position = _positions(layout, first_number + number)
+        position = first_position + _positions(layout, number)
         record = record_at(position, length=source.length, seed=seed, block=shuffle_block)
         draws = uniform_draws(ops, seed=seed, positions=position)
         image, label, weight = loader.load(record, draws)

@@ -17,7 +17,9 @@ from trainer import actions
 from trainer.checkpoint_files import Keep
 from trainer.checkpoints import Checkpoints
 from trainer.control import Control
+from trainer.divergence import Divergence
 from trainer.files import write_json, write_text
+from trainer.going_on import progress_ratio, rederived
 from trainer.metrics import MetricsWriter
 from trainer.monitor import Monitor
 from trainer.nonfinite import NonFinite
@@ -72,11 +74,10 @@ def make_host(
     plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
     progress = report.Progress(plan, found.step)
     checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
-    history, unwritten = restored_history(job, checkpoints)
+    history, unwritten = restored_history(job, run, checkpoints)
     with storage.attempt("flags.txt or plan.json"):
         write_text(run_dir / "flags.txt", flags.flagfile_text(job.command))
         write_json(run_dir / "plan.json", plan.to_json())
-    report.print_run(run, plan)
     metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say, history.to_evaluate)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
@@ -101,11 +102,20 @@ def make_host(
     control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
     stops = settings.run.on_nonfinite == "stop"
     nonfinite = NonFinite(stops, history, run.places, note, progress.say)
+    rollback = settings.recovery.on_divergence == "rollback"
+    divergence = Divergence(
+        nonfinite,
+        history,
+        math.log(plan.dataset.num_classes),
+        rollback=rollback,
+        note=note,
+        say=progress.say,
+    )
     started = startup.reporter(note, progress.say)
-    checked = (nonfinite, *replica_check(plan, run))
-    if job.changes:
-        pairs = {name: list(pair) for name, pair in job.changes.items()}
-        note(found.step, {"event": "resumed", "changed": pairs})
+    checked = (divergence, *replica_check(plan, run))
+    tell_of_start(job, note)
+    if rollback and found.state is None:
+        save.save(0)
 
     def steered(block: "Block") -> None:
         with storage.attempt(f"{run_dir / 'control'}"):
@@ -126,8 +136,13 @@ def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpo
     return Checkpoints(folder, run.variables(), keep, fallback=fallback, say=say)
 
 
-def restored_history(job: Job, checkpoints: Checkpoints) -> tuple[actions.History, list[str]]:
+def restored_history(
+    job: Job, run: "Run", checkpoints: Checkpoints
+) -> tuple[actions.History, list[str]]:
     """Restores what was found, all variables with it; a new history where there was nothing.
+
+    The learning rate then counts in steps of the present batch, and a rollback that the checkpoint
+    does not know of is caught up on.
 
     Returns:
       The history, and the lines of metrics.jsonl that could not be written before the checkpoint.
@@ -142,9 +157,31 @@ def restored_history(job: Job, checkpoints: Checkpoints) -> tuple[actions.Histor
     unwritten = job.found.state.get("unwritten", [])
     if not (isinstance(unwritten, list) and all(isinstance(line, str) for line in unwritten)):
         raise ValueError(f"{where} has 'unwritten' rows that are no list of lines.")
+    if job.found.rollbacks:  # what they have undone
+        checkpoints.drop_after(job.found.step)
     checkpoints.restore(job.found.step)
+    rate, ratio = run.learning_rate, progress_ratio(job.plan, job.found)
+    rate.count_in_steps(ratio)
+    for name in ("since", "over") if history.backoff else ():
+        history.backoff[name] *= ratio
+    progress = float(rate.progress.numpy())
+    history.catch_up(job.found.rollbacks, progress, job.plan.counted_batch)
+    rate.back_off(history.backoff)
     print(f"going on from step {job.found.step:,} in {job.run_dir}")
     return history, unwritten
+
+
+def tell_of_start(job: Job, note: Note) -> None:
+    """Notes what the run goes on with: rollbacks to this very step, and other flags."""
+    step = job.found.step
+    for rollback in job.found.rollbacks:
+        if rollback.to == step:
+            note(step, rollback.event())
+    if job.changes:
+        pairs = {name: list(pair) for name, pair in job.changes.items()}
+        numbers = rederived(job.plan, job.found)
+        event = {"event": "resumed", "changed": pairs}
+        note(step, event | ({"rederived": numbers} if numbers else {}))
 
 
 def watched(

@@ -48,6 +48,11 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
       ValueError: a value that does not exist or cannot be.
     """
     stall = values.stall_after
+    if not 0 < values.backoff <= 1:
+        raise ValueError(
+            f"--backoff={values.backoff:g} is out of bounds; give more than 0 and at most 1, for "
+            "example 0.5."
+        )
     return RecoverySettings(
         keep=values.keep,
         keep_best=values.keep_best,

@@ -16,8 +16,8 @@ from launch.job import Job, open_job
 from launch.startup import Startup
 from launch.stop import StopRequests
 from launch.watchdog import EVALUATING
-from trainer.blocks import next_due
 from trainer.files import read_lines
+from trainer.going_on import rederived
 from trainer.run_folder import checkpoint_steps, tidy
 from trainer.storage import Storage
 
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         print(report.plan_text(job.plan), flush=True)
         if job.changes:
             print(f"\n{report.changes_text(job.found.step, job.changes)}", flush=True)
+            print(report.rederived_text(job.found.step, rederived(job.plan, job.found)), flush=True)
         if job.complete():
             print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
             return cli.FINISHED
@@ -54,11 +55,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
-    """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
-    from launch.host import make_host
-    from trainer.actions import DivergedError
-    from trainer.checkpoints import SaveError
-    from trainer.replica_check import ReplicasDifferError
+    """Builds the run and trains, in more than one attempt where it diverges and is rolled back.
+
+    Returns:
+      The exit code.
+    """
     from trainer.run import build_run
 
     startup.done("imports")
@@ -68,8 +69,35 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
         bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
         faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
-        host = make_host(job, run, faults, reads, startup, stop)
     stop.when_asked(lambda: run.leave.assign(True))
+    report.print_run(run, job.plan)
+    outcome: Job | int = job
+    while isinstance(outcome, Job):
+        outcome = attempt(outcome, run, faults, reads, stop, startup)
+    return outcome
+
+
+def attempt(
+    job: Job,
+    run: "Run",
+    faults: Mapping[str, Faults],
+    reads: Mapping[str, Reads],
+    stop: StopRequests,
+    startup: Startup,
+) -> Job | int:
+    """Goes on from what was found, trains, and leaves the folder complete.
+
+    Returns:
+      The exit code, or the job that goes on from an older checkpoint.
+    """
+    from launch.host import make_host
+    from launch.rollback import roll_back
+    from trainer.actions import DivergedError
+    from trainer.checkpoints import SaveError
+    from trainer.replica_check import ReplicasDifferError
+
+    with cli.wrong_command():
+        host = make_host(job, run, faults, reads, startup, stop)
     startup.done("build")
     try:
         if job.finished():  # and a kill came before its model was written
@@ -77,8 +105,12 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         with faults["train"].raised(), faults["eval"].raised():
             step, complete = train_on(job, run, host, faults["train"], stop, startup)
     except DivergedError as error:
-        host.progress.say(f"diverged: {error}")
-        host.note(error.step, {"event": "diverged", "what": str(error)})
+        host.save.close()  # what is being written is among the checkpoints to go back to
+        back, told = roll_back(job, error, host.history.now())
+        host.progress.say(told)
+        if back is not None:
+            return back
+        host.note(error.step, {"event": "diverged", "what": told.removeprefix("diverged: ")})
         return cli.DIVERGED
     except SaveError as error:
         host.progress.say(f"error: {error}")
@@ -125,7 +157,7 @@ def train_on(
         return stop.requested()
 
     with host.watchdog:
-        ended = first >= plan.steps or finished()
+        ended = first >= plan.last_step or finished()
         if host.history.to_evaluate:
             with host.watchdog.during(EVALUATING):
                 host.evaluate.evaluate(first)
@@ -134,7 +166,7 @@ def train_on(
         if ended:
             return first, not host.history.to_evaluate
         host.control.take_up(first)
-        data = training_data(command, plan, job.sources["train"], first, faults)
+        data = training_data(command, plan, job.sources["train"], plan.position(first), faults)
         stream = cli.keep(iter(run.stream(data)))
         startup.done("data")
         run.trace(stream)
@@ -144,10 +176,10 @@ def train_on(
             run.train_loop,
             stream,
             first=first,
-            last=plan.steps,
+            last=plan.last_step,
             next_boundary=lambda step: min(
-                next_due(step, plan.eval_every),
-                next_due(step, plan.checkpoint_every),
+                plan.next_due(step, plan.eval_every),
+                plan.next_due(step, plan.checkpoint_every),
                 host.control.next_replay(step),
             ),
             steps_per_loop=command.settings.run.steps_per_loop,

@@ -21,6 +21,8 @@ from trainer.append_file import AppendFile
 from trainer.files import parse_line
 
 _number = itertools.count()
+# The events that come after the checkpoint of their step.
+_AFTER = ("control", "resumed", "rollback")
 
 
 class Board:
@@ -175,8 +177,8 @@ def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]
         except ValueError as error:
             unreadable = unreadable or error
             continue
-        # What a person asked for after this very step comes after its checkpoint, and is replayed.
-        again = row.get("event") == "control" or (to_evaluate and _of_evaluation(row))
+        # What was done after this very step comes after its checkpoint, and is done again.
+        again = row.get("event") in _AFTER or (to_evaluate and _of_evaluation(row))
         if row["step"] < step or (row["step"] == step and not again):
             # Behind the last row of before it would be what a power cut has left: dropped.
             if unreadable:

@@ -127,7 +127,11 @@ def build_run_on(
     locator = None
     if settings.run.locate_nonfinite:
         locator = make_locator(
-            strategy, model, seed=settings.run.seed, global_batch=plan.global_batch
+            strategy,
+            model,
+            seed=settings.run.seed,
+            global_batch=plan.global_batch,
+            phase=plan.offset % plan.global_batch,
         )
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = step_settings(settings, plan, xla)
@@ -174,6 +178,7 @@ def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
         communication=settings.devices.communication,
         class_weights=plan.dataset.class_weights,
         seed=settings.run.seed,
+        phase=plan.offset % plan.global_batch,
         clock=not settings.run.deterministic,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer.actions import History
-from trainer.blocks import Block, due
+from trainer.blocks import Block
 from trainer.checkpoints import Checkpoints, SaveError
 from trainer.metrics import MetricsWriter
 from trainer.plan import Plan
@@ -90,7 +90,7 @@ class Save:
         period = self._plan.checkpoint_seconds
         if period and self._clock() - self._last >= period:
             return True
-        if due(step, self._plan.checkpoint_every):
+        if self._plan.due(step, self._plan.checkpoint_every):
             return True
         score = self._score(step)
         if not self._keep_best or score is None:
@@ -105,6 +105,7 @@ class Save:
 
     def _begin(self, step: int, final: bool) -> bool:
         """Begins to save; what was logged up to the step reaches the disk first."""
+        self._history.position, self._history.ahead = self._plan.position(step), self._plan.ahead
         state = {
             "flags": dict(self._flags),
             "history": self._history.to_json(),

@@ -41,6 +41,7 @@ class StepSettings:
     communication: Communication
     class_weights: tuple[float, ...] = ()  # by label; empty: all 1
     seed: int = 0  # of random layers
+    phase: int = 0  # the position that a step begins with, modulo the global batch
     clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
@@ -77,6 +78,7 @@ def make_train_loop(
         noise_measured=noise.measured,
         loss_scale=loss_scale,
         pack_bytes=settings.communication.pack_bytes,
+        phase=settings.phase,
     )
 
     finish = make_finish(variables, global_batch=settings.global_batch, clipping=settings.clipping)

@@ -202,7 +202,7 @@ def test_resume_never_refuses_a_used_folder(resumed: Run) -> None:
     assert ended.err.startswith("error: --resume=never, but ")
 
 
-@pytest.mark.parametrize("flag", ["--seed=1", "--global_batch=32", "--dataset=synthetic:8x8x1"])
+@pytest.mark.parametrize("flag", ["--seed=1", "--dataset=synthetic:8x8x1"])
 def test_another_position_in_the_data_is_refused(resumed: Run, flag: str) -> None:
     with nothing_changes(resumed.folder):
         ended = call(f"{COMMAND} --run_dir={resumed.folder} {flag}", resumed.folder.parent)
