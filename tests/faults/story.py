@@ -1,0 +1,210 @@
+"""A story: one run, killed again and again, then left alone; and what it is compared with."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+from input_pipeline.layout import Layout
+from tests.faults import child
+from tests.faults.aim import PLACES, Kill
+from tests.faults.compare import Differences, Process, compare
+from tests.helpers import REPOSITORY, Run
+
+GLOBAL_BATCH = 32
+# The periods do not divide each other. AdaScale compares micro-batches: one replica sums two.
+COMMAND = (
+    "--device=cpu --dataset=python:tests.faults.digits:open_split --augment=shift(1)|flip "
+    f"--model=mlp --dropout=0.2 --precision=float16 --global_batch={GLOBAL_BATCH} "
+    "--train_for=140st --optimizer=sgd --momentum=0.9 --weight_decay=0.01 --clip_norm=0.5 "
+    "--ema=0.9 --learning_rate=0.05 --lr_scaling=adascale --lr_reference_batch=16 --warmup=none "
+    "--decay=python:tests.faults.schedule:make --plateau=reduce(factor=0.5,patience=1) "
+    "--log_every=4st --eval_every=17st --checkpoint_every=6st --steps_per_loop=5 --keep=3"
+)
+ACCUMULATE = {1: 2, 2: 1, 4: 1}
+SECONDS = 300.0  # a process that takes longer is stuck
+
+
+@dataclasses.dataclass(frozen=True)
+class Struck:
+    """A kill that was carried out."""
+
+    kill: Kill
+    where: str  # the audit event and its path
+    checkpoint: int  # the newest when the process began, 0 for none
+    seconds: float  # that the process lived
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """What became of a run.
+
+    Attributes:
+      missed: kills whose place the run did not come to before it finished.
+      error: what a process said that ended with another code than it should have.
+    """
+
+    replicas: int
+    name: str
+    struck: tuple[Struck, ...]
+    missed: tuple[Kill, ...]
+    differences: Differences | None
+    error: str = ""
+
+    def failed(self) -> bool:
+        """Whether anything is not as in the undisturbed run."""
+        return self.differences is None or self.differences.any()
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Story":
+        """What `dataclasses.asdict` made of one."""
+        struck = [Struck(**{**row, "kill": Kill(**row["kill"])}) for row in value["struck"]]
+        missed, differences = [Kill(**row) for row in value["missed"]], value["differences"]
+        differences = None if differences is None else Differences(**differences)
+        return Story(
+            value["replicas"],
+            value["name"],
+            tuple(struck),
+            tuple(missed),
+            differences,
+            value["error"],
+        )
+
+
+def command(replicas: int) -> list[str]:
+    """The arguments of `launch.train`."""
+    return [*COMMAND.split(), f"--replicas={replicas}", f"--accumulate={ACCUMULATE[replicas]}"]
+
+
+def layout(replicas: int) -> Layout:
+    """How a global batch is divided."""
+    return Layout(GLOBAL_BATCH, ACCUMULATE[replicas], replicas)
+
+
+def undisturbed(folder: pathlib.Path, replicas: int) -> float:
+    """Trains in a plain process, `python -m launch.train`, without interruption.
+
+    Returns:
+      The seconds that it took but for its imports, which a process that is forked off saves.
+    """
+    if not (folder / "seconds").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        arguments = [*command(replicas), f"--run_dir={folder / 'run'}"]
+        begin = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "launch.train", *arguments],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), child.READS: f"{folder}/0.reads"},
+            stdout=subprocess.DEVNULL,
+            timeout=SECONDS,
+        )
+        seconds = time.monotonic() - begin
+        started = next(row for row in Run(folder / "run").rows("event") if "imports_s" in row)
+        (folder / "seconds").write_text(str(seconds - started["imports_s"]), encoding="utf-8")
+    return float((folder / "seconds").read_text(encoding="utf-8"))
+
+
+def plan_kills(places: Sequence[str], seed: str, seconds: float) -> list[Kill]:
+    """Chooses for every place which, and how long after; `seconds`: an undisturbed run's."""
+    draw = random.Random(seed)
+    kills = []
+    for name in places:
+        place = PLACES[name]
+        count, behind = draw.randint(1, place.most), draw.randint(*place.behind)
+        # Half of them at the place itself.
+        delay = draw.choice([0.0, draw.uniform(0, place.delay)]) if place.delay else 0.0
+        delay = delay if place.event else draw.uniform(0, seconds)
+        kills.append(Kill(name, count, behind, round(delay, 4)))
+    return kills
+
+
+def tell(folder: pathlib.Path, reference: pathlib.Path, replicas: int, kills: list[Kill]) -> Story:
+    """Runs a story in a folder of its own, which is removed if all went well."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    run, left = Run(folder / "run"), list(kills)
+    struck, processes, error, code = [], [], "", None
+    while code is None:
+        has_checkpoint = bool(run.checkpoints())
+        kill = next((k for k in left if has_checkpoint or not PLACES[k.place].resumes), None)
+        if kill is None and left:
+            kill = Kill("after the rename", behind=1)
+        log = folder / f"{len(processes)}"
+        begin, newest = time.monotonic(), max(run.checkpoints(), default=0)
+        ended, where = _train(command(replicas), run.folder, log, kill)
+        processes.append(_process(log, newest))
+        if ended == -signal.SIGKILL and kill is not None:
+            struck.append(Struck(kill, where, newest, round(time.monotonic() - begin, 2)))
+            if kill in left:
+                left.remove(kill)
+        else:
+            code = ended
+    if code != 0:
+        error = f"exit code {code}: {log.with_suffix('.out').read_text(encoding='utf-8')[-2000:]}"
+    differences = (
+        None if error else compare(Run(reference / "run"), run, processes, layout(replicas))
+    )
+    name = folder.name
+    if differences is not None and not differences.any():
+        shutil.rmtree(folder)
+    return Story(replicas, name, tuple(struck), tuple(left), differences, error)
+
+
+def _train(
+    arguments: list[str], run_dir: pathlib.Path, log: pathlib.Path, kill: Kill | None
+) -> tuple[int, str]:
+    """A process to its end: its exit code, negative for a signal, and where it was struck."""
+    if kill is not None and PLACES[kill.place].fresh:
+        given = json.dumps([arguments, str(run_dir), str(log), kill.count])
+        ended = subprocess.run(
+            [sys.executable, "-m", "tests.faults.child", given],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            timeout=SECONDS,
+        )
+        return ended.returncode, f"import {kill.count}"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.preload"])
+    hear, say = context.Pipe(duplex=False)
+    process = context.Process(target=child.run, args=(arguments, run_dir, log, kill, say))
+    process.start()
+    say.close()
+    where = ""
+    if kill is not None and not PLACES[kill.place].event:
+        wait([process.sentinel], kill.delay)
+        process.kill()
+        where = f"after {kill.delay:.2f} s"
+    elif wait([hear, process.sentinel], SECONDS) and hear.poll():
+        try:
+            where = hear.recv()
+            time.sleep(kill.delay)
+            process.kill()
+        except EOFError:
+            pass
+    process.join(SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return -signal.SIGALRM, where
+    return process.exitcode, where
+
+
+def _process(log: pathlib.Path, newest: int) -> Process:
+    """What a process said and read; `newest`: the checkpoint that there was for it, 0 for none."""
+    out, reads = log.with_suffix(".out"), log.with_suffix(".reads")
+    text = out.read_text(encoding="utf-8") if out.exists() else ""
+    step = re.search(r"^going on from step ([\d,]+)", text, re.MULTILINE)
+    first = int(step.group(1).replace(",", "")) if step else None
+    lines = reads.read_text(encoding="utf-8").splitlines() if reads.exists() else []
+    return Process(first if newest else 0, [*map(json.loads, lines)])
