@@ -19,9 +19,7 @@ _FILES = {
     *("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir"),
     "shutil.rmtree",
 }
-_CHECKPOINT = r"checkpoints/step-\d+"
-# What lies among the checkpoints and is none (yet).
-_UNFINISHED = r"checkpoints/(?!step-\d+(/|$)).+"
+_CHECKPOINT, _UNFINISHED = r"checkpoints/step-\d+", r"checkpoints/writing-\d+"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +47,19 @@ class Place:
 
 PLACES = {
     "at any time": Place(""),
-    "in the imports": Place("import", most=4000, fresh=True),
+    "in the imports": Place("import", most=3000, fresh=True),
     "at the start": Place("file", most=8),
     "in a recovery": Place("file", most=14, resumes=True),
     "in the restoring": Place("open", rf"{_CHECKPOINT}/.*", most=2, delay=0.1, resumes=True),
     "in a device loop": Place("faults.step", most=40),
     "in an evaluation": Place("faults.read.eval", most=24, delay=0.01),
     "as the best is written": Place("file", "best(/.*)?", most=5, delay=0.01),
-    "as a checkpoint is written": Place("file", _UNFINISHED, most=16, delay=0.02),
+    "as a checkpoint is written": Place("file", rf"{_UNFINISHED}(/.*)?", most=16, delay=0.02),
     "before the rename": Place("os.rename", _UNFINISHED, most=3),
     "after the rename": Place("os.rename", _UNFINISHED, behind=(1, 1), most=3),
-    "as an old one is removed": Place("shutil.rmtree", _CHECKPOINT, behind=(0, 6), most=4),
+    "as an old one is removed": Place(
+        "shutil.rmtree", r"checkpoints/(step|removing)-\d+", behind=(0, 6), most=4
+    ),
     "after the last step": Place("file", "(writing-)?model.keras", most=2, delay=0.02),
 }
 

@@ -42,6 +42,5 @@ def run(
 
 
 if __name__ == "__main__":
-    command, run_dir, log, count = json.loads(sys.argv[1])
-    kill = Kill("in the imports", count)
-    run(command, pathlib.Path(run_dir), pathlib.Path(log), kill, None)
+    command, run_dir, log, kill = json.loads(sys.argv[1])
+    run(command, pathlib.Path(run_dir), pathlib.Path(log), kill and Kill(**kill), None)

@@ -93,7 +93,7 @@ def layout(replicas: int) -> Layout:
 
 
 def undisturbed(folder: pathlib.Path, replicas: int) -> float:
-    """Trains in a plain process, `python -m launch.train`, without interruption.
+    """Trains in a fresh process, with nothing that could kill it.
 
     Returns:
       The seconds that it took but for its imports, which a process that is forked off saves.
@@ -101,16 +101,10 @@ def undisturbed(folder: pathlib.Path, replicas: int) -> float:
     if not (folder / "seconds").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        arguments = [*command(replicas), f"--run_dir={folder / 'run'}"]
         begin = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "launch.train", *arguments],
-            check=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), child.READS: f"{folder}/0.reads"},
-            stdout=subprocess.DEVNULL,
-            timeout=SECONDS,
-        )
+        code, _ = _train_fresh(command(replicas), folder / "run", folder / "0", None)
         seconds = time.monotonic() - begin
+        assert code == 0, (folder / "0.out").read_text(encoding="utf-8")
         started = next(row for row in Run(folder / "run").rows("event") if "imports_s" in row)
         (folder / "seconds").write_text(str(seconds - started["imports_s"]), encoding="utf-8")
     return float((folder / "seconds").read_text(encoding="utf-8"))
@@ -167,13 +161,7 @@ def _train(
 ) -> tuple[int, str]:
     """A process to its end: its exit code, negative for a signal, and where it was struck."""
     if kill is not None and PLACES[kill.place].fresh:
-        given = json.dumps([arguments, str(run_dir), str(log), kill.count])
-        ended = subprocess.run(
-            [sys.executable, "-m", "tests.faults.child", given],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            timeout=SECONDS,
-        )
-        return ended.returncode, f"import {kill.count}"
+        return _train_fresh(arguments, run_dir, log, kill)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.preload"])
     hear, say = context.Pipe(duplex=False)
@@ -198,6 +186,19 @@ def _train(
         process.join()
         return -signal.SIGALRM, where
     return process.exitcode, where
+
+
+def _train_fresh(
+    arguments: list[str], run_dir: pathlib.Path, log: pathlib.Path, kill: Kill | None
+) -> tuple[int, str]:
+    """The same in a process that has yet to import TensorFlow."""
+    given = [arguments, str(run_dir), str(log), kill and dataclasses.asdict(kill)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.faults.child", json.dumps(given)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=SECONDS,
+    )
+    return ended.returncode, f"import {kill.count}" if kill else ""
 
 
 def _process(log: pathlib.Path, newest: int) -> Process:
