@@ -28,7 +28,7 @@ def run(
     """
     # Nobody is to go on writing into a story's folder whose teller has gone.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    out = os.open(log.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    out = os.open(log.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         os.dup2(out, number)
         stream.reconfigure(line_buffering=True)  # what a kill would lose

@@ -16,7 +16,7 @@ READS = "LOCKSTEP_FAULTS_READS"  # the environment variable that names the file 
 def open_split(split: str) -> Source:
     """The digits; every read raises `faults.read.SPLIT`, those of `train` are written down."""
     source = open_source(DataSettings("digits"), split)
-    log = os.open(os.environ[READS], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(os.environ[READS], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
         sys.audit(f"faults.read.{split}")

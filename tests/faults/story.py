@@ -21,6 +21,7 @@ from tests.faults import child
 from tests.faults.aim import PLACES, Kill
 from tests.faults.compare import Differences, Process, compare
 from tests.helpers import REPOSITORY, Run
+from trainer.files import read_json, write_json
 
 GLOBAL_BATCH = 32
 # The periods do not divide each other. AdaScale compares micro-batches: one replica sums two.
@@ -33,7 +34,7 @@ COMMAND = (
     "--log_every=4st --eval_every=17st --checkpoint_every=6st --steps_per_loop=5 --keep=3"
 )
 ACCUMULATE = {1: 2, 2: 1, 4: 1}
-SECONDS = 300.0  # a process that takes longer is stuck
+SECONDS = 900.0  # a process that takes longer is stuck
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Struck:
     where: str  # the audit event and its path
     checkpoint: int  # the newest when the process began, 0 for none
     seconds: float  # that the process lived
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Struck":
+        """What `dataclasses.asdict` made of one."""
+        return Struck(**{**value, "kill": Kill(**value["kill"])})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Story:
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Story":
         """What `dataclasses.asdict` made of one."""
-        struck = [Struck(**{**row, "kill": Kill(**row["kill"])}) for row in value["struck"]]
+        struck = [*map(Struck.from_json, value["struck"])]
         missed, differences = [Kill(**row) for row in value["missed"]], value["differences"]
         differences = None if differences is None else Differences(**differences)
         return Story(
@@ -124,36 +130,55 @@ def plan_kills(places: Sequence[str], seed: str, seconds: float) -> list[Kill]:
     return kills
 
 
+@dataclasses.dataclass
+class _SoFar:
+    """A story that is being told: kept, so that whoever tells it can be killed, too."""
+
+    left: list[Kill]
+    struck: list[Struck]
+    newest: list[int]  # for each process that was begun: the newest checkpoint then, 0 for none
+
+
 def tell(folder: pathlib.Path, reference: pathlib.Path, replicas: int, kills: list[Kill]) -> Story:
-    """Runs a story in a folder of its own, which is removed if all went well."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    run, left = Run(folder / "run"), list(kills)
-    struck, processes, error, code = [], [], "", None
+    """Tells a story in a folder of its own, which is removed if all went well.
+
+    One that was begun there goes on; the process that died with its teller counts as no kill.
+    """
+    run, path = Run(folder / "run"), folder / "so_far.json"
+    so_far = _read(path) if path.exists() else _SoFar(list(kills), [], [])
+    folder.mkdir(parents=True, exist_ok=True)
+    left, code = so_far.left, None
     while code is None:
-        has_checkpoint = bool(run.checkpoints())
-        kill = next((k for k in left if has_checkpoint or not PLACES[k.place].resumes), None)
+        newest = max(run.checkpoints(), default=0)
+        kill = next((k for k in left if newest or not PLACES[k.place].resumes), None)
         if kill is None and left:
             kill = Kill("after the rename", behind=1)
-        log = folder / f"{len(processes)}"
-        begin, newest = time.monotonic(), max(run.checkpoints(), default=0)
+        log, begin = folder / f"{len(so_far.newest)}", time.monotonic()
+        so_far.newest.append(newest)
+        write_json(path, dataclasses.asdict(so_far))
         ended, where = _train(command(replicas), run.folder, log, kill)
-        processes.append(_process(log, newest))
         if ended == -signal.SIGKILL and kill is not None:
-            struck.append(Struck(kill, where, newest, round(time.monotonic() - begin, 2)))
+            seconds = round(time.monotonic() - begin, 2)
+            so_far.struck.append(Struck(kill, where, newest, seconds))
             if kill in left:
                 left.remove(kill)
         else:
             code = ended
-    if code != 0:
-        error = f"exit code {code}: {log.with_suffix('.out').read_text(encoding='utf-8')[-2000:]}"
-    differences = (
-        None if error else compare(Run(reference / "run"), run, processes, layout(replicas))
-    )
-    name = folder.name
-    if differences is not None and not differences.any():
-        shutil.rmtree(folder)
-    return Story(replicas, name, tuple(struck), tuple(left), differences, error)
+    said = "" if code == 0 else log.with_suffix(".out").read_text(encoding="utf-8")[-2000:]
+    error = f"exit code {code}: {said}" if code else ""
+    differences = None
+    if not error:
+        processes = [_process(folder / str(n), newest) for n, newest in enumerate(so_far.newest)]
+        differences = compare(Run(reference / "run"), run, processes, layout(replicas))
+        if not differences.any():
+            shutil.rmtree(folder)
+    return Story(replicas, folder.name, tuple(so_far.struck), tuple(left), differences, error)
+
+
+def _read(path: pathlib.Path) -> _SoFar:
+    value = read_json(path)
+    left = [Kill(**row) for row in value["left"]]
+    return _SoFar(left, [Struck.from_json(row) for row in value["struck"]], value["newest"])
 
 
 def _train(
