@@ -145,6 +145,8 @@ def tell(folder: pathlib.Path, reference: pathlib.Path, replicas: int, kills: li
     One that was begun there goes on; the process that died with its teller counts as no kill.
     """
     run, path = Run(folder / "run"), folder / "so_far.json"
+    if not path.exists():
+        shutil.rmtree(folder, ignore_errors=True)
     so_far = _read(path) if path.exists() else _SoFar(list(kills), [], [])
     folder.mkdir(parents=True, exist_ok=True)
     left, code = so_far.left, None
