@@ -31,7 +31,7 @@ class Place:
       path: what the file's path within the run's folder has to match, as a whole.
       behind: how many events later, in the same thread, the kill comes at most, and at least.
       most: the kill comes at one of the first so many such places that a process meets.
-      delay: seconds after it, at most.
+      delay: seconds after it, at most; without an event, of the process's own processor time.
       resumes: whether there has to be a checkpoint.
       fresh: in a process of its own from the start, not in one forked off.
     """
@@ -45,22 +45,23 @@ class Place:
     fresh: bool = False
 
 
+LAST = "after the last step"
 PLACES = {
     "at any time": Place(""),
     "in the imports": Place("import", most=3000, fresh=True),
     "at the start": Place("file", most=8),
     "in a recovery": Place("file", most=14, resumes=True),
     "in the restoring": Place("open", rf"{_CHECKPOINT}/.*", most=2, delay=0.1, resumes=True),
-    "in a device loop": Place("faults.step", most=40),
-    "in an evaluation": Place("faults.read.eval", most=24, delay=0.01),
+    "in a device loop": Place("faults.step", most=20),
+    "in an evaluation": Place("faults.read.eval", most=12, delay=0.01),
     "as the best is written": Place("file", "best(/.*)?", most=5, delay=0.01),
-    "as a checkpoint is written": Place("file", rf"{_UNFINISHED}(/.*)?", most=16, delay=0.02),
-    "before the rename": Place("os.rename", _UNFINISHED, most=3),
-    "after the rename": Place("os.rename", _UNFINISHED, behind=(1, 1), most=3),
+    "as a checkpoint is written": Place("file", rf"{_UNFINISHED}(/.*)?", most=10, delay=0.02),
+    "before the rename": Place("os.rename", _UNFINISHED, most=2),
+    "after the rename": Place("os.rename", _UNFINISHED, behind=(1, 1), most=2),
     "as an old one is removed": Place(
-        "shutil.rmtree", r"checkpoints/(step|removing)-\d+", behind=(0, 6), most=4
+        "shutil.rmtree", r"checkpoints/(step|removing)-\d+", behind=(0, 6), most=2
     ),
-    "after the last step": Place("file", "(writing-)?model.keras", most=2, delay=0.02),
+    LAST: Place("file", "(writing-)?model.keras", most=2, delay=0.02),
 }
 
 

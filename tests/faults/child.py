@@ -1,11 +1,13 @@
 """A training process that is going to be killed: `launch.train`, forked off or fresh."""
 
 import ctypes
+import importlib
 import json
 import os
 import pathlib
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
 
 from tests.faults.aim import Kill, arm
@@ -43,4 +45,8 @@ def run(
 
 if __name__ == "__main__":
     command, run_dir, log, kill = json.loads(sys.argv[1])
-    run(command, pathlib.Path(run_dir), pathlib.Path(log), kill and Kill(**kill), None)
+    log = pathlib.Path(log)
+    if kill is None:
+        importlib.import_module("tests.faults.preload")
+        log.with_suffix(".imports").write_text(str(time.process_time()), encoding="utf-8")
+    run(command, pathlib.Path(run_dir), log, kill and Kill(**kill), None)
