@@ -37,7 +37,7 @@ COMMAND = (
 )
 ACCUMULATE = {1: 2, 2: 1, 4: 1}
 SECONDS = 900.0  # a process that takes longer is stuck
-# Of the processor time of an undisturbed run, in which `at any time` lies; a run that goes on from a
+# Of the processor time of an undisturbed run, in which `at any time` lies; one that goes on from a
 # checkpoint takes less.
 SHARE = 0.6
 
