@@ -31,6 +31,7 @@ from tests.faults.compare import different_bits
 from tests.faults.cpu import wait_cpu
 from tests.faults.keras_fit.process import fit
 from tests.helpers import relative_difference
+from trainer.files import read_json, read_lines
 
 KILLS_A_RUN = 5
 SHARE = 0.6  # of an undisturbed run's processor time; see tests.faults.story
@@ -65,10 +66,8 @@ def fit_killed(folder: pathlib.Path, moments: Sequence[float]) -> Fitted:
         process.join()
         began, reads = folder / f"{number}.began", folder / f"{number}.reads"
         if began.exists():
-            lines = reads.read_text(encoding="utf-8").splitlines() if reads.exists() else []
-            updates[int(began.read_text(encoding="utf-8") or 0) :] = [
-                tuple(json.loads(line)) for line in lines
-            ]
+            first, looked_at = read_json(began)
+            updates[first:] = map(tuple, read_lines(reads)[looked_at:])
         number += 1
         if process.exitcode == 0:
             break

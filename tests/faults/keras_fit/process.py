@@ -2,11 +2,14 @@
 
 import os
 import pathlib
+import time
 import traceback
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from trainer.files import append_line, read_lines, write_json
 
 REPLICAS, BATCH, EPOCHS, SAVE_EVERY, SEED = 2, 32, 4, 6, 0
 
@@ -32,7 +35,6 @@ def data_to_fit(reads: pathlib.Path) -> tf.data.Dataset:
     """The digits, shuffled in every epoch, flipped; the records of every batch are written down."""
     from input_pipeline.settings import DataSettings
     from input_pipeline.sources import open_source
-    from trainer.files import append_line
 
     source = open_source(DataSettings("digits"), "train")
     features = {
@@ -58,15 +60,20 @@ def data_to_fit(reads: pathlib.Path) -> tf.data.Dataset:
 
 
 class Tell(keras.callbacks.Callback):
-    """Writes down at which update a process begins; to stand behind BackupAndRestore."""
+    """Writes down at which update a process begins; to stand behind BackupAndRestore.
 
-    def __init__(self, path: pathlib.Path) -> None:
+    Beside it how many batches were read before: `fit` looks at some to build the optimizer.
+    """
+
+    def __init__(self, path: pathlib.Path, reads: pathlib.Path) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._reads = path, reads
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        updates = self.model.optimizer.inner_optimizer.iterations.numpy()
-        self._path.write_text(str(int(updates)), encoding="utf-8")
+        updates = int(self.model.optimizer.inner_optimizer.iterations.numpy())
+        time.sleep(0.5)  # until nothing is read ahead any more for that
+        looked_at = len(read_lines(self._reads))
+        write_json(self._path, [updates, looked_at])
 
 
 def fit(folder: pathlib.Path, number: int) -> None:
@@ -85,7 +92,7 @@ def fit(folder: pathlib.Path, number: int) -> None:
         callbacks = [
             keras.callbacks.BackupAndRestore(str(folder / "backup"), save_freq=SAVE_EVERY),
             keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
-            Tell(folder / f"{number}.began"),
+            Tell(folder / f"{number}.began", folder / f"{number}.reads"),
         ]
         data = data_to_fit(folder / f"{number}.reads")
         model.fit(data, epochs=EPOCHS, callbacks=callbacks, verbose=0)
