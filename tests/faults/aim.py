@@ -53,7 +53,7 @@ PLACES = {
     "in a recovery": Place("file", most=14, resumes=True),
     "in the restoring": Place("open", rf"{_CHECKPOINT}/.*", most=2, delay=0.1, resumes=True),
     "in a device loop": Place("faults.step", most=20),
-    "in an evaluation": Place("faults.read.eval", most=12, delay=0.01),
+    "in an evaluation": Place("faults.read.eval", most=7, delay=0.01),
     "as the best is written": Place("file", "best(/.*)?", most=5, delay=0.01),
     "as a checkpoint is written": Place("file", rf"{_UNFINISHED}(/.*)?", most=10, delay=0.02),
     "before the rename": Place("os.rename", _UNFINISHED, most=2),

@@ -25,13 +25,13 @@ from tests.faults.cpu import wait_cpu
 from tests.helpers import REPOSITORY, Run
 from trainer.files import read_json, write_json
 
-GLOBAL_BATCH = 32
+GLOBAL_BATCH = 16
 # The periods do not divide each other. AdaScale compares micro-batches: one replica sums two.
 COMMAND = (
     "--device=cpu --dataset=python:tests.faults.digits:open_split --augment=shift(1)|flip "
     f"--model=mlp --dropout=0.2 --precision=float16 --global_batch={GLOBAL_BATCH} "
     "--train_for=140st --optimizer=sgd --momentum=0.9 --weight_decay=0.01 --clip_norm=0.5 "
-    "--ema=0.9 --learning_rate=0.05 --lr_scaling=adascale --lr_reference_batch=16 --warmup=none "
+    "--ema=0.9 --learning_rate=0.05 --lr_scaling=adascale --lr_reference_batch=8 --warmup=none "
     "--decay=python:tests.faults.schedule:make --plateau=reduce(factor=0.5,patience=1) "
     "--log_every=4st --eval_every=17st --checkpoint_every=6st --steps_per_loop=5 --keep=3"
 )
