@@ -48,11 +48,14 @@ class Loader:
     faults: Faults
     resized: bool
 
-    def load(self, records: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Reads, parses, decodes and augments.
+    def load(
+        self, records: tf.Tensor, read: Sequence[tf.Tensor], draws: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Parses, decodes and augments.
 
         Args:
             records: int64 [n], n static.
+            read: what `read` gave for them.
             draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
 
         Returns:
@@ -60,7 +63,7 @@ class Loader:
             source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
             is none, a black one.
         """
-        *data, good = self._read(records)
+        *data, good = read
         if self.source.encoded:
             images, labels, weights, good = self._decoded(tuple(data), records, draws, good)
         else:
@@ -71,15 +74,15 @@ class Loader:
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
         return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
 
-    def _read(self, records: tf.Tensor) -> list[tf.Tensor]:
-        """What the source's `read` returns, and whether each was read."""
+    def read(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """What the source's `read` returns for int64 [n], n static, and whether each was read."""
         source, read = self.source, functools.partial(read_noting, self.source, self.faults)
         types = [tf.string] if source.features else [_image_type(source), tf.int64]
         types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool])
         own = [] if source.encoded else list(source.image_shape)
         shapes = [records.shape + own, *[records.shape] * (len(arrays) - 1)]
-        return [tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True)]
+        return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
 
     def _decoded(
         self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
