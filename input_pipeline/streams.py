@@ -3,10 +3,10 @@
     number of the micro-batch ─▶ positions ─▶ records ─▶ bytes ─▶ images ─▶ augmented ─▶ mixed
            (counting)            (layout)     (order)  (source) (decode)  (augment_ops)   (mix)
 
-Two parallel maps do it for a whole micro-batch: for images of 8 × 8, an element of tf.data for each
-image costs more than the image. The first one reads: micro-batches that are decoded at once begin
-and end together, and would all wait for their records together. Both streams yield dicts with
-static shapes, `micro` being layout.micro_batch:
+A parallel map does it for a whole micro-batch: for images of 8 × 8, an element of tf.data for each
+image costs more than the image. Where images must be decoded, another one before it reads: what is
+decoded at once begins and ends together, and would wait for its records together. Both streams
+yield dicts with static shapes, `micro` being layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
     label     int64   [micro]
@@ -23,7 +23,8 @@ The micro-batches of a step come in the order (accumulation index, replica), bec
 hands consecutive elements to its replicas in turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -100,7 +101,8 @@ def training_stream(
         }
         return _mixed(batch, seed, mixup, cutmix) if mixup or cutmix else batch
 
-    return _in_parallel(tf.data.Dataset.counter(), read, micro_batch, layout, shape)
+    numbers = tf.data.Dataset.counter()
+    return _in_parallel(numbers, _stages(source, read, micro_batch), layout, shape)
 
 
 def evaluation_stream(
@@ -146,7 +148,7 @@ def evaluation_stream(
 
     global_batches = -(-source.length // layout.global_batch)
     numbers = tf.data.Dataset.range(global_batches * layout.micro_batches_per_step)
-    return _in_parallel(numbers, read, micro_batch, layout, shape)
+    return _in_parallel(numbers, _stages(source, read, micro_batch), layout, shape)
 
 
 def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
@@ -168,10 +170,18 @@ def _mixed(batch: Tensors, seed: int, mixup: float, cutmix: float) -> Tensors:
     return batch | {"image": image, "label_b": label_b, "mix": mix}
 
 
-def _in_parallel(
-    numbers: tf.data.Dataset,
+def _stages(
+    source: Source,
     read: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
     micro_batch: Callable[..., Tensors],
+) -> list[Callable[..., Any]]:
+    """Reading ahead or, where what is read are images already, which are large, all in one."""
+    return [read, micro_batch] if source.encoded else [lambda number: micro_batch(*read(number))]
+
+
+def _in_parallel(
+    numbers: tf.data.Dataset,
+    stages: Sequence[Callable[..., Any]],
     layout: Layout,
     shape: tuple[int, int, int],
 ) -> tf.data.Dataset:
@@ -179,7 +189,7 @@ def _in_parallel(
     tuning = tune(layout, shape, host_cores(), host_memory())
     # Nothing here is written for AutoGraph, which would take as long as the tracing itself.
     stream = numbers
-    for stage in (read, micro_batch):
+    for stage in stages:
         plain = tf.autograph.experimental.do_not_convert(stage)
         stream = stream.map(plain, num_parallel_calls=tuning.at_once, deterministic=True)
     close_iterators_at_exit()

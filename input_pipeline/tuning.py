@@ -1,11 +1,10 @@
 """How much the input works on at once: from the host's cores and memory; no TensorFlow.
 
-    peak memory = (at_once × 4 + prefetched + replicas) × micro_batch × bytes of an image
+    peak memory = (at_once × 3 + prefetched + replicas) × micro_batch × bytes of an image
 
-in decoded images of uint8: as many as are in the making are read ahead, and one in the making is
-there as read, augmented and in its batch; those that are ready wait for the devices, which have a
-micro-batch each at hand. Encoded records come on top, 2 × at_once micro-batches as large as they
-are.
+in decoded images of uint8: one in the making is there as read, augmented and in its batch; those
+that are ready wait for the devices, which have a micro-batch each at hand. The encoded records
+come on top, as large as they are: those in the making, and as many that are read ahead.
 """
 
 import math
@@ -48,7 +47,7 @@ def tune(layout: Layout, image_shape: tuple[int, int, int], cores: int, memory: 
     prefetched = 2 * layout.replicas
 
     def peak(at_once: int, prefetched: int) -> int:
-        return (4 * at_once + prefetched + layout.replicas) * layout.micro_batch * image_bytes
+        return (3 * at_once + prefetched + layout.replicas) * layout.micro_batch * image_bytes
 
     while peak(at_once, prefetched) > _SHARE_OF_MEMORY * memory and at_once > 1:
         at_once -= 1

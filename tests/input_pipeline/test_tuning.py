@@ -30,7 +30,7 @@ def test_there_are_two_images_in_the_making_for_every_core(
     assert tuning.prefetched == 2 * layout.replicas
     image_bytes = 224 * 224 * 3
     assert (
-        tuning.peak_bytes == (4 * at_once + 3 * layout.replicas) * layout.micro_batch * image_bytes
+        tuning.peak_bytes == (3 * at_once + 3 * layout.replicas) * layout.micro_batch * image_bytes
     )
 
 
