@@ -96,7 +96,7 @@ def decode_image(
         part = window(tf.image.extract_jpeg_shape(contents)[:2])
         return tf.image.decode_and_crop_jpeg(contents, part, channels=channels)
 
-    # As a function that stays one: where a branch is not taken, each of its nodes costs all the same.
+    # A function that stays one: of a branch that is not taken each node costs all the same.
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def png() -> tf.Tensor:
         image = tf.io.decode_png(contents, channels=channels)
