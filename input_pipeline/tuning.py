@@ -4,7 +4,7 @@
 
 in decoded images of uint8: one in the making is there as read, augmented and in its batch; those
 that are ready wait for the devices, which have a micro-batch each at hand. The encoded records
-come on top, as large as they are.
+come on top, as large as they are: those in the making, and as many that are read ahead.
 """
 
 import math
