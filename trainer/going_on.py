@@ -7,6 +7,7 @@ examples at the new global batch from the start. No TensorFlow.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.plan import Plan
@@ -17,7 +18,7 @@ def going_on(plan: Plan, found: Found) -> Plan:
     """The plan of the run that goes on from what was found; `plan` is that of a new run."""
     if found.state is None:
         return dataclasses.replace(plan, ahead=0.0, offset=0)
-    history, before = found.state["history"], found.state["flags"]["global_batch"]
+    history, before = found.state["history"], _batch_before(plan, found.state)
     # States from before positions were kept: nothing was ever skipped.
     position, ahead = history.get("position"), history.get("ahead", 0.0)
     position = found.step * before if position is None else position
@@ -32,15 +33,15 @@ def progress_ratio(plan: Plan, found: Found) -> float:
     """Steps that the learning rate's progress now counts for every one that it counted before."""
     if found.state is None:
         return 1.0
-    before = found.state["flags"]
-    adascale = before.get("lr_scaling") == "adascale"
-    batch = before["lr_reference_batch"] if adascale else before["global_batch"]
+    flags, batch = found.state["flags"], _batch_before(plan, found.state)
+    if flags.get("lr_scaling") == "adascale":
+        batch = flags["lr_reference_batch"]
     return batch / plan.counted_batch
 
 
 def rederived(plan: Plan, found: Found) -> dict[str, Any]:
     """What follows from another global batch than the checkpoint's, in numbers; else nothing."""
-    if found.state is None or found.state["flags"]["global_batch"] == plan.global_batch:
+    if found.state is None or _batch_before(plan, found.state) == plan.global_batch:
         return {}
     return {
         "position": plan.position(found.step),
@@ -51,3 +52,8 @@ def rederived(plan: Plan, found: Found) -> dict[str, Any]:
         "peak_learning_rate": plan.learning_rate.peak,
         "warmup_steps": plan.learning_rate.warmup_steps,
     }
+
+
+def _batch_before(plan: Plan, state: Mapping[str, Any]) -> int:
+    """The global batch that a checkpoint's state was made with."""
+    return state["flags"].get("global_batch", plan.global_batch)

@@ -166,8 +166,6 @@ def _check_state(path: pathlib.Path, state: dict[str, Any]) -> None:
                 f"the checkpoint {path} is not one of launch.train's: its state.json has no "
                 f"{name!r}; move it away to go on from the one before it."
             )
-    if type(state["flags"].get("global_batch")) is not int:
-        raise ValueError(f"the checkpoint {path} does not say its global_batch; move it away.")
 
 
 def lock(run_dir: pathlib.Path) -> IO[str]:
