@@ -61,7 +61,8 @@ def random_window(candidates: tf.Tensor) -> Window:
         sizes = tf.round(candidates[:, :2] * tf.sqrt(tf.reduce_prod(height_width)))
         chosen = tf.argmax(tf.reduce_all(sizes <= height_width, axis=1))
         part = tf.clip_by_value(tf.gather(sizes, chosen), 1, height_width)
-        corner = tf.floor(tf.gather(candidates, chosen)[2:] * (height_width - part + 1))
+        corner = tf.gather(candidates, chosen)[2:] * (height_width - part + 1)
+        # Which rounds down.
         return tf.cast(tf.concat([corner, part], axis=0), tf.int32)
 
     return window

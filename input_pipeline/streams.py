@@ -38,7 +38,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.mix import mix_examples
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
-from input_pipeline.tuning import host_cores, host_memory, tune
+from input_pipeline.tuning import host_cores, host_memory, keep_freed_memory, tune
 
 Tensors = dict[str, tf.Tensor]
 
@@ -192,6 +192,7 @@ def _in_parallel(
     for stage in stages:
         plain = tf.autograph.experimental.do_not_convert(stage)
         stream = stream.map(plain, num_parallel_calls=tuning.at_once, deterministic=True)
+    keep_freed_memory()
     close_iterators_at_exit()
     options = tf.data.Options()
     options.deterministic = True
