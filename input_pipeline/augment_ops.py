@@ -50,13 +50,16 @@ def uniform_draw(place: int, *, seed: int, positions: tf.Tensor) -> tf.Tensor:
     )
 
 
-def augment_image(image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf.Tensor:
+def augment_image(
+    image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor, first: int = 0
+) -> tf.Tensor:
     """Applies the operations in turn.
 
     Args:
         image: uint8 [height, width, channels], static.
         ops: what parse_augment returned, without crop, which is in decode.py.
-        draws: float32 [draws, 4], this image's row of uniform_draws for these operations.
+        draws: float32 [draws, 4], this image's row of uniform_draws.
+        first: the first draw of these operations in it.
 
     Returns:
         uint8 [height, width, channels].
@@ -69,7 +72,7 @@ def augment_image(image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf
         "erase": _erase,
     }
     for op in ops:
-        own, draws = draws[: op.draws], draws[op.draws :]
+        own, first = draws[first : first + op.draws], first + op.draws
         image = functions[op.name](image, own, *op.arguments)
     return image
 
@@ -83,7 +86,7 @@ def _shift(image: tf.Tensor, draws: tf.Tensor, pixels: int) -> tf.Tensor:
 
 def _flip(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Mirrors the image left to right, one time in two."""
-    return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([False, draws[0, 0] < 0.5, False]))
+    return tf.cond(draws[0, 0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def _jitter(

@@ -44,16 +44,21 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
     return shape
 
 
-def check_mixing(mixup: float, cutmix: float, micro_batch: int) -> None:
+def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: int = 0) -> None:
     """Checks that mixing finds a partner for every example within its micro-batch.
 
     Raises:
-        ValueError: the micro-batch is odd.
+        ValueError: the micro-batch is odd, or the position that training begins at.
     """
     if (mixup or cutmix) and micro_batch % 2:
         raise ValueError(
             f"--mixup and --cutmix mix pairs of examples, but a micro-batch has {micro_batch}: use "
             "a --global_batch that gives every replica an even number, or leave them out."
+        )
+    if (mixup or cutmix) and first_position % 2:
+        raise ValueError(
+            "--mixup and --cutmix mix the examples 2k and 2k + 1, but an odd number of examples, "
+            f"{first_position:,}, was used so far: leave them out, or begin in another --run_dir."
         )
 
 

@@ -26,28 +26,43 @@ _CENTRAL = 0.875
 Window = Callable[[tf.Tensor], tf.Tensor]
 
 
-def random_window(crop: Op, draws: tf.Tensor) -> Window:
-    """The window of a random resized crop: of some candidates the first that fits.
+def window_candidates(crop: Op, draws: tf.Tensor) -> tf.Tensor:
+    """The candidates for the window of a random resized crop, as far as they do not depend on it.
 
-    Where none fits, the first is cut to the image. The candidates' share of the area and logarithm
-    of width / height are uniform.
+    Their share of the area and the logarithm of width / height are uniform.
 
     Args:
         crop: the operation with its ranges.
-        draws: float32 [candidates, 4], uniform in [0, 1).
+        draws: float32 [..., candidates, 4], uniform in [0, 1).
+
+    Returns:
+        float32 [..., candidates, 4]: height and width as shares of √(the image's height × width),
+        and where between the edges the window lies, vertically and horizontally.
     """
     area_low, area_high, aspect_low, aspect_high = crop.arguments
     low, high = math.log(aspect_low), math.log(aspect_high)
+    area = area_low + (area_high - area_low) * draws[..., 0]
+    aspect = tf.exp(low + (high - low) * draws[..., 1])
+    sides = tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)], axis=-1)
+    return tf.concat([sides, draws[..., 2:]], axis=-1)
+
+
+def random_window(candidates: tf.Tensor) -> Window:
+    """The window of a random resized crop: the first candidate that fits.
+
+    Where none fits, the first is cut to the image.
+
+    Args:
+        candidates: float32 [candidates, 4], a row of `window_candidates`.
+    """
 
     def window(size: tf.Tensor) -> tf.Tensor:
         height_width = tf.cast(size, tf.float32)
-        area = (area_low + (area_high - area_low) * draws[:, 0]) * tf.reduce_prod(height_width)
-        aspect = tf.exp(low + (high - low) * draws[:, 1])
-        sizes = tf.round(tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)], axis=1))
-        fits = tf.reduce_all(sizes <= height_width, axis=1)
-        chosen = tf.argmax(tf.cast(fits, tf.int32))
-        part = tf.clip_by_value(sizes[chosen], 1, height_width)
-        corner = tf.floor(draws[chosen, 2:] * (height_width - part + 1))
+        sizes = tf.round(candidates[:, :2] * tf.sqrt(tf.reduce_prod(height_width)))
+        chosen = tf.argmax(tf.reduce_all(sizes <= height_width, axis=1))
+        part = tf.clip_by_value(tf.gather(sizes, chosen), 1, height_width)
+        corner = tf.gather(candidates, chosen)[2:] * (height_width - part + 1)
+        # Which rounds down.
         return tf.cast(tf.concat([corner, part], axis=0), tf.int32)
 
     return window
@@ -82,6 +97,8 @@ def decode_image(
         part = window(tf.image.extract_jpeg_shape(contents)[:2])
         return tf.image.decode_and_crop_jpeg(contents, part, channels=channels)
 
+    # A function that stays one: of a branch that is not taken each node costs all the same.
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def png() -> tf.Tensor:
         image = tf.io.decode_png(contents, channels=channels)
         return _cut(image, window)

@@ -23,6 +23,7 @@ from input_pipeline.decode import (
     png_bytes,
     random_window,
     why_undecodable,
+    window_candidates,
 )
 from input_pipeline.faults import Faults, read_noting
 from input_pipeline.sources import ExampleFeatures, Source
@@ -48,11 +49,14 @@ class Loader:
     faults: Faults
     resized: bool
 
-    def load(self, records: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Reads, parses, decodes and augments.
+    def load(
+        self, records: tf.Tensor, read: Sequence[tf.Tensor], draws: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Parses, decodes and augments.
 
         Args:
             records: int64 [n], n static.
+            read: what `read` gave for them.
             draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
 
         Returns:
@@ -60,7 +64,8 @@ class Loader:
             source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
             is none, a black one.
         """
-        *data, good = self._read(records)
+        *data, good = read
+        draws = self._prepared(draws)
         if self.source.encoded:
             images, labels, weights, good = self._decoded(tuple(data), records, draws, good)
         else:
@@ -71,15 +76,15 @@ class Loader:
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
         return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
 
-    def _read(self, records: tf.Tensor) -> list[tf.Tensor]:
-        """What the source's `read` returns, and whether each was read."""
+    def read(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """What the source's `read` returns for int64 [n], n static, and whether each was read."""
         source, read = self.source, functools.partial(read_noting, self.source, self.faults)
         types = [tf.string] if source.features else [_image_type(source), tf.int64]
         types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool])
         own = [] if source.encoded else list(source.image_shape)
         shapes = [records.shape + own, *[records.shape] * (len(arrays) - 1)]
-        return [tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True)]
+        return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
 
     def _decoded(
         self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
@@ -174,6 +179,14 @@ class Loader:
         good = tf.ensure_shape(good, records.shape)
         return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
 
+    def _prepared(self, draws: tf.Tensor) -> tf.Tensor:
+        """The draws, those of a crop as its candidates: all at once costs less than one by one."""
+        crop, _ = split_crop(self.ops)
+        if crop is None:
+            return draws
+        candidates = window_candidates(crop, draws[:, : crop.draws])
+        return tf.concat([candidates, draws[:, crop.draws :]], axis=1)
+
     def _image(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return self._augmented(self._decode(contents, draws), draws)
 
@@ -188,12 +201,12 @@ class Loader:
     def _window(self, draws: tf.Tensor) -> Window | None:
         crop, _ = split_crop(self.ops)
         if crop is not None:
-            return random_window(crop, draws[: crop.draws])
+            return random_window(draws[: crop.draws])
         return central_window if self.resized else None
 
     def _augmented(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         crop, rest = split_crop(self.ops)
-        return augment_image(image, rest, draws[crop.draws :] if crop else draws)
+        return augment_image(image, rest, draws, crop.draws if crop else 0)
 
     def _each(
         self, function: Callable[[tuple[tf.Tensor, ...]], tf.Tensor], rows: tuple[tf.Tensor, ...]

@@ -27,6 +27,9 @@ class OpenFile(Protocol):
     def read_at(self, length: int, offset: int) -> bytes:
         """`length` bytes from `offset` on, fewer at the end of the file. Raises OSError."""
 
+    def read_two(self, length: int, more: int, offset: int) -> tuple[bytes, bytes]:
+        """`length` bytes from `offset` on, and `more` bytes after them; else as `read_at`."""
+
 
 def is_remote(path: str) -> bool:
     """Whether the path has a scheme, such as gs://."""
@@ -157,6 +160,10 @@ class _LocalFile:
         # pread has no file position to share: any number of threads may read at once.
         return os.pread(self._handle, length, offset)
 
+    def read_two(self, length: int, more: int, offset: int) -> tuple[bytes, bytes]:
+        # Twice is less than to read once and to copy.
+        return self.read_at(length, offset), self.read_at(more, offset + length)
+
 
 class _RemoteFile:
     """A remote file; each thread that reads at the same time gets a handle of its own."""
@@ -178,6 +185,10 @@ class _RemoteFile:
             raise OSError(0, reason(error), self._path) from None
         finally:
             self._idle.put(handle)
+
+    def read_two(self, length: int, more: int, offset: int) -> tuple[bytes, bytes]:
+        data = self.read_at(length + more, offset)
+        return data[:length], data[length:]
 
 
 def _gfile() -> Any:

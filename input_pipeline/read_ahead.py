@@ -74,3 +74,6 @@ class _AheadFile:
         parts = [self._kept.chunk(self._number, number) for number in range(first, last + 1)]
         begin = offset - first * CHUNK_BYTES
         return (parts[0] if len(parts) == 1 else b"".join(parts))[begin : begin + length]
+
+    def read_two(self, length: int, more: int, offset: int) -> tuple[bytes, bytes]:
+        return self.read_at(length, offset), self.read_at(more, offset + length)

@@ -3,9 +3,10 @@
     number of the micro-batch ─▶ positions ─▶ records ─▶ bytes ─▶ images ─▶ augmented ─▶ mixed
            (counting)            (layout)     (order)  (source) (decode)  (augment_ops)   (mix)
 
-One parallel map does all of it for a whole micro-batch: for images of 8 × 8, an element of tf.data
-for each image costs more than the image. Both streams yield dicts with static shapes, `micro` being
-layout.micro_batch:
+A parallel map does it for a whole micro-batch: for images of 8 × 8, an element of tf.data for each
+image costs more than the image. Where images must be decoded, another one before it reads: what is
+decoded at once begins and ends together, and would wait for its records together. Both streams
+yield dicts with static shapes, `micro` being layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
     label     int64   [micro]
@@ -22,7 +23,8 @@ The micro-batches of a step come in the order (accumulation index, replica), bec
 hands consecutive elements to its replicas in turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -36,7 +38,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.mix import mix_examples
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
-from input_pipeline.tuning import host_cores, host_memory, tune
+from input_pipeline.tuning import host_cores, host_memory, keep_freed_memory, tune
 
 Tensors = dict[str, tf.Tensor]
 
@@ -47,7 +49,7 @@ def training_stream(
     layout: Layout,
     seed: int,
     augment: str,
-    first_step: int = 0,
+    first_position: int = 0,
     shuffle_block: int = 0,
     image_size: int = 0,
     mixup: float = 0.0,
@@ -61,7 +63,8 @@ def training_stream(
         layout: which part of every global batch this pipeline yields.
         seed: with the position, all that decides the order and the augmentation.
         augment: operations on each image, for example `shift(1)|flip`, or `none`.
-        first_step: the step whose global batch comes first, from 0; any costs the same.
+        first_position: of the first example, from 0: the first step's global batch begins with it.
+            Any costs the same.
         shuffle_block: records of the blocks that are permuted, 0 to permute all records.
         image_size: height and width of the images, in pixels; 0 for the source's own.
         mixup: α of mixup, 0 for none.
@@ -73,20 +76,22 @@ def training_stream(
 
     Raises:
         ValueError: `augment` is not valid or does not suit the images, their sizes vary and none is
-            given, or examples are to be mixed in an odd micro-batch.
+            given, or examples are to be mixed in an odd micro-batch or from an odd position on.
     """
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
     check_augment(ops, source.name, shape)
-    check_mixing(mixup, cutmix, layout.micro_batch)
+    check_mixing(mixup, cutmix, layout.micro_batch, first_position)
     resized = bool(image_size) or split_crop(ops)[0] is not None
     loader = Loader(source, shape, ops, faults or Faults(source), resized)
-    first_number = first_step * layout.micro_batches_per_step
 
-    def micro_batch(number: tf.Tensor) -> Tensors:
-        position = _positions(layout, first_number + number)
+    def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        position = first_position + _positions(layout, number)
         record = record_at(position, length=source.length, seed=seed, block=shuffle_block)
+        return position, record, *loader.read(record)
+
+    def micro_batch(position: tf.Tensor, record: tf.Tensor, *data: tf.Tensor) -> Tensors:
         draws = uniform_draws(ops, seed=seed, positions=position)
-        image, label, weight = loader.load(record, draws)
+        image, label, weight = loader.load(record, data, draws)
         batch = {
             "image": image,
             "label": label,
@@ -96,7 +101,8 @@ def training_stream(
         }
         return _mixed(batch, seed, mixup, cutmix) if mixup or cutmix else batch
 
-    return _in_parallel(tf.data.Dataset.counter(), micro_batch, layout, shape)
+    numbers = tf.data.Dataset.counter()
+    return _in_parallel(numbers, _stages(source, read, micro_batch), layout, shape)
 
 
 def evaluation_stream(
@@ -124,10 +130,13 @@ def evaluation_stream(
     shape = seen_shape(source, image_size)
     loader = Loader(source, shape, (), faults or Faults(source), bool(image_size))
 
-    def micro_batch(number: tf.Tensor) -> Tensors:
+    def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = _positions(layout, number)
         record = tf.minimum(position, source.length - 1)
-        image, label, weight = loader.load(record, tf.zeros([layout.micro_batch, 0, 4]))
+        return position, record, *loader.read(record)
+
+    def micro_batch(position: tf.Tensor, record: tf.Tensor, *data: tf.Tensor) -> Tensors:
+        image, label, weight = loader.load(record, data, tf.zeros([layout.micro_batch, 0, 4]))
         weight *= tf.cast(position < source.length, tf.float32)
         return {
             "image": image,
@@ -139,7 +148,7 @@ def evaluation_stream(
 
     global_batches = -(-source.length // layout.global_batch)
     numbers = tf.data.Dataset.range(global_batches * layout.micro_batches_per_step)
-    return _in_parallel(numbers, micro_batch, layout, shape)
+    return _in_parallel(numbers, _stages(source, read, micro_batch), layout, shape)
 
 
 def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
@@ -161,17 +170,29 @@ def _mixed(batch: Tensors, seed: int, mixup: float, cutmix: float) -> Tensors:
     return batch | {"image": image, "label_b": label_b, "mix": mix}
 
 
+def _stages(
+    source: Source,
+    read: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    micro_batch: Callable[..., Tensors],
+) -> list[Callable[..., Any]]:
+    """Reading ahead or, where what is read are images already, which are large, all in one."""
+    return [read, micro_batch] if source.encoded else [lambda number: micro_batch(*read(number))]
+
+
 def _in_parallel(
     numbers: tf.data.Dataset,
-    micro_batch: Callable[[tf.Tensor], Tensors],
+    stages: Sequence[Callable[..., Any]],
     layout: Layout,
     shape: tuple[int, int, int],
 ) -> tf.data.Dataset:
     """Makes the micro-batches with these numbers, several at once, in their order."""
     tuning = tune(layout, shape, host_cores(), host_memory())
     # Nothing here is written for AutoGraph, which would take as long as the tracing itself.
-    micro_batch = tf.autograph.experimental.do_not_convert(micro_batch)
-    stream = numbers.map(micro_batch, num_parallel_calls=tuning.at_once, deterministic=True)
+    stream = numbers
+    for stage in stages:
+        plain = tf.autograph.experimental.do_not_convert(stage)
+        stream = stream.map(plain, num_parallel_calls=tuning.at_once, deterministic=True)
+    keep_freed_memory()
     close_iterators_at_exit()
     options = tf.data.Options()
     options.deterministic = True

@@ -44,21 +44,20 @@ class TFRecordReader:
         return (np.array([self._read_one(*place) for place in places], dtype=object),)
 
     def _read_one(self, file: int, start: int, length: int) -> bytes:
-        path, expected = self._index.paths[file], length - HEADER
+        path, size = self._index.paths[file], length - HEADER - FOOTER
         try:
-            data = self._files[file].read_at(expected, start + HEADER)
+            content, footer = self._files[file].read_two(size, FOOTER, start + HEADER)
         except OSError as error:
             raise ValueError(
                 f"{path} cannot be read ({reason(error)}), record at byte {start}: restore the "
                 "file and start again."
             ) from None
-        if len(data) != expected:
+        if len(content) + len(footer) != size + FOOTER:
             raise ValueError(
                 f"{path} changed while it was in use: its record at offset {start} is cut short, "
                 "so restore the file and start again."
             )
-        content = data[:-FOOTER]
-        if struct.unpack("<I", data[-FOOTER:])[0] != masked_crc(content):
+        if struct.unpack("<I", footer)[0] != masked_crc(content):
             raise ValueError(
                 f"{path} is corrupt: its record at offset {start} has a wrong checksum, so fetch "
                 "this file again, or run python -m launch.prepare --verify to leave it out."

@@ -31,9 +31,9 @@ def evaluation_data(
 
 
 def training_data(
-    command: flags.Command, plan: Plan, source: Source, first_step: int, faults: Faults
+    command: flags.Command, plan: Plan, source: Source, first_position: int, faults: Faults
 ) -> "MakeDataset":
-    """The training data from this step on, as `Run.stream` takes it."""
+    """The training data from this position on, as `Run.stream` takes it."""
     from input_pipeline.streams import training_stream
 
     def make(pipeline: int, pipelines: int) -> "tf.data.Dataset":
@@ -44,7 +44,7 @@ def training_data(
             ),
             seed=command.settings.run.seed,
             augment=command.data.augment,
-            first_step=first_step,
+            first_position=first_position,
             shuffle_block=command.data.shuffle_block,
             image_size=command.data.image_size,
             mixup=command.data.mixup,

@@ -164,7 +164,7 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
     faults = Faults(source, command.data.max_bad_records)
 
     def sweep_once(held_at: float) -> Curve:
-        data = training_data(command, plan, source, first_step=0, faults=faults)
+        data = training_data(command, plan, source, first_position=0, faults=faults)
         recorder = sweep_rates(run, plan, cli.keep(iter(run.stream(data))), held_at)
         before.put_back()
         if held_at == math.inf:

@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.faults import Faults
+from input_pipeline.reads import Reads
 from launch import flags, report
 from launch.data import evaluation_data
 from launch.job import Job, decided
 from launch.startup import Startup
+from launch.stop import StopRequests
+from launch.watchdog import EVALUATING, WRITING, StallReports, Watchdog, watch
 from trainer import actions
 from trainer.checkpoint_files import Keep
 from trainer.checkpoints import Checkpoints
 from trainer.control import Control
+from trainer.divergence import Divergence
 from trainer.files import write_json, write_text
+from trainer.going_on import progress_ratio, rederived
 from trainer.metrics import MetricsWriter
 from trainer.monitor import Monitor
 from trainer.nonfinite import NonFinite
@@ -38,7 +43,9 @@ class Host:
     actions: "tuple[Action, ...]"
     control: Control
     log: actions.Log
+    evaluate: actions.Evaluate
     save: Save
+    watchdog: Watchdog
     history: actions.History
     metrics: MetricsWriter
     progress: report.Progress
@@ -51,7 +58,14 @@ class Host:
         self.metrics.close()
 
 
-def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Startup) -> Host:
+def make_host(
+    job: Job,
+    run: "Run",
+    faults: Mapping[str, Faults],
+    reads: Mapping[str, Reads],
+    startup: Startup,
+    stop: StopRequests,
+) -> Host:
     """Restores the run from what was found, opens its files, and makes the host's actions.
 
     Raises:
@@ -60,20 +74,26 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
     progress = report.Progress(plan, found.step)
     checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
-    history, unwritten = restored_history(job, checkpoints)
+    history, unwritten = restored_history(job, run, checkpoints)
     with storage.attempt("flags.txt or plan.json"):
         write_text(run_dir / "flags.txt", flags.flagfile_text(job.command))
         write_json(run_dir / "plan.json", plan.to_json())
-    report.print_run(run, plan)
-    metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say)
+    metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say, history.to_evaluate)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
         metrics.note(step, plan.epoch(step), history.now(), event)
 
+    report_to = StallReports(run_dir, reads, note, progress.say)
+    watchdog = watch(reads, settings.recovery, plan.replicas, found.step, report_to)
+
+    def go_on() -> bool:
+        watchdog.sign()
+        return not stop.requested()
+
     evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
     plateau, best = settings.learning_rate.plateau, run_dir / "best"
     evaluate = actions.Evaluate(
-        run, plan, history, metrics, evaluation, best, plateau, progress.say, storage
+        run, plan, history, metrics, evaluation, best, plateau, progress.say, storage, go_on
     )
     show = watched(plan, history, progress, note)
     log = actions.Log(plan, history, metrics, run.groups, show)
@@ -82,18 +102,29 @@ def make_host(job: Job, run: "Run", faults: Mapping[str, Faults], startup: Start
     control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
     stops = settings.run.on_nonfinite == "stop"
     nonfinite = NonFinite(stops, history, run.places, note, progress.say)
+    rollback = settings.recovery.on_divergence == "rollback"
+    divergence = Divergence(
+        nonfinite,
+        history,
+        math.log(plan.dataset.num_classes),
+        rollback=rollback,
+        note=note,
+        say=progress.say,
+    )
     started = startup.reporter(note, progress.say)
-    checked = (nonfinite, *replica_check(plan, run))
-    if job.changes:
-        pairs = {name: list(pair) for name, pair in job.changes.items()}
-        note(found.step, {"event": "resumed", "changed": pairs})
+    checked = (divergence, *replica_check(plan, run))
+    tell_of_start(job, note)
+    if rollback and found.state is None:
+        save.save(0)
 
     def steered(block: "Block") -> None:
         with storage.attempt(f"{run_dir / 'control'}"):
             control(block)
 
-    acting = (*checked, log, started, progress, evaluate, save, steered)
-    return Host(acting, control, log, save, history, metrics, progress, note)
+    evaluating, saving = watchdog.around(EVALUATING, evaluate), watchdog.around(WRITING, save)
+    acting = (*checked, log, started, progress, evaluating, saving, steered)
+    acting = (watchdog.after_block, *acting, watchdog.before_block)
+    return Host(acting, control, log, evaluate, save, watchdog, history, metrics, progress, note)
 
 
 def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpoints:
@@ -105,8 +136,13 @@ def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpo
     return Checkpoints(folder, run.variables(), keep, fallback=fallback, say=say)
 
 
-def restored_history(job: Job, checkpoints: Checkpoints) -> tuple[actions.History, list[str]]:
+def restored_history(
+    job: Job, run: "Run", checkpoints: Checkpoints
+) -> tuple[actions.History, list[str]]:
     """Restores what was found, all variables with it; a new history where there was nothing.
+
+    The learning rate then counts in steps of the present batch, and a rollback that the checkpoint
+    does not know of is caught up on.
 
     Returns:
       The history, and the lines of metrics.jsonl that could not be written before the checkpoint.
@@ -121,9 +157,31 @@ def restored_history(job: Job, checkpoints: Checkpoints) -> tuple[actions.Histor
     unwritten = job.found.state.get("unwritten", [])
     if not (isinstance(unwritten, list) and all(isinstance(line, str) for line in unwritten)):
         raise ValueError(f"{where} has 'unwritten' rows that are no list of lines.")
+    if job.found.rollbacks:  # what they have undone
+        checkpoints.drop_after(job.found.step)
     checkpoints.restore(job.found.step)
+    rate, ratio = run.learning_rate, progress_ratio(job.plan, job.found)
+    rate.count_in_steps(ratio)
+    for name in ("since", "over") if history.backoff else ():
+        history.backoff[name] *= ratio
+    progress = float(rate.progress.numpy())
+    history.catch_up(job.found.rollbacks, progress, job.plan.counted_batch)
+    rate.back_off(history.backoff)
     print(f"going on from step {job.found.step:,} in {job.run_dir}")
     return history, unwritten
+
+
+def tell_of_start(job: Job, note: Note) -> None:
+    """Notes what the run goes on with: rollbacks to this very step, and other flags."""
+    step = job.found.step
+    for rollback in job.found.rollbacks:
+        if rollback.to == step:
+            note(step, rollback.event())
+    if job.changes:
+        pairs = {name: list(pair) for name, pair in job.changes.items()}
+        numbers = rederived(job.plan, job.found)
+        event = {"event": "resumed", "changed": pairs}
+        note(step, event | ({"rederived": numbers} if numbers else {}))
 
 
 def watched(

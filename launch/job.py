@@ -12,6 +12,7 @@ from launch import cli, flags, report
 from launch.parsing import parsed
 from trainer.class_weights import class_weights
 from trainer.files import read_json
+from trainer.going_on import going_on
 from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
 from trainer.run_folder import Found, fallback_folder, newest_checkpoint, open_run_folder
 
@@ -39,10 +40,11 @@ class Job:
         return fallback_folder(self.run_dir, self.command.settings.recovery.fallback_dir)
 
     def finished(self) -> bool:
-        """Whether there is nothing to do any more."""
+        """Whether there is nothing to train or to evaluate any more."""
         state = self.found.state
         ended = state is not None and state["final"] and not self.changes
-        return ended or self.found.step >= self.plan.steps
+        to_evaluate = state is not None and state["history"].get("to_evaluate", False)
+        return (ended or self.found.step >= self.plan.last_step) and not to_evaluate
 
     def complete(self) -> bool:
         """Whether it is finished and its model is written."""
@@ -63,9 +65,19 @@ def open_job(command: flags.Command) -> Job:
     # First the lock: a process that is still saving would be found without what it saves.
     held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
     found = newest_checkpoint(run_dir, fallback)
-    changes = changed_flags(command, plan, found)
+    check_changes(command, changed_flags(command, plan, found), found)
     check_same_examples(plan, run_dir, found)
-    return Job(command, plan, devices, sources, found, changes, held)
+    job = going_on_from(Job(command, plan, devices, sources, found, {}, held), found)
+    first = job.plan.position(found.step)
+    check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch, first)
+    return job
+
+
+def going_on_from(job: Job, found: Found) -> Job:
+    """The job that goes on from this checkpoint."""
+    plan = going_on(job.plan, found)
+    changes = changed_flags(job.command, plan, found)
+    return dataclasses.replace(job, plan=plan, found=found, changes=changes)
 
 
 def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Source]]:
@@ -125,20 +137,26 @@ def decided(command: flags.Command, plan: Plan) -> dict[str, Any]:
 
 
 def changed_flags(command: flags.Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
-    """What the checkpoint was made with and this command asks for instead, by flag.
-
-    Raises:
-      ValueError: the position in the data would mean something else, or --resume=exact was given.
-    """
+    """What the checkpoint was made with and this command asks for instead, by flag."""
     if found.state is None:
         return {}
     then, now = found.state["flags"], decided(command, plan)
-    changed = {
+    return {
         name: (then[name], now[name])
         for name in flags.DECISIVE & set(then) & set(now)
         if then[name] != now[name]
     }
-    for name in ("dataset", "train_split", "global_batch", "seed"):
+
+
+def check_changes(
+    command: flags.Command, changed: dict[str, tuple[Any, Any]], found: Found
+) -> None:
+    """Sees that a run can go on with other flags.
+
+    Raises:
+      ValueError: the position in the data would mean something else, or --resume=exact was given.
+    """
+    for name in ("dataset", "train_split", "seed"):
         if name in changed:
             before, after = changed[name]
             raise ValueError(
@@ -150,7 +168,6 @@ def changed_flags(command: flags.Command, plan: Plan, found: Found) -> dict[str,
             f"--resume=exact, but {command.settings.run.run_dir} was trained with other flags; "
             f"give those, or --resume=auto:\n{report.changes_text(found.step, changed)}"
         )
-    return changed
 
 
 def check_same_examples(plan: Plan, run_dir: pathlib.Path, found: Found) -> None:

@@ -48,13 +48,18 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
       ValueError: a value that does not exist or cannot be.
     """
     stall = values.stall_after
+    if not 0 < values.backoff <= 1:
+        raise ValueError(
+            f"--backoff={values.backoff:g} is out of bounds; give more than 0 and at most 1, for "
+            "example 0.5."
+        )
     return RecoverySettings(
         keep=values.keep,
         keep_best=values.keep_best,
         keep_every=duration(values, "keep_every"),
         fallback_dir=values.fallback_dir,
-        stop_after=parsed(values, "stop_after", parse_time) if values.stop_after else None,
-        grace=parsed(values, "grace", parse_time),
+        stop_after=parsed(values, "stop_after", parse_time) or None if values.stop_after else None,
+        grace=parsed(values, "grace", _some_time),
         stall_after=None if stall == "auto" else parsed(values, "stall_after", parse_time),
         restart_on_stall=values.restart_on_stall,
         on_divergence=one_of("on_divergence", values.on_divergence, ("stop", "rollback")),
@@ -63,6 +68,14 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
         backoff_for=duration(values, "backoff_for"),
         rollbacks=values.rollbacks,
     )
+
+
+def _some_time(text: str) -> float:
+    """Reads a time that is not 0."""
+    seconds = parse_time(text)
+    if not seconds:
+        raise ValueError("no time to save in; give some, for example 60s.")
+    return seconds
 
 
 def parse_time(text: str) -> float:

@@ -126,7 +126,7 @@ class Progress:
         self._bar = None
         if sys.stdout.isatty():
             self._bar = tqdm.tqdm(
-                total=plan.steps,
+                total=plan.last_step,
                 initial=first,
                 file=sys.stdout,
                 dynamic_ncols=True,
@@ -149,7 +149,7 @@ class Progress:
         """Prints a logged row where there is no bar."""
         if self._bar is None:
             line = _short(self._plan.epoch(step), values)
-            print(f"step {step:,}/{self._plan.steps:,} {line}", flush=True)
+            print(f"step {step:,}/{self._plan.last_step:,} {line}", flush=True)
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -217,6 +217,21 @@ def changes_text(step: int, changes: Mapping[str, tuple[Any, Any]]) -> str:
     width = max(map(len, changes)) + 2
     rows = [f"{'--' + n:{width}}  {then!s:24}  {now}" for n, (then, now) in sorted(changes.items())]
     return "\n".join([f"{'flag':{width}}  {f'until step {step:,}':24}  from now on", *rows])
+
+
+def rederived_text(step: int, numbers: Mapping[str, Any]) -> str:
+    """What follows from another global batch, see `trainer.going_on.rederived`; empty: nothing."""
+    if not numbers:
+        return ""
+    left = numbers["last_step"] - step
+    return textwrap.fill(
+        f"the data go on at example {numbers['position']:,}, epoch {numbers['epoch']:.4g}; step "
+        f"{step:,} counts as step {numbers['plan_step']:.6g} of the {numbers['plan_steps']:,} "
+        f"planned above, so {left:,} are left, to step {numbers['last_step']:,}; the learning "
+        f"rate's peak is {numbers['peak_learning_rate']:.4g}, its warmup "
+        f"{numbers['warmup_steps']:,} steps",
+        80,
+    )
 
 
 def input_verdict(device: str, wait: float, cores: int) -> str:

@@ -13,6 +13,7 @@ class Startup:
 
     def __init__(self) -> None:
         self._last = launch.BEGAN
+        self._told = False
         self.seconds = dict.fromkeys(("imports", "data", "build", "trace", "first step"), 0.0)
 
     def done(self, phase: str) -> None:
@@ -31,13 +32,11 @@ class Startup:
     def reporter(
         self, note: Callable[[int, Mapping[str, Any]], None], say: Callable[[str], None]
     ) -> Callable[[Block], None]:
-        """The action that tells of it after the first block, and is silent from then on."""
-        told = False
+        """The action that tells of it after the process's first block, and of no other."""
 
         def report(block: Block) -> None:
-            nonlocal told
-            if not told:
-                told = True
+            if not self._told:
+                self._told = True
                 self.done("first step")
                 seconds = {
                     f"{phase.replace(' ', '_')}_s": round(value, 3)

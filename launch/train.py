@@ -1,5 +1,6 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
+import dataclasses
 import math
 import pathlib
 import statistics
@@ -7,20 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from input_pipeline.faults import Faults
+from input_pipeline.reads import Reads
 from launch import cli, flags, report
 from launch.data import training_data
 from launch.help import help_text
 from launch.job import Job, open_job
 from launch.startup import Startup
 from launch.stop import StopRequests
-from trainer.blocks import next_due
+from launch.watchdog import EVALUATING
 from trainer.files import read_lines
-from trainer.run_folder import tidy
+from trainer.going_on import rederived
+from trainer.run_folder import checkpoint_steps, tidy
 from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from launch.host import Host
-    from trainer.blocks import Block
     from trainer.run import Run
 
 
@@ -35,9 +37,11 @@ def main(argv: Sequence[str]) -> int:
             command = flags.read_command(argv)
             startup.done("imports")
             job = open_job(command)
+        stop.limit(command.settings.recovery, lambda: last_saved(job))
         print(report.plan_text(job.plan), flush=True)
         if job.changes:
             print(f"\n{report.changes_text(job.found.step, job.changes)}", flush=True)
+            print(report.rederived_text(job.found.step, rederived(job.plan, job.found)), flush=True)
         if job.complete():
             print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
             return cli.FINISHED
@@ -51,28 +55,62 @@ def main(argv: Sequence[str]) -> int:
 
 
 def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
-    """Builds the run, goes on from what was found, trains, and leaves the folder complete."""
-    from launch.host import make_host
-    from trainer.actions import DivergedError
-    from trainer.checkpoints import SaveError
-    from trainer.replica_check import ReplicasDifferError
+    """Builds the run and trains, in more than one attempt where it diverges and is rolled back.
+
+    Returns:
+      The exit code.
+    """
     from trainer.run import build_run
 
     startup.done("imports")
     with cli.wrong_command():
         run = build_run(job.command.settings, job.plan, job.devices)
+        reads = {name: Reads(source) for name, source in job.sources.items()}
+        job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
         bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
         faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
-        host = make_host(job, run, faults, startup)
+    stop.when_asked(lambda: run.leave.assign(True))
+    report.print_run(run, job.plan)
+    outcome: Job | int = job
+    while isinstance(outcome, Job):
+        outcome = attempt(outcome, run, faults, reads, stop, startup)
+    return outcome
+
+
+def attempt(
+    job: Job,
+    run: "Run",
+    faults: Mapping[str, Faults],
+    reads: Mapping[str, Reads],
+    stop: StopRequests,
+    startup: Startup,
+) -> Job | int:
+    """Goes on from what was found, trains, and leaves the folder complete.
+
+    Returns:
+      The exit code, or the job that goes on from an older checkpoint.
+    """
+    from launch.host import make_host
+    from launch.rollback import roll_back
+    from trainer.actions import DivergedError
+    from trainer.checkpoints import SaveError
+    from trainer.replica_check import ReplicasDifferError
+
+    with cli.wrong_command():
+        host = make_host(job, run, faults, reads, startup, stop)
     startup.done("build")
     try:
         if job.finished():  # and a kill came before its model was written
             return conclude(job, run, host, job.found.step, faults)
         with faults["train"].raised(), faults["eval"].raised():
-            block = train_on(job, run, host, faults["train"], stop, startup)
+            step, complete = train_on(job, run, host, faults["train"], stop, startup)
     except DivergedError as error:
-        host.progress.say(f"diverged: {error}")
-        host.note(error.step, {"event": "diverged", "what": str(error)})
+        host.save.close()  # what is being written is among the checkpoints to go back to
+        back, told = roll_back(job, error, host.history.now())
+        host.progress.say(told)
+        if back is not None:
+            return back
+        host.note(error.step, {"event": "diverged", "what": told.removeprefix("diverged: ")})
         return cli.DIVERGED
     except SaveError as error:
         host.progress.say(f"error: {error}")
@@ -84,14 +122,13 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         return cli.FAILED
     finally:
         host.close()
-    if not (block and block.final):
-        step = block.last if block else job.found.step
+    if not complete:
         print(
-            f"stopped at step {step:,}, everything saved{host.save.elsewhere()}; "
+            f"{stop.reason}: stopped at step {step:,}, everything saved{host.save.elsewhere()}; "
             "the same command goes on from there"
         )
         return cli.STOPPED
-    return conclude(job, run, host, block.last, faults)
+    return conclude(job, run, host, step, faults)
 
 
 def train_on(
@@ -101,39 +138,67 @@ def train_on(
     faults: Faults,
     stop: StopRequests,
     startup: Startup,
-) -> "Block | None":
+) -> tuple[int, bool]:
     """Trains from the step that was found to the end or a stop; a stop is saved.
 
     Returns:
-      The last block, or None if there was none.
+      The last step, and whether the run is complete.
     """
     from trainer import loop
 
     command, plan, first = job.command, job.plan, job.found.step
-    host.control.take_up(first)
-    data = training_data(command, plan, job.sources["train"], first, faults)
-    stream = cli.keep(iter(run.stream(data)))
-    startup.done("data")
-    run.trace(stream)
-    startup.done("trace")
-    block = loop.train(
-        run.train_loop,
-        stream,
-        first=first,
-        last=plan.steps,
-        next_boundary=lambda step: min(
-            next_due(step, plan.eval_every),
-            next_due(step, plan.checkpoint_every),
-            host.control.next_replay(step),
-        ),
-        steps_per_loop=command.settings.run.steps_per_loop,
-        actions=host.actions,
-        finished=lambda: bool(run.learning_rate.finished().numpy()),
-        stop_requested=lambda: stop.requested() or host.control.stop_requested(),
-    )
-    if block and not block.final:
+
+    def finished() -> bool:
+        return bool(run.learning_rate.finished().numpy())
+
+    def stop_requested() -> bool:
+        if host.control.stop_requested():
+            stop.ask("launch.control")
+        return stop.requested()
+
+    with host.watchdog:
+        ended = first >= plan.last_step or finished()
+        if host.history.to_evaluate:
+            with host.watchdog.during(EVALUATING):
+                host.evaluate.evaluate(first)
+            if ended and not host.history.to_evaluate:
+                host.save.save(first, final=True)
+        if ended:
+            return first, not host.history.to_evaluate
+        host.control.take_up(first)
+        data = training_data(command, plan, job.sources["train"], plan.position(first), faults)
+        stream = cli.keep(iter(run.stream(data)))
+        startup.done("data")
+        run.trace(stream)
+        startup.done("trace")
+        host.watchdog.before_block()
+        block = loop.train(
+            run.train_loop,
+            stream,
+            first=first,
+            last=plan.last_step,
+            next_boundary=lambda step: min(
+                plan.next_due(step, plan.eval_every),
+                plan.next_due(step, plan.checkpoint_every),
+                host.control.next_replay(step),
+            ),
+            steps_per_loop=command.settings.run.steps_per_loop,
+            actions=host.actions,
+            finished=finished,
+            stop_requested=stop_requested,
+        )
+    if block is None:
+        return first, False
+    if not block.final:
         host.save.save(block.last)
-    return block
+    return block.last, block.final and not host.history.to_evaluate
+
+
+def last_saved(job: Job) -> int:
+    """The newest step that is on a disk, 0 if there is none."""
+    folders = [folder for folder in (job.run_dir, job.fallback) if folder]
+    steps = [step for folder in folders for step in checkpoint_steps(folder / "checkpoints")]
+    return max(steps, default=0)
 
 
 def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str, Faults]) -> int:

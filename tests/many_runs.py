@@ -24,6 +24,9 @@ def main() -> None:
             code = train.main(shlex.split(command))
         if code not in (cli.FINISHED, cli.DIVERGED):
             raise SystemExit(f"exit code {code}: {command}")
+        import keras
+
+        keras.utils.clear_session()  # or the next one's optimizer is called sgd_1
 
 
 if __name__ == "__main__":

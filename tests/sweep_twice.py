@@ -36,7 +36,7 @@ def main() -> None:
 
     def swept() -> dict[str, np.ndarray]:
         faults = Faults(sources["train"])
-        data = training_data(command, plan, sources["train"], first_step=0, faults=faults)
+        data = training_data(command, plan, sources["train"], first_position=0, faults=faults)
         return find_lr.sweep_rates(run, sweep.plan, iter(run.stream(data)), math.inf).rows
 
     before, snapshot = state(), None

@@ -12,13 +12,14 @@ from typing import Any
 import tensorflow as tf
 
 from trainer import plateau
-from trainer.blocks import Block, due
-from trainer.evaluation import OF_ROWS
+from trainer.blocks import Block
+from trainer.evaluation import OF_ROWS, evaluate_in_pieces
 from trainer.files import sync, write_json
 from trainer.from_json import from_json
 from trainer.metrics import MetricsWriter
 from trainer.multipliers import Group
 from trainer.plan import Plan
+from trainer.rollbacks import Rollback, backoff_factor
 from trainer.run import Run
 from trainer.settings import PlateauSettings
 from trainer.storage import Storage
@@ -27,9 +28,10 @@ from trainer.storage import Storage
 class DivergedError(Exception):
     """The training diverged at a step; the message says what happened, where, and what to try."""
 
-    def __init__(self, step: int, message: str) -> None:
+    def __init__(self, step: int, message: str, onset: int) -> None:
         super().__init__(message)
-        self.step = step
+        self.step = step  # at which it was certain
+        self.onset = onset  # the first that showed it
 
 
 @dataclasses.dataclass
@@ -41,6 +43,7 @@ class History:
     best_step: int = 0
     evaluation: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest
     evaluated: int = 0  # the step that it is of
+    to_evaluate: bool = False  # a stop has left out the evaluation that is due at this step
     # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     unlogged_steps: int = 0  # those of them that were finite
@@ -48,6 +51,12 @@ class History:
     nonfinite_in_a_row: int = 0
     plateau: dict[str, float] = dataclasses.field(default_factory=dict)
     monitor: dict[str, Any] = dataclasses.field(default_factory=dict)
+    spikes: dict[str, Any] = dataclasses.field(default_factory=dict)  # the detector's state
+    healthy: bool = True  # no step that stands out is waiting for its judgement
+    rollbacks: int = 0  # those that this state has behind it
+    backoff: dict[str, float] = dataclasses.field(default_factory=dict)  # of the rate, see below
+    position: int | None = None  # examples used; None in old states: step × global batch
+    ahead: float = 0.0  # steps that it counts for beyond its number, see `Plan.ahead`
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def now(self) -> float:
@@ -62,6 +71,18 @@ class History:
           ValueError: it has other names, or values of other types.
         """
         return from_json(cls, raw, where)
+
+    def catch_up(self, rollbacks: Sequence[Rollback], progress: float, batch: int) -> None:
+        """Takes account of rollbacks which the checkpoint did not know of.
+
+        The rate's backoff is the factor that it has at the progress `since`, in steps of `batch`
+        examples, from where it returns to 1 `over` so many.
+        """
+        for rollback in rollbacks:
+            factor = backoff_factor(self.backoff, progress) * rollback.factor
+            over = rollback.over / batch
+            self.backoff = {"factor": factor, "since": progress, "over": over} if over else {}
+            self.rollbacks, self.seconds = self.rollbacks + 1, rollback.seconds
 
     def to_json(self) -> dict[str, Any]:
         """The part that outlives the process."""
@@ -113,7 +134,7 @@ class Log:
                 self._waits.append(float(block.rows["input_wait"][index]))
             step = block.first + index + 1
             ends = block.final and step == block.last
-            if ends or due(step, self._plan.log_every):
+            if ends or self._plan.due(step, self._plan.log_every):
                 self._write(step, now, {n: float(c[index]) for n, c in columns.items()})
 
     def input_wait_fraction(self) -> float:
@@ -157,20 +178,29 @@ class Evaluate:
     plateau: PlateauSettings | None
     say: Callable[[str], None]
     storage: Storage
+    go_on: Callable[[], bool]  # asked before every piece of a pass
+    left: list[Any] = dataclasses.field(default_factory=list)
 
     def __call__(self, block: Block) -> None:
         """Evaluates if it is time."""
-        if block.final or due(block.last, self.plan.eval_every):
+        if block.final or self.plan.due(block.last, self.plan.eval_every):
             self.evaluate(block.last)
 
     def evaluate(self, step: int) -> None:
         """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best.
 
         With averaged weights these are theirs, and `eval/loss_raw` and `eval/accuracy_raw` are
-        those of the weights that train.
+        those of the weights that train. A pass that was left, because of a stop, writes nothing,
+        and `history.to_evaluate` says so: it is then made at the start of the next process.
         """
-        batches = tf.constant(-(-self.plan.dataset.eval_examples // self.plan.eval_batch))
-        rows = self.run.evaluate(iter(self.stream), batches).numpy()
+        batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
+        iterator = iter(self.stream)
+        rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
+        self.history.to_evaluate = rows is None
+        if rows is None:
+            # Its destructor would wait for reads that are going on.
+            self.left.append(iterator)
+            return
         values = {}
         for of, (loss, correct, weight) in zip(OF_ROWS, rows, strict=False):
             values[f"eval/loss{of}"] = float(loss / weight)

@@ -41,17 +41,18 @@ class Block:
         return self.skipped & np.isfinite(self.rows["train/loss"]) & (scale > 1)
 
 
-def next_due(step: int, period: float) -> int:
+def next_due(step: int, period: float, ahead: float = 0.0) -> int:
     """The first step after `step` at which something is due that happens every `period` steps.
 
     A period of 112.27 steps is due after steps 112, 225, 337, …: it does not drift from the epochs.
+    Where a step counts as one further on, by `ahead` steps, so much earlier.
     """
-    count = max(1, math.floor(step / period))
-    while math.floor(count * period + 0.5) <= step:
+    count = max(1, math.floor((step + ahead) / period))
+    while math.floor(count * period - ahead + 0.5) <= step:
         count += 1
-    return math.floor(count * period + 0.5)
+    return math.floor(count * period - ahead + 0.5)
 
 
-def due(step: int, period: float) -> bool:
+def due(step: int, period: float, ahead: float = 0.0) -> bool:
     """Whether something is due after this step that happens every `period` steps."""
-    return step > 0 and next_due(step - 1, period) == step
+    return step > 0 and next_due(step - 1, period, ahead) == step

@@ -258,7 +258,7 @@ class Control:
             self._folder / "status.json",
             {
                 "step": block.last,
-                "steps": self._plan.steps,
+                "steps": self._plan.last_step,
                 "epoch": self._plan.epoch(block.last),
                 "learning_rate": float(block.rows["learning_rate"][-1]),
                 "scale": float(self._rate.scale.numpy()),

@@ -1,6 +1,8 @@
 """Evaluation: one exact pass over the data, whatever the batch and the number of replicas."""
 
+import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
@@ -8,19 +10,28 @@ import tensorflow as tf
 from trainer.averaging import WeightAverages
 from trainer.losses import Batch, count_correct, make_losses
 
+if TYPE_CHECKING:
+    import numpy as np
+
 # What a row of `evaluate` is of: the weights to use, and those that train where these are averages.
 OF_ROWS = ("", "_raw")
+# What asks to stop is heard between two pieces of a pass.
+_PIECE_SECONDS = 0.5
+
+# See `make_evaluation`.
+EvaluateBatches = Callable[[Iterator[Batch], tf.Tensor, tf.Tensor | None], tf.Tensor]
 
 
 def make_evaluation(
     strategy: tf.distribute.Strategy, model: keras.Model, averages: WeightAverages | None = None
-) -> Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]:
-    """One pass: `(iterator, batches: int32 [])` → float64 [rows, 3].
+) -> EvaluateBatches:
+    """A pass or a piece of one: `(iterator, batches: int32 [], so_far)` → float64 [rows, 3].
 
     A row holds sums of loss, correct and weight, all times the examples' own weights and not their
     classes': the model is measured on the data as they are. With averages there are two rows, the
     first of which is theirs. Each replica sees the same number of batches; what pads the last one
-    weighs nothing.
+    weighs nothing. `so_far`, if given, is what the pieces before came to: this one goes on adding
+    to it, so that the bits do not depend on the pieces.
     """
     losses = make_losses(0.0)
 
@@ -37,11 +48,42 @@ def make_evaluation(
         return tf.stack([averaged, sums(batch)])
 
     @tf.function(reduce_retracing=True)
-    def evaluate(iterator: Iterator[Batch], batches: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros([1 if averages is None else 2, 3], tf.float64)
+    def add(iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         for _ in tf.range(batches):
             parts = strategy.run(rows, args=(next(iterator),))
             total += tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
         return total
 
+    def evaluate(
+        iterator: Iterator[Batch], batches: tf.Tensor, so_far: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        if so_far is None:
+            so_far = tf.zeros([1 if averages is None else 2, 3], tf.float64)
+        return add(iterator, batches, so_far)
+
     return evaluate
+
+
+def evaluate_in_pieces(
+    evaluate: EvaluateBatches, iterator: Iterator[Batch], batches: int, go_on: Callable[[], bool]
+) -> "np.ndarray | None":
+    """A whole pass, about half a second at a time.
+
+    Args:
+      go_on: asked before every piece; False leaves the pass.
+
+    Returns:
+      What `make_evaluation` says of the pass, or None if it was left.
+    """
+    total, done, piece = None, 0, 1
+    while done < batches:
+        if not go_on():
+            return None
+        piece = min(piece, batches - done)
+        begin = time.perf_counter()
+        total = evaluate(iterator, tf.constant(piece), total)
+        total.numpy()  # waits for it
+        done += piece
+        wanted = int(_PIECE_SECONDS * piece / (time.perf_counter() - begin))
+        piece = min(max(1, wanted), 2 * piece)
+    return total.numpy()

@@ -39,6 +39,7 @@ def make_gradients(
     noise_measured: bool,
     loss_scale: LossScale | None = None,
     pack_bytes: int = 0,
+    phase: int = 0,
 ) -> Callable[[Batch], list[tf.Tensor]]:
     """A function from a micro-batch to its part of the sums, float32 [STATISTICS + weights].
 
@@ -57,6 +58,7 @@ def make_gradients(
             rows=batch["image"].shape[0],
             seed=seed,
             global_batch=global_batch,
+            phase=phase,
         )
         with tf.GradientTape() as tape:
             with drawing:

@@ -1,6 +1,6 @@
 """The one owner of the learning rate: curve(progress) × scale, on the device, in checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,6 +23,9 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     - `steering` (float64 [3]): where a person held the curve, where a cooldown ends the run, and
       how long that cooldown is; `NEVER` where nobody did.
 
+    After a rollback there is also a `backoff` (float64 [3]): a factor, the progress where it began,
+    and over how much the rate comes back; the host keeps it and assigns it at the start.
+
     Created in a strategy's scope. Nothing else sets the optimizer's learning rate.
     """
 
@@ -32,6 +35,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.progress = replicated_variable(np.float64(0.0), "progress")
         self.scale = replicated_variable(np.float32(1.0), "scale")
         self.steering = replicated_variable(np.array([NEVER, NEVER, 1.0]), "steering")
+        self.backoff = replicated_variable(np.array([1.0, 0.0, 1.0]), "backoff")
         self.applied = replicated_variable(np.float32(0.0), "applied")
         self.momentum = (
             replicated_variable(np.float32(0.0), "momentum") if self._momentum_curve else None
@@ -50,13 +54,29 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         rate = self._curve(tf.minimum(progress, held_at))
         left = tf.clip_by_value((ends_at - progress) / cooldown, 0.0, 1.0)
         # In this form an untouched rate (left = 1) comes out with the very bits of the curve.
-        return rate - (rate - self.plan.end) * (1.0 - left)
+        rate = rate - (rate - self.plan.end) * (1.0 - left)
+        factor, since, over = tf.unstack(self.backoff.read_value())
+        # And so does one that is back.
+        return rate * (
+            1.0 - (1.0 - factor) * (1.0 - tf.clip_by_value((progress - since) / over, 0.0, 1.0))
+        )
 
     def unscaled(self, steering: Sequence[float] | None = None) -> float:
         """The next update's rate before `scale` and gain, for the host; as if steered so."""
         steering = self.steering.numpy() if steering is None else steering
         progress = tf.constant(self.progress.numpy(), tf.float64)
         return float(self._rate(progress, tf.constant(steering, tf.float64)))
+
+    def back_off(self, backoff: Mapping[str, float]) -> None:
+        """Sets the backoff to what `History.backoff` says; nothing: none."""
+        backoff = backoff or {"factor": 1.0, "since": 0.0, "over": 1.0}
+        self.backoff.assign([backoff["factor"], backoff["since"], backoff["over"]])
+
+    def count_in_steps(self, ratio: float) -> None:
+        """Counts in other steps from here on, `ratio` of them for every one so far."""
+        steering = self.steering.numpy()
+        self.progress.assign(self.progress.numpy() * ratio)
+        self.steering.assign(np.where(steering < NEVER, steering * ratio, steering))
 
     def finished(self) -> tf.Tensor:
         """Whether the run ends here (bool []): a cooldown is over, or AdaScale's work is done."""

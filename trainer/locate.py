@@ -34,7 +34,12 @@ class Locator:
 
 
 def make_locator(
-    strategy: tf.distribute.Strategy, model: keras.Model, *, seed: int, global_batch: int
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    *,
+    seed: int,
+    global_batch: int,
+    phase: int = 0,
 ) -> Locator:
     """A locator for the model; layers' outputs are looked at where it is a functional one.
 
@@ -55,7 +60,9 @@ def make_locator(
 
     def seen_in(batch: Batch) -> list[tf.Tensor]:
         rows = batch["image"].shape[0]
-        with draws_of(batch.get("position"), rows=rows, seed=seed, global_batch=global_batch):
+        with draws_of(
+            batch.get("position"), rows=rows, seed=seed, global_batch=global_batch, phase=phase
+        ):
             return probe(batch["image"], training=True)
 
     def examine(gradient: tf.Tensor, loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:

@@ -21,6 +21,8 @@ from trainer.append_file import AppendFile
 from trainer.files import parse_line
 
 _number = itertools.count()
+# The events that come after the checkpoint of their step.
+_AFTER = ("control", "resumed", "rollback")
 
 
 class Board:
@@ -59,6 +61,7 @@ class MetricsWriter:
       resumed_at: the step s.
       unwritten: lines up to s that the interrupted process had in memory only, see `unwritten()`.
       warn: tells a person that a file cannot be written; its lines are then kept in memory.
+      to_evaluate: whether the evaluation at s is still to be made; its row goes too, then.
 
     Raises:
       ValueError: a line of metrics.jsonl from before s cannot be read.
@@ -70,9 +73,10 @@ class MetricsWriter:
         resumed_at: int,
         unwritten: Sequence[str] = (),
         warn: Callable[[str], None] = print,
+        to_evaluate: bool = False,
     ) -> None:
         path = run_dir / "metrics.jsonl"
-        kept = _rows_up_to(path, resumed_at)
+        kept = _rows_up_to(path, resumed_at, to_evaluate)
         # Most have got there, before or after the checkpoint that holds them.
         there = set(kept)
         lines = [line for line in (f"{text}\n".encode() for text in unwritten) if line not in there]
@@ -80,7 +84,8 @@ class MetricsWriter:
         first = min((row["step"] for row in rows), default=resumed_at + 1)
         self._file = AppendFile(path, warn, begin=sum(map(len, kept)))
         # From step 0 too: a process that was killed before its first checkpoint has written events.
-        self._boards = {name: Board(run_dir / name, first, warn) for name in ("train", "eval")}
+        firsts = {"train": first, "eval": min(first, resumed_at) if to_evaluate else first}
+        self._boards = {name: Board(run_dir / name, it, warn) for name, it in firsts.items()}
         self._file.add(*lines)
         for row in rows:
             if "event" not in row:
@@ -154,7 +159,7 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return (json.dumps(row, allow_nan=False) + "\n").encode()
 
 
-def _rows_up_to(path: pathlib.Path, step: int) -> list[bytes]:
+def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]:
     """The lines of the rows that a run keeps that goes on from this step.
 
     The file begins with them: where others lie in between, it is written anew.
@@ -172,8 +177,9 @@ def _rows_up_to(path: pathlib.Path, step: int) -> list[bytes]:
         except ValueError as error:
             unreadable = unreadable or error
             continue
-        # What a person asked for after this very step comes after its checkpoint, and is replayed.
-        if row["step"] < step or (row["step"] == step and row.get("event") != "control"):
+        # What was done after this very step comes after its checkpoint, and is done again.
+        again = row.get("event") in _AFTER or (to_evaluate and _of_evaluation(row))
+        if row["step"] < step or (row["step"] == step and not again):
             # Behind the last row of before it would be what a power cut has left: dropped.
             if unreadable:
                 raise unreadable
@@ -183,6 +189,10 @@ def _rows_up_to(path: pathlib.Path, step: int) -> list[bytes]:
         beside.write_bytes(b"".join(kept))
         os.replace(beside, path)
     return kept
+
+
+def _of_evaluation(row: Mapping[str, Any]) -> bool:
+    return row.get("event") == "plateau" or any(name.startswith("eval/") for name in row)
 
 
 def _event(step: int, **what: Any) -> event_pb2.Event:

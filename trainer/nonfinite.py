@@ -58,7 +58,8 @@ class NonFinite:
     def _judge(self, step: int, row: Mapping[str, float], overflowed: bool, total: int) -> None:
         first = self._first_place(row)
         if not overflowed and (self.stop or self.history.nonfinite_in_a_row >= MOST_IN_A_ROW):
-            raise DivergedError(step, self._ending(step, row["learning_rate"], first))
+            onset = step if self.stop else step - MOST_IN_A_ROW + 1
+            raise DivergedError(step, self._ending(step, row["learning_rate"], first), onset)
         event = {"event": "nonfinite", "overflow": overflowed, "total": total}
         if "loss_scale" in row:
             event["loss_scale"] = row["loss_scale"]

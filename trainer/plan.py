@@ -5,9 +5,11 @@ is answered at once and `launch.plan` shows exactly what `launch.train` does.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from trainer.accumulation import count_micro_batches
+from trainer.blocks import due, next_due
 from trainer.calls import Value
 from trainer.curves import LearningRatePlan
 from trainer.durations import Duration
@@ -19,7 +21,8 @@ from trainer.learning_rate_plan import (
     to_json,
 )
 from trainer.numerics import precision_text, repeats_text
-from trainer.settings import DeviceSettings, Settings
+from trainer.rollbacks import STEPS_TO_TELL
+from trainer.settings import DeviceSettings, RecoverySettings, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +71,47 @@ class Plan:
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
+    backoff_steps: float  # until the rate is back after a rollback, in steps of `counted_batch`
     because: dict[str, str]
     checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
     keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
+    # A run is measured in examples. Its step numbers only ever count on, so after a change of the
+    # global batch step s is the step s + ahead of this plan, and has used `offset` examples more
+    # than s × global_batch, or fewer; as have those after a rollback that skips some.
+    ahead: float = 0.0
+    offset: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
         return {**dataclasses.asdict(self), "learning_rate": to_json(self.learning_rate)}
 
+    def position(self, step: int) -> int:
+        """Examples of training data used after `step` steps."""
+        return step * self.global_batch + self.offset
+
     def epoch(self, step: int) -> float:
         """Epochs of training data used after `step` steps."""
-        return step / self.steps_per_epoch
+        return self.position(step) / self.dataset.train_examples
+
+    @property
+    def last_step(self) -> int:
+        """The number of the last step; with AdaScale, whose gain ends the run, of the latest."""
+        if self.learning_rate.adascale > 1:
+            return self.steps
+        return math.floor(self.steps - self.ahead + 0.5)
+
+    @property
+    def counted_batch(self) -> int:
+        """Examples of the steps that the learning rate's progress counts."""
+        return round(self.global_batch / self.learning_rate.adascale)
+
+    def next_due(self, step: int, period: float) -> int:
+        """The first step after `step` at which what happens every `period` steps is due."""
+        return next_due(step, period, self.ahead)
+
+    def due(self, step: int, period: float) -> bool:
+        """Whether what happens every `period` steps is due after this step."""
+        return due(step, period, self.ahead)
 
 
 def choose_devices(settings: DeviceSettings, gpus: int) -> Devices:
@@ -138,6 +171,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     if by_clock:
         every["checkpoint_every"] = float(steps)
         because_every["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
+    check_way_back(settings.recovery, every["checkpoint_every"])
     return Plan(
         dataset=dataset,
         model=settings.model,
@@ -158,6 +192,9 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         **every,
         checkpoint_seconds=by_clock,
         keep_every=settings.recovery.keep_every.exact_steps(**units),
+        backoff_steps=settings.recovery.backoff_for.exact_steps(
+            **units | {"global_batch": round(batch / rate.adascale)}
+        ),
         because={
             "replicas": devices.because,
             "precision": precision_text(division.precision, division.tf32, devices.kind),
@@ -185,6 +222,22 @@ def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
     if rate.adascale > 1 and micro_batches < 2:
         raise ValueError(
             "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
+        )
+
+
+def check_way_back(recovery: RecoverySettings, checkpoint_every: float) -> None:
+    """Sees that a rollback finds a checkpoint from before what it takes some steps to tell.
+
+    Raises:
+      ValueError: the checkpoints that are kept do not go back so far.
+    """
+    back = recovery.keep * checkpoint_every
+    if recovery.on_divergence == "rollback" and back < STEPS_TO_TELL + 2:
+        raise ValueError(
+            f"--on_divergence=rollback takes {STEPS_TO_TELL} steps to tell a divergence, and "
+            f"--keep={recovery.keep} checkpoints every {checkpoint_every:.4g} steps go back "
+            f"{back:.4g}; save every {math.ceil((STEPS_TO_TELL + 2) / recovery.keep)}st, or keep "
+            "more."
         )
 
 

@@ -44,6 +44,7 @@ class _Draws:
     rows: int
     key: int
     global_batch: int
+    phase: int
     graph: Any
     numbers: Iterator[int]
 
@@ -53,7 +54,7 @@ _current: contextvars.ContextVar[_Draws | None] = contextvars.ContextVar("draws"
 
 @contextlib.contextmanager
 def draws_of(
-    positions: tf.Tensor | None, *, rows: int, seed: int, global_batch: int
+    positions: tf.Tensor | None, *, rows: int, seed: int, global_batch: int, phase: int = 0
 ) -> Iterator[None]:
     """Around a forward pass: its random layers draw the numbers of these examples.
 
@@ -66,6 +67,7 @@ def draws_of(
       rows: the number of examples.
       seed: the run's seed.
       global_batch: examples a step.
+      phase: the position that a step begins with, modulo the global batch.
 
     Raises:
       ValueError: in the pass, a layer draws in a way that cannot be divided like this; the sentence
@@ -74,7 +76,7 @@ def draws_of(
     digest = hashlib.blake2b(f"random layers {seed}".encode(), digest_size=8).digest()
     graph = tf.compat.v1.get_default_graph()
     key = int.from_bytes(digest, "little")
-    draws = _Draws(positions, rows, key, global_batch, graph, itertools.count())
+    draws = _Draws(positions, rows, key, global_batch, phase, graph, itertools.count())
     token = _current.set(draws)
     try:
         yield
@@ -130,7 +132,9 @@ def uniform_numbers(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
     sizes, number = [int(size) for size in sizes], next(draws.numbers)
     per_example = bool(sizes) and sizes[0] > 0 and sizes[0] % draws.rows == 0
     rows = draws.rows if per_example else 1
-    place = draws.positions[0] if per_example else draws.positions[0] // draws.global_batch
+    place = draws.positions[0]
+    if not per_example:
+        place = (place - draws.phase) // draws.global_batch
     count = math.prod(sizes) // rows
     # Whole blocks: the next row begins with a block of its own.
     blocks = -(-count // _BLOCK)

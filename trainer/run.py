@@ -11,7 +11,7 @@ from trainer.batch_norm import normalizations
 from trainer.checkpoints import unique_names
 from trainer.communication import sparse_text
 from trainer.devices import make_strategy
-from trainer.evaluation import make_evaluation
+from trainer.evaluation import EvaluateBatches, make_evaluation
 from trainer.gradient_noise import GradientNoise
 from trainer.learning_rate import LearningRate
 from trainer.locate import make_locator
@@ -48,7 +48,8 @@ class Run:
     groups: Sequence[Group]  # of variables by their rate
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
-    evaluate: Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
+    leave: tf.Variable  # bool []: set by any thread, it ends a device loop after the step
+    evaluate: EvaluateBatches
     notes: Sequence[str]  # what there is to say of how it was built
 
     def variables(self) -> dict[str, dict[str, tf.Variable]]:
@@ -126,10 +127,16 @@ def build_run_on(
     locator = None
     if settings.run.locate_nonfinite:
         locator = make_locator(
-            strategy, model, seed=settings.run.seed, global_batch=plan.global_batch
+            strategy,
+            model,
+            seed=settings.run.seed,
+            global_batch=plan.global_batch,
+            phase=plan.offset % plan.global_batch,
         )
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
     step = step_settings(settings, plan, xla)
+    with tf.device("CPU:0"):
+        leave = tf.Variable(False, trainable=False, name="leave")
     return Run(
         strategy=strategy,
         model=model,
@@ -141,8 +148,18 @@ def build_run_on(
         groups=groups,
         decay_groups=decay_groups,
         train_loop=make_train_loop(
-            strategy, model, optimizer, learning_rate, noise, loss_scale, averages, locator, step
+            strategy,
+            model,
+            optimizer,
+            learning_rate,
+            noise,
+            loss_scale,
+            averages,
+            locator,
+            leave,
+            step,
         ),
+        leave=leave,
         evaluate=make_evaluation(strategy, model, averages),
         notes=[note for note in (xla_note, sparse_text(model)) if note],
         averages=averages,
@@ -161,6 +178,7 @@ def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
         communication=settings.devices.communication,
         class_weights=plan.dataset.class_weights,
         seed=settings.run.seed,
+        phase=plan.offset % plan.global_batch,
         clock=not settings.run.deterministic,
     )
 

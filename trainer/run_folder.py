@@ -5,14 +5,17 @@ import errno
 import fcntl
 import pathlib
 import stat
+from collections.abc import Iterator
 from typing import IO, Any
 
 import google_crc32c
 
 from trainer import checkpoint_files
 from trainer.checkpoint_files import DamagedError, checkpoint_steps
+from trainer.rollbacks import Rollback, not_yet_known, read_rollbacks
 
 _FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
+_FILES += ("rollbacks.jsonl",)
 _FOLDERS = ("checkpoints", "best", "control", "train", "eval")
 _PROBE_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,6 +29,7 @@ class Found:
     state: dict[str, Any] | None
     folder: pathlib.Path | None = None  # of checkpoints: the run's, or the fallback's
     damaged: tuple[tuple[pathlib.Path, str], ...] = ()  # newer ones, and what is wrong with them
+    rollbacks: tuple[Rollback, ...] = ()  # after which it was not saved yet
 
 
 def open_run_folder(run_dir: pathlib.Path, resume: str, fallback: bool = False) -> IO[str]:
@@ -89,16 +93,41 @@ def fallback_folder(run_dir: pathlib.Path, fallback_dir: str) -> pathlib.Path | 
 
 
 def newest_checkpoint(run_dir: pathlib.Path, fallback: pathlib.Path | None = None) -> Found:
-    """The newest checkpoint that is whole, in the run's folder and in its fallback.
+    """The newest checkpoint that is whole and that no rollback has undone, here or in the fallback.
 
     Raises:
       ValueError: there are some and none is whole, or one is not a run's.
       OSError: one cannot be read.
     """
+    damaged: list[tuple[pathlib.Path, str]] = []
+    found = next(checkpoints_found(run_dir, fallback, damaged), None)
+    if found is None and damaged:
+        listed = "; ".join(f"{path}: {reason}" for path, reason in damaged)
+        raise ValueError(
+            f"no checkpoint in {run_dir} is whole ({listed}), and training does not start from "
+            "scratch in a used folder; put a copy of one there, or give another --run_dir."
+        )
+    return found or Found(0, None)
+
+
+def checkpoints_found(
+    run_dir: pathlib.Path,
+    fallback: pathlib.Path | None,
+    damaged: list[tuple[pathlib.Path, str]],
+) -> Iterator[Found]:
+    """The checkpoints that are whole and that no rollback has undone, from the newest on.
+
+    Args:
+      damaged: takes those that are not whole, and what is wrong with them.
+
+    Raises:
+      ValueError: one is not a run's, or the list of rollbacks cannot be read.
+      OSError: one cannot be read.
+    """
     folders = [run_dir / "checkpoints", *([fallback / "checkpoints"] if fallback else [])]
     checkpoint_files.refuse_links(folders)
+    rollbacks = read_rollbacks(run_dir)
     there = [(step, folder) for folder in folders for step in checkpoint_steps(folder)]
-    damaged = []
     for step, folder in sorted(there, key=lambda one: one[0], reverse=True):
         path = folder / f"step-{step}"
         try:
@@ -107,14 +136,9 @@ def newest_checkpoint(run_dir: pathlib.Path, fallback: pathlib.Path | None = Non
             damaged.append((path, str(error)))
             continue
         _check_state(path, state)
-        return Found(step, state, folder, tuple(damaged))
-    if damaged:
-        listed = "; ".join(f"{path}: {reason}" for path, reason in damaged)
-        raise ValueError(
-            f"no checkpoint in {run_dir} is whole ({listed}), and training does not start from "
-            "scratch in a used folder; put a copy of one there, or give another --run_dir."
-        )
-    return Found(0, None)
+        unknown = not_yet_known(rollbacks, step, state)
+        if unknown is not None:
+            yield Found(step, state, folder, tuple(damaged), unknown)
 
 
 def tidy(run_dir: pathlib.Path, found: Found, fallback: pathlib.Path | None = None) -> list[str]:

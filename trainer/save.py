@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer.actions import History
-from trainer.blocks import Block, due
+from trainer.blocks import Block
 from trainer.checkpoints import Checkpoints, SaveError
 from trainer.metrics import MetricsWriter
 from trainer.plan import Plan
@@ -49,7 +49,8 @@ class Save:
           SaveError: the run ends here and it cannot be saved.
         """
         if block.final:
-            self.save(block.last, final=True)
+            # Where a stop has left the evaluation out, it is still to be made.
+            self.save(block.last, final=not self._history.to_evaluate)
         elif self._owed or self._is_due(block.last) or self.checkpoints.due_again():
             self._owed = not self._begin(block.last, final=False)
             self._last = self._clock()
@@ -89,7 +90,7 @@ class Save:
         period = self._plan.checkpoint_seconds
         if period and self._clock() - self._last >= period:
             return True
-        if due(step, self._plan.checkpoint_every):
+        if self._plan.due(step, self._plan.checkpoint_every):
             return True
         score = self._score(step)
         if not self._keep_best or score is None:
@@ -104,6 +105,7 @@ class Save:
 
     def _begin(self, step: int, final: bool) -> bool:
         """Begins to save; what was logged up to the step reaches the disk first."""
+        self._history.position, self._history.ahead = self._plan.position(step), self._plan.ahead
         state = {
             "flags": dict(self._flags),
             "history": self._history.to_json(),

@@ -41,6 +41,7 @@ class StepSettings:
     communication: Communication
     class_weights: tuple[float, ...] = ()  # by label; empty: all 1
     seed: int = 0  # of random layers
+    phase: int = 0  # the position that a step begins with, modulo the global batch
     clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
@@ -53,13 +54,15 @@ def make_train_loop(
     loss_scale: LossScale | None,
     averages: WeightAverages | None,
     locator: Locator | None,
+    leave: tf.Variable,
     settings: StepSettings,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
     """The device loop: `(iterator, steps: int32 [])` → float32 columns by name, a row a step.
 
     `iterator` yields per-replica micro-batches (`input_pipeline.streams`), `accumulate` a step.
     A step whose summed gradients or loss are not finite changes nothing, on any replica. There are
-    fewer rows than `steps` where the learning rate says that the run is finished.
+    fewer rows than `steps` where the learning rate says that the run is finished, or where `leave`
+    (bool []) has been set meanwhile, but at least one.
     """
     variables = model.trainable_variables
     # BatchNormalization's statistics are assigned before it is known whether the step is finite.
@@ -75,6 +78,7 @@ def make_train_loop(
         noise_measured=noise.measured,
         loss_scale=loss_scale,
         pack_bytes=settings.communication.pack_bytes,
+        phase=settings.phase,
     )
 
     finish = make_finish(variables, global_batch=settings.global_batch, clipping=settings.clipping)
@@ -138,11 +142,13 @@ def make_train_loop(
             row |= {"gain": gain, "progress": learning_rate.progress.read_value()}
         return row | noise.columns() | learning_rate.columns()
 
-    return device_loop(step, learning_rate)
+    return device_loop(step, learning_rate, leave)
 
 
 def device_loop(
-    step: Callable[[Iterator[Batch]], dict[str, tf.Tensor]], learning_rate: LearningRate
+    step: Callable[[Iterator[Batch]], dict[str, tf.Tensor]],
+    learning_rate: LearningRate,
+    leave: tf.Variable,
 ) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
     """Many steps in one call, and their rows as columns: see `make_train_loop`."""
     names: list[str] = []
@@ -157,7 +163,7 @@ def device_loop(
         rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
         done = 0
         # Not `and`, which becomes a branch of its own in every step.
-        while (done < steps) & ~learning_rate.finished():
+        while (done < steps) & ~learning_rate.finished() & ~((done > 0) & leave.read_value()):
             rows = rows.write(done, packed_step(iterator))
             done += 1
         columns = tf.unstack(tf.ensure_shape(rows.stack(), [None, len(names)]), axis=1)

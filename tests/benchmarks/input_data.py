@@ -7,9 +7,11 @@ and blue are each light or dark.
 """
 
 import io
+import math
 import os
 import pathlib
 import struct
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -63,6 +65,31 @@ def labels_fit(colours: np.ndarray, labels: np.ndarray) -> bool:
     """Whether images of these mean colours [n, 3], from 0 to 255, can have these labels [n]."""
     light = colours > _SHADES.mean() + _PATTERN / 2
     return bool((light == (labels[:, None] >> np.arange(3) & 1)).all())
+
+
+def random_box(
+    size: tuple[int, int], uniform: Callable[[float, float], float]
+) -> tuple[int, int, int, int]:
+    """The window of a random resized crop, drawn as torchvision does.
+
+    Args:
+        size: width and height of the image.
+        uniform: draws a number between two.
+
+    Returns:
+        left, top, right, bottom.
+    """
+    width, height = size
+    for _ in range(10):
+        area = width * height * uniform(0.08, 1)
+        aspect = math.exp(uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(uniform(0, width - w + 1)), int(uniform(0, height - h + 1))
+            return left, top, left + w, top + h
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def image_path(folder: pathlib.Path, number: int) -> pathlib.Path:

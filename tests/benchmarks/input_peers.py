@@ -1,7 +1,7 @@
 """The arms of the input benchmark that run without TensorFlow, in an environment of their own.
 
 PyTorch's DataLoader and Grain, both with Pillow. The crop is that of torchvision's
-RandomResizedCrop, written out: its build for CPU is not on PyPI.
+RandomResizedCrop, written out (`random_box`): its build for CPU is not on PyPI.
 """
 
 import io
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.benchmarks.input_data import IMAGES, array_record_paths, image_path
+from tests.benchmarks.input_data import IMAGES, array_record_paths, image_path, random_box
 
 BATCH, SIDE, WORKERS = 64, 224, 2
 ENDLESS = 10_000_000 * BATCH
@@ -101,7 +101,7 @@ def _load_at_once(record: bytes, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 def crop_then_resize(image: Image.Image, uniform: Any) -> np.ndarray:
     """As torchvision does it: uint8 [224, 224, 3]."""
-    window, mirrored = _window(image.size, uniform), uniform(0, 1) < 0.5
+    window, mirrored = random_box(image.size, uniform), uniform(0, 1) < 0.5
     image = image.convert("RGB").crop(window).resize((SIDE, SIDE), Image.BILINEAR)
     return np.array(image.transpose(Image.FLIP_LEFT_RIGHT) if mirrored else image)
 
@@ -109,7 +109,7 @@ def crop_then_resize(image: Image.Image, uniform: Any) -> np.ndarray:
 def crop_while_resizing(image: Image.Image, uniform: Any) -> np.ndarray:
     """As Pillow's documentation advises: the JPEG scaled in decoding, no copy of the window."""
     width, height = image.size
-    left, top, right, bottom = _window((width, height), uniform)
+    left, top, right, bottom = random_box((width, height), uniform)
     mirrored = uniform(0, 1) < 0.5
     enough = SIDE / min(right - left, bottom - top)
     image.draft("RGB", (math.ceil(width * enough), math.ceil(height * enough)))
@@ -117,18 +117,3 @@ def crop_while_resizing(image: Image.Image, uniform: Any) -> np.ndarray:
     box = (left * x, top * y, right * x, bottom * y)
     image = image.resize((SIDE, SIDE), Image.BILINEAR, box=box)
     return np.array(image.transpose(Image.FLIP_LEFT_RIGHT) if mirrored else image)
-
-
-def _window(size: tuple[int, int], uniform: Any) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of torchvision's RandomResizedCrop."""
-    width, height = size
-    for _ in range(10):
-        area = width * height * uniform(0.08, 1)
-        aspect = math.exp(uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(uniform(0, width - w + 1)), int(uniform(0, height - h + 1))
-            return left, top, left + w, top + h
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side

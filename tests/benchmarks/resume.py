@@ -112,7 +112,7 @@ def first_batch(folder: pathlib.Path, position: int, began: float) -> Started:
     run = build_run(command.settings, plan, devices)
     source = sources["train"]
     built, used = time.perf_counter(), time.process_time()
-    data = training_data(command, plan, source, position // BATCH, Faults(source))
+    data = training_data(command, plan, source, position, Faults(source))
     batch = next(cli.keep(iter(run.stream(data))))
     positions = batch["position"].numpy()
     now, used = time.perf_counter(), time.process_time() - used

@@ -39,7 +39,7 @@ def rows(
         layout=Layout(BATCH),
         seed=3,
         augment="flip",
-        first_step=first,
+        first_position=first * BATCH,
         shuffle_block=block,
     )
     batches = list(stream.take(last - first).as_numpy_iterator())

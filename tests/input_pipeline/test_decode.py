@@ -17,6 +17,7 @@ from input_pipeline.decode import (
     decode_image,
     png_bytes,
     random_window,
+    window_candidates,
 )
 
 PHOTO = photo(60, 80)
@@ -166,14 +167,14 @@ def random_windows(text: str, size: tuple[int, int], count: int = 3000) -> np.nd
     draws = uniform_draws(ops, seed=3, positions=tf.range(count, dtype=tf.int64))
 
     @tf.function
-    def windows(draws: tf.Tensor) -> tf.Tensor:
+    def windows(candidates: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
-            lambda row: random_window(ops[0], row)(tf.constant(size)),
-            draws,
+            lambda row: random_window(row)(tf.constant(size)),
+            candidates,
             fn_output_signature=tf.int32,
         )
 
-    return windows(draws).numpy()
+    return windows(window_candidates(ops[0], draws)).numpy()
 
 
 def test_random_windows_lie_inside_with_the_areas_and_aspects_asked_for() -> None:

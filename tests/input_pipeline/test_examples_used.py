@@ -18,17 +18,22 @@ SOURCE = open_source(DataSettings("digits"), "eval")
 DIVISIONS = [(1, 1), (2, 1), (4, 1), (2, 2), (4, 2)]
 
 
-@functools.cache
 def used(replicas: int, pipelines: int, first: int = 0, last: int = STEPS) -> np.ndarray:
-    """int64 [steps, BATCH]: the records of every global batch, from the slices of all pipelines."""
+    """int64 [steps, BATCH]: the records of every global batch."""
+    return used_from(replicas, pipelines, first * BATCH, last - first, BATCH)
+
+
+@functools.cache
+def used_from(replicas: int, pipelines: int, position: int, steps: int, batch: int) -> np.ndarray:
+    """int64 [steps, batch]: the records of every global batch, from the slices of all pipelines."""
     slices = []
     for pipeline in range(pipelines):
-        layout = Layout(BATCH, 1, replicas // pipelines, pipelines, pipeline)
+        layout = Layout(batch, 1, replicas // pipelines, pipelines, pipeline)
         stream = training_stream(
-            SOURCE, layout=layout, seed=3, augment="none", first_step=first
-        ).take((last - first) * layout.micro_batches_per_step)
+            SOURCE, layout=layout, seed=3, augment="none", first_position=position
+        ).take(steps * layout.micro_batches_per_step)
         records = [batch["record"] for batch in stream.as_numpy_iterator()]
-        slices.append(np.reshape(records, [last - first, -1]))
+        slices.append(np.reshape(records, [steps, -1]))
     return np.concatenate(slices, axis=1)
 
 
@@ -54,3 +59,17 @@ def test_they_are_the_same_when_resumed_at_any_step_on_another_number(
 ) -> None:
     resumed = np.concatenate([used(*before)[:step], used(*after, first=step)])
     assert np.array_equal(resumed, used(1, 1))
+
+
+@pytest.mark.parametrize("after", [32, 40, 100])
+@pytest.mark.parametrize(("replicas", "pipelines"), [(1, 1), (2, 2), (4, 1)])
+def test_they_go_on_at_the_next_example_with_another_global_batch(
+    after: int, replicas: int, pipelines: int
+) -> None:
+    """The positions of neither the step nor the epoch are a multiple of the new batch."""
+    begun = used(1, 1)[:5].reshape(-1)
+    resumed = used_from(replicas, pipelines, 5 * BATCH, -(-2 * EXAMPLES // after), after)
+    together = np.concatenate([begun, resumed.reshape(-1)])[: 2 * EXAMPLES]
+    assert np.array_equal(together, used(1, 1).reshape(-1)[: 2 * EXAMPLES])
+    for epoch in together.reshape(2, EXAMPLES):
+        assert sorted(epoch) == list(range(EXAMPLES))

@@ -42,11 +42,11 @@ def training(
     source: Source = DIGITS,
     *,
     augment: str = "shift(1)|flip",
-    first_step: int = 0,
+    first_position: int = 0,
     **layout: int,
 ) -> tf.data.Dataset:
     return training_stream(
-        source, layout=Layout(**layout), seed=7, augment=augment, first_step=first_step
+        source, layout=Layout(**layout), seed=7, augment=augment, first_position=first_position
     )
 
 
@@ -129,7 +129,7 @@ def test_starting_at_a_step_equals_skipping_to_it(source: Source) -> None:
     layout = {"global_batch": 48, "accumulate": 2, "replicas": 2, "pipelines": 2, "pipeline": 1}
     undisturbed = take(training(source, **layout), 4 * 40)
     for step in (1, 29, 35):  # the step 29 straddles the digits' first two epochs
-        resumed = take(training(source, first_step=step, **layout), 8)
+        resumed = take(training(source, first_position=48 * step, **layout), 8)
         assert_equal(joined(resumed), joined(undisturbed[4 * step : 4 * step + 8]))
 
 

@@ -187,7 +187,7 @@ def batches_after(step: int) -> list[dict[str, tf.Tensor]]:
         layout=Layout(64),
         seed=0,
         augment="shift(1)",
-        first_step=step,
+        first_position=64 * step,
     )
     return list(stream.take(10))
 

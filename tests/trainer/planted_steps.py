@@ -49,7 +49,7 @@ local = run.strategy.experimental_local_results
 
 
 def stream(first: int) -> Iterator[Any]:
-    data = training_data(command, plan, sources["train"], first, Faults(sources["train"]))
+    data = training_data(command, plan, sources["train"], first * 16, Faults(sources["train"]))
     make = lambda pipeline, pipelines: data(pipeline, pipelines).map(plant)  # noqa: E731
     return cli.keep(iter(run.stream(make)))
 

@@ -4,6 +4,8 @@
 
 A curve is one JSON file, `curves/KIND-NAME.json`: the flags that made it, the steps an epoch, the
 batch, and the loss and learning rate of every step. The kind is what a person says who looks at it.
+Healthy ones are also written to `norms`, the gradient norms beside the losses, for the detector of
+spikes.
 """
 
 import json
@@ -13,6 +15,7 @@ import sys
 import tempfile
 
 CURVES = pathlib.Path(__file__).parent / "curves"
+NORMS = pathlib.Path(__file__).parent / "norms"
 COMMON = (
     "--device=cpu --dataset=digits --log_every=1st --eval_every=0st --checkpoint_every=0st "
     "--lr_scaling=none"
@@ -115,10 +118,15 @@ def record(name: str, flags: str) -> None:
         "learning_rate": [float(f"{row['learning_rate']:.4g}") for row in rows],
     }
     (CURVES / f"{name}.json").write_text(json.dumps(curve) + "\n")
+    if name.startswith("healthy"):
+        norms = [float(f"{row['gradient_norm']:.4g}") for row in rows]
+        kept = {"flags": flags, "loss": curve["loss"], "gradient_norm": norms}
+        (NORMS / f"{name}.json").write_text(json.dumps(kept) + "\n")
     print(f"{name}: {len(rows)} rows, loss {curve['loss'][0]:.3g} to {curve['loss'][-1]:.3g}")
 
 
 if __name__ == "__main__":
     CURVES.mkdir(exist_ok=True)
+    NORMS.mkdir(exist_ok=True)
     for name in sys.argv[1:] or RUNS:
         record(name, RUNS[name])

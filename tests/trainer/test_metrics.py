@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 
 import pytest
 from helpers import Run
@@ -31,6 +32,22 @@ def test_rows_after_the_checkpoint_are_replaced_and_not_repeated(
     assert [(row["step"], row["eval/loss"]) for row in run.rows("eval/")] == losses
     assert run.board("train")["loss"] == run.board("eval")["loss"] == losses
     assert run.board("train")["learning_rate"] == [(n, 0.5) for n in range(1, 8)]
+
+
+def test_an_evaluation_that_is_made_again_is_written_once(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, 0, range(1, 4), factor=1)
+    # Event files of one process are read in their order only if they are of different seconds.
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.01)
+    writer = MetricsWriter(tmp_path, 3, to_evaluate=True)
+    writer.write(3, epoch=0.75, seconds=3.0, values={"eval/loss": 3.5})
+    writer.close()
+    run = Run(tmp_path)
+    assert [row["step"] for row in run.rows("train/")] == [1, 2, 3]
+    losses = [(1, 1.0), (2, 2.0), (3, 3.5)]
+    assert [(row["step"], row["eval/loss"]) for row in run.rows("eval/")] == losses
+    assert (run.board("train")["loss"][-1], run.board("eval")["loss"]) == ((3, 3.0), losses)
 
 
 def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path: pathlib.Path) -> None:

@@ -53,7 +53,7 @@ def test_the_loss_weighs_both_labels_by_their_shares(run: Run) -> None:
         augment="shift(1)",
         mixup=0.4,
         cutmix=1.0,
-        first_step=3,
+        first_position=3 * 64,
     )
     weights, logged = mlp_weights(run, 3), run.rows("train/")[3:]
     for batch, row in zip(stream.take(3).as_numpy_iterator(), logged, strict=True):

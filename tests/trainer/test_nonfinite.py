@@ -35,8 +35,9 @@ def test_stop_ends_at_the_first_one_and_names_its_step_and_rate() -> None:
     host.block([1, 1])
     with pytest.raises(
         DivergedError, match=r"of step 4 were not finite at a learning rate of 0.1;"
-    ):
+    ) as error:
         host.block([1, 0, 0])
+    assert (error.value.onset, error.value.step) == (4, 4)
     assert host.notes == []
 
 
@@ -61,8 +62,11 @@ def test_skip_ends_after_a_hundred_in_a_row_over_blocks_and_restarts() -> None:
     resumed.history.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
     resumed.step = 121
     resumed.block([0] * (MOST_IN_A_ROW - 61))
-    with pytest.raises(DivergedError, match="of 100 steps in a row up to step 161 were not"):
+    with pytest.raises(
+        DivergedError, match="of 100 steps in a row up to step 161 were not"
+    ) as error:
         resumed.block([0])
+    assert error.value.onset == 62
 
 
 def test_a_float16_overflow_never_ends_the_run_while_the_scale_can_be_halved() -> None:

@@ -1,14 +1,16 @@
 """When a checkpoint is made, and that a run which ends is saved or says that it is not."""
 
+import dataclasses
 import pathlib
 import threading
-import types
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from launch import flags
+from launch.job import plan_command
 from trainer import save
 from trainer.actions import History
 from trainer.blocks import Block
@@ -32,8 +34,11 @@ class Saver:
             fallback=more.pop("fallback", None),
             say=self.said.append,
         )
-        plan = types.SimpleNamespace(checkpoint_every=every, checkpoint_seconds=None)
-        plan.checkpoint_seconds = more.pop("seconds", None)
+        plan = dataclasses.replace(
+            plan_command(flags.read_command(["--device=cpu", "--dataset=digits"]))[0],
+            checkpoint_every=every,
+            checkpoint_seconds=more.pop("seconds", None),
+        )
         self.metrics = MetricsWriter(folder, 0)
         self.save = Save(
             plan, self.history, self.metrics, self.checkpoints, {}, keep.best, lambda: self.now

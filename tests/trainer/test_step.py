@@ -45,7 +45,7 @@ def global_batches(first: int, last: int) -> list[dict[str, np.ndarray]]:
         layout=Layout(BATCH),
         seed=0,
         augment="shift(1)",
-        first_step=first,
+        first_position=first * BATCH,
     )
     return list(stream.take(last - first).as_numpy_iterator())
 

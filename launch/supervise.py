@@ -1,0 +1,163 @@
+"""Keeps a run going: `python -m launch.supervise -- --flagfile=…` starts launch.train, and again.
+
+It starts again after exit code 75 and after crashes, later and later while there is no newer
+checkpoint, and a bounded number of times. It ends with the run's code after 0, 2 and 76, and with
+75 where it was asked to stop itself: by a signal, --stop_after or launch.control.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from absl import flags as absl_flags
+
+import launch
+from launch import cli, flags
+from launch.help import help_text
+from launch.stop import PASSED_ON
+from trainer.control import applied_requests
+from trainer.run_folder import checkpoint_steps
+
+_FINAL = (cli.FINISHED, cli.WRONG_COMMAND, cli.DIVERGED)
+_LONGEST_PAUSE = 300.0
+_POLL_SECONDS = 0.1
+
+
+def define_supervise_flags() -> absl_flags.FlagValues:
+    """The flags of this command, which stand before `--`."""
+    values = absl_flags.FlagValues()
+    help_text = "Most restarts without a newer checkpoint.\nThen it ends with 70."
+    absl_flags.DEFINE_integer(
+        "max_restarts", 10, help_text, 0, None, values, module_name="restarts"
+    )
+    help_text = "Seconds before the first restart.\nDoubled each time without a newer checkpoint."
+    absl_flags.DEFINE_float("backoff_s", 2.0, help_text, 0.0, None, values, module_name="restarts")
+    return values
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    values = define_supervise_flags()
+    mark = list(argv).index("--") if "--" in argv else len(argv)
+    ours, theirs = argv[:mark], argv[mark + 1 :]
+    if {"--help", "-h", "--helpfull"} & set(ours):
+        print(help_text(values, "launch.supervise --", full=True))
+        return cli.FINISHED
+    with cli.wrong_command():
+        if not theirs or flags.parse(values, ours):
+            raise ValueError(
+                "give the flags of launch.train after --: "
+                "python -m launch.supervise --max_restarts=10 -- --flagfile=digits."
+            )
+        settings = flags.read_command(theirs).settings
+    run_dir = pathlib.Path(settings.run.run_dir)
+    supervisor = Supervisor(
+        [sys.executable, "-m", "launch.train", *theirs],
+        newest=lambda: max(checkpoint_steps(run_dir / "checkpoints"), default=0),
+        stops=lambda: sum(
+            row["request"]["action"] == "stop" for row in applied_requests(run_dir / "control")
+        ),
+        max_restarts=values.max_restarts,
+        backoff=values.backoff_s,
+    )
+    return supervisor.run(settings.recovery.stop_after)
+
+
+class Supervisor:
+    """Starts a command, and again.
+
+    Args:
+      command: what to start.
+      newest: the step of the newest checkpoint.
+      stops: how many requests to stop the run has taken up from launch.control.
+      max_restarts: without a newer checkpoint.
+      backoff: seconds before the first restart; doubled each time without a newer checkpoint.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        newest: Callable[[], int],
+        stops: Callable[[], int],
+        max_restarts: int,
+        backoff: float,
+    ) -> None:
+        self._command, self._newest, self._stops = command, newest, stops
+        self._max_restarts, self._backoff = max_restarts, backoff
+        self._asked = self._passed_on = 0
+        self._child: subprocess.Popen | None = None
+
+    def run(self, stop_after: float | None = None) -> int:
+        """Supervises until there is nothing more to start; returns the exit code.
+
+        Args:
+          stop_after: seconds since our own start after which the run is asked to stop, as its first
+            process would do by itself and later ones would do too late.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, self._ask)
+        if stop_after is not None:
+            left = launch.BEGAN + stop_after - time.perf_counter()
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3))
+        restarts, stops = 0, self._stops()
+        while True:
+            before = self._newest()
+            code = self._run_once()
+            if code in _FINAL:
+                return code
+            if self._asked:
+                # By our own signal it ends where it came before anything was there to be saved.
+                return cli.STOPPED if code in (cli.STOPPED, -PASSED_ON) else cli.FAILED
+            if code == cli.STOPPED and self._stops() > stops:
+                _say("launch.control asked the run to stop")
+                return cli.STOPPED
+            restarts = 1 if self._newest() > before else restarts + 1
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            if restarts > self._max_restarts:
+                _say(f"launch.train ended by {how}; this was the last of {restarts} attempts")
+                return cli.FAILED
+            pause = min(self._backoff * 2 ** (restarts - 1), _LONGEST_PAUSE)
+            _say(
+                f"launch.train ended by {how}; restart {restarts} of at most {self._max_restarts} "
+                f"without a newer checkpoint, in {pause:g} s"
+            )
+            self._pause(pause)
+            if self._asked:
+                return cli.STOPPED
+
+    def _run_once(self) -> int:
+        """Runs the command to its end and returns its exit code, minus the signal if it was one."""
+        self._passed_on = 0
+        self._child = subprocess.Popen(self._command)
+        self._pass_on()  # what came while it was being started
+        code = self._child.wait()
+        self._child = None
+        return code
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked += 1
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._child is not None and self._passed_on < self._asked:
+            self._passed_on += 1
+            self._child.send_signal(PASSED_ON)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._asked and time.monotonic() < until:
+            time.sleep(min(_POLL_SECONDS, seconds))
+
+
+def _say(text: str) -> None:
+    os.write(2, f"launch.supervise: {text}\n".encode())
+
+
+if __name__ == "__main__":
+    cli.exit_with(main)

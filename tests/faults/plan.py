@@ -1,0 +1,107 @@
+"""Which stories are told: every place meets every number of replicas, in a random order."""
+
+import dataclasses
+import pathlib
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.faults.aim import PLACES
+from tests.faults.story import Story, plan_kills, tell, undisturbed
+from trainer.files import read_json, write_json
+
+REPLICAS = (1, 2, 4)
+RANDOM = 8  # cards of a deck that say "at any time", beside one for every other place
+MOST_ROUNDS = 20  # no place is missed so often
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A story that is to be told: where the run is killed, in this order if it can be."""
+
+    name: str
+    replicas: int
+    places: tuple[str, ...]
+
+
+def plan_stories(kills: int, seed: int) -> list[Planned]:
+    """Stories of `kills` kills in all: from every 20, six or seven to each number of replicas."""
+    draw, stories = random.Random(seed), []
+    for deck in range(-(-kills // (len(PLACES) - 1 + RANDOM))):
+        cards = [*PLACES, *["at any time"] * (RANDOM - 1)]
+        draw.shuffle(cards)
+        for turn, replicas in enumerate(REPLICAS):
+            # The place of the first card turns, so that every place meets every number.
+            dealt = cards[(turn + deck) % len(REPLICAS) :: len(REPLICAS)]
+            stories.append(Planned(f"{deck:03}-{replicas}", replicas, tuple(dealt)))
+    return _at_most(stories, kills)
+
+
+def missed_stories(stories: Sequence[Planned], told: dict[str, Story]) -> list[Planned]:
+    """Stories of the kills that came to nothing since their runs had finished before."""
+    again = []
+    for story in stories:
+        missed = tuple(kill.place for kill in told[story.name].missed)
+        if missed:
+            again.append(Planned(f"{story.name}+", story.replicas, missed))
+    return again
+
+
+def _at_most(stories: Sequence[Planned], kills: int) -> list[Planned]:
+    kept = []
+    for story in stories:
+        places = story.places[:kills]
+        kills -= len(places)
+        if places:
+            kept.append(dataclasses.replace(story, places=places))
+    return kept
+
+
+def tell_all(
+    out: pathlib.Path,
+    stories: Sequence[Planned],
+    seed: int,
+    at_once: int = 1,
+    struck: Callable[[int], object] = lambda kills: None,
+) -> list[Story]:
+    """Tells the stories, several at once, and those of the kills that were missed.
+
+    Args:
+      out: a folder; stories that it has the results of are not told again.
+      struck: is told how many kills a story had.
+    """
+    # One after the other: several stories have the same.
+    for replicas in sorted({story.replicas for story in stories}):
+        undisturbed(_reference(out, replicas), replicas)
+
+    def one(story: Planned) -> Story:
+        told = _told_once(out, story, seed)
+        struck(len(told.struck))
+        return told
+
+    all_told: list[Story] = []
+    for _ in range(MOST_ROUNDS):
+        with ThreadPoolExecutor(at_once) as pool:
+            told = {
+                story.name: result
+                for story, result in zip(stories, pool.map(one, stories), strict=True)
+            }
+        all_told += told.values()
+        stories = missed_stories(stories, told)
+        if not stories:
+            break
+    return all_told
+
+
+def _told_once(out: pathlib.Path, story: Planned, seed: int) -> Story:
+    path, reference = out / f"{story.name}.json", _reference(out, story.replicas)
+    if not path.exists():
+        seconds = undisturbed(reference, story.replicas)
+        kills = plan_kills(story.places, f"{seed} {story.name}", seconds)
+        told = tell(out / story.name, reference, story.replicas, kills)
+        write_json(path, dataclasses.asdict(told))
+    return Story.from_json(read_json(path))
+
+
+def _reference(out: pathlib.Path, replicas: int) -> pathlib.Path:
+    return out / f"undisturbed-{replicas}"
