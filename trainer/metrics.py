@@ -80,7 +80,10 @@ class MetricsWriter:
         # Most have got there, before or after the checkpoint that holds them.
         there = set(kept)
         lines = [line for line in (f"{text}\n".encode() for text in unwritten) if line not in there]
-        rows = [parse_line(path, 0, line) for line in lines]
+        rows = [_row(path, number, line) for number, line in enumerate(lines)]
+        stays = [_is_kept(row, resumed_at, to_evaluate) for row in rows]
+        lines = list(itertools.compress(lines, stays))
+        rows = list(itertools.compress(rows, stays))
         first = min((row["step"] for row in rows), default=resumed_at + 1)
         self._file = AppendFile(path, warn, begin=sum(map(len, kept)))
         # From step 0 too: a process that was killed before its first checkpoint has written events.
@@ -171,15 +174,11 @@ def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]
         if not line.endswith(b"\n"):  # cut off by a kill
             break
         try:
-            row = parse_line(path, number, line)
-            if type(row.get("step")) is not int:
-                raise ValueError(f"{path}, line {number}, has no step; mend the line.")
+            row = _row(path, number, line)
         except ValueError as error:
             unreadable = unreadable or error
             continue
-        # What was done after this very step comes after its checkpoint, and is done again.
-        again = row.get("event") in _AFTER or (to_evaluate and _of_evaluation(row))
-        if row["step"] < step or (row["step"] == step and not again):
+        if _is_kept(row, step, to_evaluate):
             # Behind the last row of before it would be what a power cut has left: dropped.
             if unreadable:
                 raise unreadable
@@ -189,6 +188,20 @@ def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]
         beside.write_bytes(b"".join(kept))
         os.replace(beside, path)
     return kept
+
+
+def _row(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
+    row = parse_line(path, number, line)
+    if type(row.get("step")) is not int:
+        raise ValueError(f"{path}, line {number}, has no step; mend the line.")
+    return row
+
+
+def _is_kept(row: Mapping[str, Any], step: int, to_evaluate: bool) -> bool:
+    """Whether a row stays where a run goes on from this step."""
+    # What was done after this very step comes after its checkpoint, and is done again.
+    again = row.get("event") in _AFTER or (to_evaluate and _of_evaluation(row))
+    return row["step"] < step or (row["step"] == step and not again)
 
 
 def _of_evaluation(row: Mapping[str, Any]) -> bool:

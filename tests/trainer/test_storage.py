@@ -148,6 +148,20 @@ def test_lines_that_were_written_after_all_are_not_repeated(tmp_path: pathlib.Pa
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == kept[:2]
 
 
+def test_what_is_done_again_after_the_checkpoint_is_not_in_the_log_twice(
+    tmp_path: pathlib.Path,
+) -> None:
+    """A stop saves after what was asked for at that very step, and holds that row too."""
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(2, 0.0, 0.0, {"train/loss": 1.0})
+    metrics.note(2, 0.0, 0.0, {"event": "control"})
+    unwritten = [line.decode().rstrip("\n") for line in metrics.unwritten()]
+    metrics.close()
+    assert len(unwritten) == 2
+    MetricsWriter(tmp_path, 2, unwritten).close()
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == unwritten[:1]
+
+
 def test_small_files_are_whole_or_as_they_were(disk: Disk) -> None:
     write_json(disk.folder / "plan.json", [1])
     append_line(disk.folder / "applied.jsonl", {"n": 1})
