@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     """Lockstep as `launch.train` drives it, with what it does by default between two blocks.
 
-    That is: the rows of all steps reach the host, are looked at, and go to metrics.jsonl and
-    TensorBoard; the replicas are compared.
+    That is: the rows of all steps reach the host, are looked at for what is not finite or a spike,
+    and go to metrics.jsonl and TensorBoard; the replicas are compared.
     """
     import tensorflow as tf
 
     from launch.host import replica_check
     from trainer import actions
     from trainer.blocks import Block
+    from trainer.divergence import Divergence
     from trainer.metrics import MetricsWriter
+    from trainer.nonfinite import NonFinite
     from trainer.run import build_run
 
     settings, plan, devices = plan_cell(cell, extra)
@@ -40,7 +42,14 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     folder = pathlib.Path(cli.keep(tempfile.TemporaryDirectory()).name)
     metrics, history = MetricsWriter(folder, 0), actions.History()
     log = actions.Log(plan, history, metrics, run.groups, lambda *_: None)
-    host = (actions.StopAtNonFinite(), *replica_check(plan, run), log)
+
+    def note(step: int, event: Mapping[str, Any]) -> None:
+        metrics.note(step, plan.epoch(step), history.now(), event)
+
+    nonfinite = NonFinite(True, history, run.places, note, print)
+    reference = math.log(plan.dataset.num_classes)
+    divergence = Divergence(nonfinite, history, reference, rollback=False, note=note, say=print)
+    host = (divergence, *replica_check(plan, run), log)
     done = 0
 
     def block(steps: int) -> None:

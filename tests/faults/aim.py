@@ -51,7 +51,7 @@ PLACES = {
     "in the imports": Place("import", most=3000, fresh=True),
     "at the start": Place("file", most=8),
     "in a recovery": Place("file", most=14, resumes=True),
-    "in the restoring": Place("open", rf"{_CHECKPOINT}/.*", most=2, delay=0.1, resumes=True),
+    "in the restoring": Place("open", rf"{_CHECKPOINT}/.*", most=6, delay=0.1, resumes=True),
     "in a device loop": Place("faults.step", most=20),
     "in an evaluation": Place("faults.read.eval", most=7, delay=0.01),
     "as the best is written": Place("file", "best(/.*)?", most=5, delay=0.01),

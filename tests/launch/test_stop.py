@@ -178,5 +178,7 @@ def test_the_supervisor_starts_it_again_and_nothing_is_lost(
     assert ended.code == 0, ended
     again = "launch.supervise: launch.train ended by exit code 75; restart 1 of at most 10 "
     assert ended.err.startswith(again)
-    assert run.rows_without_times() == undisturbed.rows_without_times()
+    # What it stalled at stays in the log where a checkpoint of that very step had been made.
+    rows = [row for row in run.rows_without_times() if row.get("event") != "stall"]
+    assert rows == undisturbed.rows_without_times()
     assert different_variables(run.variables(50), undisturbed.variables(50)) == []
