@@ -23,7 +23,15 @@ DECISIVE = frozenset(
 )
 # Left out of the short help.
 RARE = frozenset(
-    ["eval_split", "features", "max_bad_records", "num_classes", "shuffle_block", "train_split"]
+    [
+        "data_dir",
+        "eval_split",
+        "features",
+        "max_bad_records",
+        "num_classes",
+        "shuffle_block",
+        "train_split",
+    ]
 )
 _DATASET = (
     "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"

@@ -26,7 +26,7 @@ DECISIVE = frozenset(
     ]
 )
 # Left out of the short help.
-RARE = frozenset(["layer_decay", "scale_betas"])
+RARE = frozenset(["layer_decay", "lr_multiplier", "scale_betas"])
 
 
 def define_learning_rate_flags(values: flags.FlagValues) -> None:

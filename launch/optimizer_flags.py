@@ -15,7 +15,7 @@ DECISIVE = frozenset(
     ["optimizer", "momentum", "weight_decay", *_CLIPS, "ema", "label_smoothing", "class_weights"]
 )
 # Left out of the short help.
-RARE = frozenset(["clip_value", "clip_adaptive"])
+RARE = frozenset(["clip_value", "clip_adaptive", "class_weights"])
 
 
 def define_optimizer_flags(values: flags.FlagValues) -> None:

@@ -12,7 +12,7 @@ from trainer.settings import RecoverySettings
 DECISIVE = frozenset(["on_divergence", "skip_window", "backoff", "backoff_for", "rollbacks"])
 # Left out of the short help.
 RARE = frozenset(
-    ["keep_best", "keep_every", "skip_window", "backoff", "backoff_for", "rollbacks"]
+    ["keep", "keep_best", "keep_every", "skip_window", "backoff", "backoff_for", "rollbacks"]
     + ["stall_after", "restart_on_stall", "grace", "fallback_dir"]
 )
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}

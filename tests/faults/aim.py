@@ -59,7 +59,7 @@ PLACES = {
     "before the rename": Place("os.rename", _UNFINISHED, most=2),
     "after the rename": Place("os.rename", _UNFINISHED, behind=(1, 1), most=2),
     "as an old one is removed": Place(
-        "shutil.rmtree", r"checkpoints/(step|removing)-\d+", behind=(0, 6), most=2
+        "shutil.rmtree", r"checkpoints/removing-step-\d+", behind=(0, 6), most=2
     ),
     LAST: Place("file", "(writing-)?model.keras", most=2, delay=0.02),
 }

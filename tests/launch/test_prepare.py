@@ -17,6 +17,7 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from input_pipeline.tfrecord_writer import write_tfrecords
 from input_pipeline.verify import find_bad
+from trainer.checkpoint_files import seal
 
 
 def png(number: int, side: int = 8) -> bytes:
@@ -199,8 +200,9 @@ def test_a_run_does_not_go_on_with_other_examples(tmp_path: pathlib.Path) -> Non
     source = open_source(DataSettings(f"folder:{tmp_path}/pets"), "train")
     run = tmp_path / "run"
     (run / "checkpoints/step-3").mkdir(parents=True)
-    state = {"flags": {"train_split": ""}, "final": False}
+    state = {"step": 3, "flags": {"train_split": ""}, "history": {}, "final": False}
     (run / "checkpoints/step-3/state.json").write_text(json.dumps(state))
+    seal(run / "checkpoints/step-3")
     (run / "plan.json").write_text(json.dumps({"dataset": {"train_examples": 24}}))
     flags = "--device=cpu --dataset=folder:pets --run_dir=run --global_batch=6 --png="
     assert call(flags, tmp_path, module="launch.plan").code == 0
