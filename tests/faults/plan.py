@@ -43,7 +43,7 @@ def missed_stories(stories: Sequence[Planned], told: dict[str, Story]) -> list[P
     for story in stories:
         missed = tuple(kill.place for kill in told[story.name].missed)
         if missed:
-            # The first was waited for to the end: it must not keep the others from their turn again.
+            # The first was waited for to the end, and kept the others from their turn.
             missed = (*missed[1:], missed[0])
             again.append(Planned(f"{story.name}+", story.replicas, missed))
     return again
