@@ -216,13 +216,14 @@ class StallReports:
         self._say("the stall is over")
 
     def _write(self, stall: Stall, then: str) -> None:
-        quiet = f"step {stall.step:,}  nothing has moved for {stall.seconds:.0f} s"
+        seconds = round(stall.seconds, 1)
+        quiet = f"step {stall.step:,}  nothing has moved for {seconds:.0f} s"
         try:
             where = f"stacks and input in {self._write_file(stall)}"
         except OSError as error:
             where = f"the stacks could not be written ({error.strerror})"
         self._say(f"{quiet}: {stall.cause}; {where}{then}")
-        event = {"event": "stall", "stalled_s": round(stall.seconds, 1), "cause": stall.cause}
+        event = {"event": "stall", "stalled_s": seconds, "cause": stall.cause}
         with contextlib.suppress(OSError):  # has been said
             self._note(stall.step, event)
 

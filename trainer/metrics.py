@@ -8,7 +8,7 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -20,7 +20,6 @@ from tensorboard.util import tensor_util
 from trainer.append_file import AppendFile
 from trainer.files import parse_line
 
-_number = itertools.count()
 # The events that come after the checkpoint of their step.
 _AFTER = ("control", "resumed", "rollback")
 
@@ -33,7 +32,9 @@ class Board:
     """
 
     def __init__(self, folder: pathlib.Path, first: int, warn: Callable[[str], None]) -> None:
-        name = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_number)}"
+        # TensorBoard reads a folder's files by name: whatever the clock says, this is the last.
+        second = max([int(time.time()), *(1 + it for it in _seconds_of_event_files(folder))])
+        name = f"{second}.{socket.gethostname()}.{os.getpid()}"
         self._file = AppendFile(folder / f"events.out.tfevents.{name}", warn)
         started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
@@ -49,6 +50,13 @@ class Board:
     def close(self) -> None:
         """Offers once more what could not be written."""
         self._file.close()
+
+
+def _seconds_of_event_files(folder: pathlib.Path) -> Iterator[int]:
+    for path in folder.glob("events.out.tfevents.*"):
+        second = path.name.split(".")[3]
+        if second.isdecimal():
+            yield int(second)
 
 
 class MetricsWriter:

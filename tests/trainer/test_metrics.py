@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import time
 
 import pytest
 from helpers import Run
@@ -36,10 +35,6 @@ def test_rows_after_the_checkpoint_are_replaced_and_not_repeated(
 
 def test_an_evaluation_that_is_made_again_is_written_once(tmp_path: pathlib.Path) -> None:
     write(tmp_path, 0, range(1, 4), factor=1)
-    # Event files of one process are read in their order only if they are of different seconds.
-    second = int(time.time())
-    while int(time.time()) == second:
-        time.sleep(0.01)
     writer = MetricsWriter(tmp_path, 3, to_evaluate=True)
     writer.write(3, epoch=0.75, seconds=3.0, values={"eval/loss": 3.5})
     writer.close()
