@@ -27,7 +27,6 @@ from input_pipeline.decode import (
 )
 from input_pipeline.faults import Faults, read_noting
 from input_pipeline.sources import ExampleFeatures, Source
-from input_pipeline.tuning import IMAGES_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Loader:
         ops: what is done to each image, a crop in decoding it.
         faults: where bad records are noted.
         resized: whether the images are brought to the shape, rather than having it.
+        at_once: images that are decoded or augmented at once.
     """
 
     source: Source
@@ -48,6 +48,7 @@ class Loader:
     ops: tuple[Op, ...]
     faults: Faults
     resized: bool
+    at_once: int
 
     def load(
         self, records: tf.Tensor, read: Sequence[tf.Tensor], draws: tf.Tensor
@@ -215,7 +216,7 @@ class Loader:
             function,
             rows,
             fn_output_signature=tf.TensorSpec(self.shape, tf.uint8),
-            parallel_iterations=IMAGES_AT_ONCE,
+            parallel_iterations=self.at_once,
         )
 
 

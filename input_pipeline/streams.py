@@ -38,7 +38,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.mix import mix_examples
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
-from input_pipeline.tuning import host_cores, host_memory, keep_freed_memory, tune
+from input_pipeline.tuning import Tuning, host_cores, host_memory, keep_freed_memory, tune
 
 Tensors = dict[str, tf.Tensor]
 
@@ -82,7 +82,8 @@ def training_stream(
     check_augment(ops, source.name, shape)
     check_mixing(mixup, cutmix, layout.micro_batch, first_position)
     resized = bool(image_size) or split_crop(ops)[0] is not None
-    loader = Loader(source, shape, ops, faults or Faults(source), resized)
+    tuning = tune(layout, shape, host_cores(), host_memory())
+    loader = Loader(source, shape, ops, faults or Faults(source), resized, tuning.images_at_once)
 
     def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = first_position + _positions(layout, number)
@@ -102,7 +103,7 @@ def training_stream(
         return _mixed(batch, seed, mixup, cutmix) if mixup or cutmix else batch
 
     numbers = tf.data.Dataset.counter()
-    return _in_parallel(numbers, _stages(source, read, micro_batch), layout, shape)
+    return _in_parallel(numbers, _stages(source, read, micro_batch), tuning)
 
 
 def evaluation_stream(
@@ -128,7 +129,8 @@ def evaluation_stream(
         ValueError: the images' sizes vary and none is given.
     """
     shape = seen_shape(source, image_size)
-    loader = Loader(source, shape, (), faults or Faults(source), bool(image_size))
+    tuning, faults = tune(layout, shape, host_cores(), host_memory()), faults or Faults(source)
+    loader = Loader(source, shape, (), faults, bool(image_size), tuning.images_at_once)
 
     def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = _positions(layout, number)
@@ -148,7 +150,7 @@ def evaluation_stream(
 
     global_batches = -(-source.length // layout.global_batch)
     numbers = tf.data.Dataset.range(global_batches * layout.micro_batches_per_step)
-    return _in_parallel(numbers, _stages(source, read, micro_batch), layout, shape)
+    return _in_parallel(numbers, _stages(source, read, micro_batch), tuning)
 
 
 def _positions(layout: Layout, number: tf.Tensor) -> tf.Tensor:
@@ -182,11 +184,9 @@ def _stages(
 def _in_parallel(
     numbers: tf.data.Dataset,
     stages: Sequence[Callable[..., Any]],
-    layout: Layout,
-    shape: tuple[int, int, int],
+    tuning: Tuning,
 ) -> tf.data.Dataset:
     """Makes the micro-batches with these numbers, several at once, in their order."""
-    tuning = tune(layout, shape, host_cores(), host_memory())
     # Nothing here is written for AutoGraph, which would take as long as the tracing itself.
     stream = numbers
     for stage in stages:

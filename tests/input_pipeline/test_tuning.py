@@ -13,20 +13,21 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("cores", "layout", "at_once"),
+    ("cores", "layout", "at_once", "images"),
     [
-        (2, Layout(64), 4),
-        (64, Layout(512, replicas=8), 8),
+        (2, Layout(64), 4, 1),
+        (16, Layout(64), 4, 8),
+        (64, Layout(512, replicas=8), 8, 16),
         # Small micro-batches: more of them, or cores would be idle.
-        (64, Layout(2), 64),
-        (2, Layout(2), 4),
+        (64, Layout(2), 64, 2),
+        (2, Layout(2), 4, 1),
     ],
 )
 def test_there_are_two_images_in_the_making_for_every_core(
-    cores: int, layout: Layout, at_once: int
+    cores: int, layout: Layout, at_once: int, images: int
 ) -> None:
     tuning = tune(layout, (224, 224, 3), cores, 1000 * GIB)
-    assert tuning.at_once == at_once
+    assert (tuning.at_once, tuning.images_at_once) == (at_once, images)
     assert tuning.prefetched == 2 * layout.replicas
     image_bytes = 224 * 224 * 3
     assert (
@@ -40,7 +41,7 @@ def test_a_quarter_of_the_memory_is_the_bound() -> None:
     assert bound.peak_bytes <= 4 * GIB < free.peak_bytes
     assert bound.at_once >= 1 and bound.prefetched >= 1
     least = tune(Layout(1024, replicas=2), (4096, 4096, 3), 64, GIB)
-    assert (least.at_once, least.prefetched) == (1, 2)
+    assert (least.at_once, least.images_at_once, least.prefetched) == (1, 16, 2)
 
 
 PROGRAM = """
