@@ -86,8 +86,8 @@ def main(out: str, *arguments: str) -> None:
         skipped = first * plan.replicas * plan.accumulate
         data = tf.data.Dataset.from_tensor_slices(arrays).skip(skipped).with_options(options)
         stream = cli.keep(iter(run.stream(lambda *_: data)))
-        rows = run.train_loop(stream, tf.constant(last - first))
-        found = {f"rows/{name}": column.numpy() for name, column in rows.items()}
+        rows = run.train_loop(stream, last - first)
+        found = {f"rows/{name}": column for name, column in rows.items()}
         for group, members in run.variables().items():
             for name, variable in members.items():
                 copies = run.strategy.experimental_local_results(variable)

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import tensorflow as tf
+import numpy as np
 
 from trainer.blocks import Block
 from trainer.losses import Batch
@@ -18,7 +18,7 @@ Action = Callable[[Block], None]
 
 
 def train(
-    train_loop: Callable[[Iterator[Batch], tf.Tensor], Mapping[str, tf.Tensor]],
+    train_loop: Callable[[Iterator[Batch], int], Mapping[str, np.ndarray]],
     stream: Iterator[Batch],
     *,
     first: int,
@@ -49,8 +49,7 @@ def train(
     while step < last and not (block and block.final) and not stop_requested():
         length = int(min(per_block, last - step, next_boundary(step) - step))
         begin = time.perf_counter()
-        rows = train_loop(stream, tf.constant(length))
-        rows = {name: column.numpy() for name, column in rows.items()}
+        rows = train_loop(stream, length)
         seconds = None if step == first else time.perf_counter() - begin
         block = Block(step, rows, seconds)
         block = dataclasses.replace(block, final=block.last >= last or finished())

@@ -10,6 +10,7 @@ from trainer.averaging import WeightAverages
 from trainer.batch_norm import normalizations
 from trainer.checkpoints import unique_names
 from trainer.communication import sparse_text
+from trainer.device_loop import DeviceLoop
 from trainer.devices import make_strategy
 from trainer.evaluation import EvaluateBatches, make_evaluation
 from trainer.gradient_noise import GradientNoise
@@ -47,7 +48,7 @@ class Run:
     averages: WeightAverages | None
     groups: Sequence[Group]  # of variables by their rate
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
-    train_loop: Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]
+    train_loop: DeviceLoop
     leave: tf.Variable  # bool []: set by any thread, it ends a device loop after the step
     evaluate: EvaluateBatches
     notes: Sequence[str]  # what there is to say of how it was built
@@ -72,7 +73,7 @@ class Run:
 
     def trace(self, stream: Iterator[Batch]) -> None:
         """Traces the device loop, which its first call would do."""
-        self.train_loop.get_concrete_function(stream, tf.TensorSpec([], tf.int32))
+        self.train_loop.trace(stream)
 
     def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
         """The dataset with its consecutive micro-batches handed to the replicas in turn."""

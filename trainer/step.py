@@ -8,7 +8,7 @@ if not, `undo` puts back what the forward pass has assigned, and the step has ch
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ import tensorflow as tf
 from trainer.averaging import WeightAverages
 from trainer.batch_norm import LocalStatistics
 from trainer.communication import all_reduce
+from trainer.device_loop import DeviceLoop
 from trainer.gradient_noise import GradientNoise
 from trainer.gradients import STATISTICS, make_gradients, unpack
 from trainer.learning_rate import LearningRate
@@ -56,8 +57,8 @@ def make_train_loop(
     locator: Locator | None,
     leave: tf.Variable,
     settings: StepSettings,
-) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
-    """The device loop: `(iterator, steps: int32 [])` → float32 columns by name, a row a step.
+) -> DeviceLoop:
+    """The device loop: `(iterator, steps)` → float32 columns by name, a row a step.
 
     `iterator` yields per-replica micro-batches (`input_pipeline.streams`), `accumulate` a step.
     A step whose summed gradients or loss are not finite changes nothing, on any replica. There are
@@ -142,34 +143,7 @@ def make_train_loop(
             row |= {"gain": gain, "progress": learning_rate.progress.read_value()}
         return row | noise.columns() | learning_rate.columns()
 
-    return device_loop(step, learning_rate, leave)
-
-
-def device_loop(
-    step: Callable[[Iterator[Batch]], dict[str, tf.Tensor]],
-    learning_rate: LearningRate,
-    leave: tf.Variable,
-) -> Callable[[Iterator[Batch], tf.Tensor], dict[str, tf.Tensor]]:
-    """Many steps in one call, and their rows as columns: see `make_train_loop`."""
-    names: list[str] = []
-
-    def packed_step(iterator: Iterator[Batch]) -> tf.Tensor:
-        row = step(iterator)
-        names[:] = row
-        return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
-
-    @tf.function(reduce_retracing=True)
-    def train(iterator: Iterator[Batch], steps: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-        done = 0
-        # Not `and`, which becomes a branch of its own in every step.
-        while (done < steps) & ~learning_rate.finished() & ~((done > 0) & leave.read_value()):
-            rows = rows.write(done, packed_step(iterator))
-            done += 1
-        columns = tf.unstack(tf.ensure_shape(rows.stack(), [None, len(names)]), axis=1)
-        return dict(zip(names, columns, strict=True))
-
-    return train
+    return DeviceLoop(step, learning_rate, leave)
 
 
 def wait_for(

@@ -26,7 +26,6 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     That is: the rows of all steps reach the host, are looked at for what is not finite or a spike,
     and go to metrics.jsonl and TensorBoard; the replicas are compared.
     """
-    import tensorflow as tf
 
     from launch.host import replica_check
     from trainer import actions
@@ -54,9 +53,8 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
 
     def block(steps: int) -> None:
         nonlocal done
-        rows = run.train_loop(stream, tf.constant(steps))
         # The time of a step is for the log alone.
-        one = Block(done, {name: column.numpy() for name, column in rows.items()}, 1.0)
+        one = Block(done, run.train_loop(stream, steps), 1.0)
         done = one.last
         for action in host:
             action(one)

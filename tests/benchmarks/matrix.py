@@ -126,7 +126,7 @@ def train_lockstep(option: Option, replicas: int) -> list[np.ndarray]:
     stream = iter(run.stream(lambda *_: data))
     per_call = option.compiled.get("steps_per_execution", 1)
     for _ in range(STEPS // per_call):
-        run.train_loop(stream, tf.constant(per_call))
+        run.train_loop(stream, per_call)
     named = run.variables()
     return [v.numpy() for group in ("model", "optimizer") for v in named[group].values()]
 

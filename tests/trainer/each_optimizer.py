@@ -50,8 +50,8 @@ def states_of(text: str) -> dict[str, dict[str, np.ndarray]]:
     iterator = iter(stream)
 
     def train(steps: int) -> None:
-        rows = run.train_loop(iterator, tf.constant(steps))
-        assert np.all(rows["finite"].numpy() == 1)
+        rows = run.train_loop(iterator, steps)
+        assert np.all(rows["finite"] == 1)
 
     def state() -> dict[str, np.ndarray]:
         values = {}

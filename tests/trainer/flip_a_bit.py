@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
 import trainer.run
 from launch import cli, train
@@ -34,9 +34,9 @@ def faulty(build: Callable[..., Run], replica: int, bit: int) -> Callable[..., R
         run, calls = build(*arguments), itertools.count(1)
 
         class Loop:
-            get_concrete_function = run.train_loop.get_concrete_function
+            trace = run.train_loop.trace
 
-            def __call__(self, stream: Any, steps: tf.Tensor) -> dict[str, tf.Tensor]:
+            def __call__(self, stream: Any, steps: int) -> dict[str, np.ndarray]:
                 rows = run.train_loop(stream, steps)
                 if next(calls) == STEP:
                     flip(run, replica, bit)

@@ -74,7 +74,7 @@ def train(
     plan = make_plan(command.settings, facts, devices)
     run = build_run(command.settings, plan, devices, lambda *_: small_model(normalized))
     stream = iter(run.stream(lambda *_: micro_batches(plan)))
-    rows = run.train_loop(stream, tf.constant(STEPS))
+    rows = run.train_loop(stream, STEPS)
     assert np.all(rows["finite"] == 1)
     assert np.min(rows["gradient_norm"]) > CLIP
     variables = run.variables()

@@ -40,10 +40,10 @@ def delayed(pipeline, pipelines):
 
 run = build_run(command.settings, plan, devices)
 stream = iter(run.stream(delayed))
-run.train_loop(stream, tf.constant(10))
+run.train_loop(stream, 10)
 for _ in range(BLOCKS):
     begin = time.perf_counter()
-    waits = run.train_loop(stream, tf.constant(10))["input_wait"].numpy()
+    waits = run.train_loop(stream, 10)["input_wait"]
     seconds = time.perf_counter() - begin
     print(json.dumps({"steps": len(waits), "waits": float(waits.sum()), "seconds": seconds}))
 """

@@ -42,13 +42,13 @@ def main(out: str, argv: list[str]) -> None:
     iterator = iter(stream)
     run.trace(iterator)
     for steps in (1, 12, 7):
-        run.train_loop(iterator, tf.constant(steps))
+        run.train_loop(iterator, steps)
     found = {
         f"{group}/{name}": variable.numpy()
         for group, variables in run.variables().items()
         for name, variable in variables.items()
     }
-    traces = run.train_loop.experimental_get_tracing_count()
+    traces = run.train_loop.traces
     np.savez(out, **found, traces=traces, notes=np.array("\n".join(run.notes)))
 
 

@@ -1,0 +1,70 @@
+"""Many steps in one call of a function on the device, and what they gave in one tensor."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.learning_rate import LearningRate
+from trainer.losses import Batch
+
+Step = Callable[[Iterator[Batch]], dict[str, tf.Tensor]]
+
+
+class DeviceLoop:
+    """Runs a step again and again on the device.
+
+    The iterator is part of the function, which is traced anew for another one: as an argument it
+    would be taken apart and put together in every call, which takes as long as a small step.
+
+    Args:
+      step: one step; a row of scalars by name, the same names each time.
+      learning_rate: says when the run is finished.
+      leave: bool [], set by any thread: ends a call after the step in hand.
+
+    Attributes:
+      traces: how often the function was traced.
+    """
+
+    def __init__(self, step: Step, learning_rate: LearningRate, leave: tf.Variable) -> None:
+        self._step, self._learning_rate, self._leave = step, learning_rate, leave
+        self._iterator: Iterator[Batch] | None = None
+        self._names: tuple[str, ...] = ()
+        self.traces = 0
+
+    def __call__(self, iterator: Iterator[Batch], steps: int) -> dict[str, np.ndarray]:
+        """Runs so many steps, or fewer where the run is finished or is to be left, but one.
+
+        Args:
+          iterator: yields what the step takes.
+
+        Returns:
+          float32 [steps] by name, once they are done.
+        """
+        self.trace(iterator)
+        rows = self._train(tf.constant(steps)).numpy()
+        return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
+
+    def trace(self, iterator: Iterator[Batch]) -> None:
+        """Makes the function for this iterator, which the first call would do."""
+        if iterator is self._iterator:
+            return
+        step, learning_rate, leave = self._step, self._learning_rate, self._leave
+
+        def packed_step() -> tf.Tensor:
+            row = step(iterator)
+            self._names = tuple(row)
+            return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+        def train(steps: tf.Tensor) -> tf.Tensor:
+            rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
+            done = 0
+            # Not `and`, which becomes a branch of its own in every step.
+            while (done < steps) & ~learning_rate.finished() & ~((done > 0) & leave.read_value()):
+                rows = rows.write(done, packed_step())
+                done += 1
+            return tf.ensure_shape(rows.stack(), [None, len(self._names)])
+
+        self._train, self._iterator = train.get_concrete_function(), iterator
+        self.traces += 1
