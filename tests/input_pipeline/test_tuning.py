@@ -59,10 +59,10 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 formula = tune(layout, source.image_shape, host_cores(), host_memory()).peak_bytes
 for batch in stream.take(12):
-    # Until it has prepared as much as it may.
-    seen = 0
-    while peak() > seen:
-        seen = peak()
+    # Until it has prepared as much as it may, and rests.
+    used = -1
+    while time.process_time() - used > 0.02:
+        used = time.process_time()
         time.sleep(0.5)
     del batch
 print(peak() - before, formula)
