@@ -67,12 +67,14 @@ def fit_killed(folder: pathlib.Path, moments: Sequence[float]) -> Fitted:
         began, reads = folder / f"{number}.began", folder / f"{number}.reads"
         if began.exists():
             first, looked_at = read_json(began)
-            updates[first:] = map(tuple, read_lines(reads)[looked_at:])
+            updates[first:] = (tuple(line["records"]) for line in read_lines(reads)[looked_at:])
         number += 1
         if process.exitcode == 0:
             break
         kills += process.exitcode == -signal.SIGKILL
         if process.exitcode == 1:
+            if not (folder / "backup").exists():
+                raise RuntimeError(f"fit failed without a backup: {folder / f'{number - 1}.out'}")
             refused += 1
             shutil.rmtree(folder / "backup", ignore_errors=True)
     with (folder / "log.csv").open(encoding="utf-8") as file:

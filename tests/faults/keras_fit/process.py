@@ -43,7 +43,7 @@ def data_to_fit(reads: pathlib.Path) -> tf.data.Dataset:
     }
 
     def read(records: np.ndarray) -> np.ndarray:
-        append_line(reads, records.tolist())
+        append_line(reads, {"records": records.tolist()})
         return source.read(records)[0]
 
     def load(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
