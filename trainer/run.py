@@ -25,7 +25,7 @@ from trainer.plan import DatasetFacts, Devices, Plan
 from trainer.precision import layers_in, set_operations
 from trainer.random_layers import check_random_layers
 from trainer.settings import LayerSettings, Settings
-from trainer.step import StepSettings, make_train_loop
+from trainer.step import StepSettings, TrainStep
 from trainer.xla import choose_xla
 
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
@@ -135,7 +135,17 @@ def build_run_on(
             phase=plan.offset % plan.global_batch,
         )
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
-    step = step_settings(settings, plan, xla)
+    step = TrainStep(
+        strategy,
+        model,
+        optimizer,
+        learning_rate,
+        noise,
+        loss_scale,
+        averages,
+        locator,
+        step_settings(settings, plan, xla),
+    )
     with tf.device("CPU:0"):
         leave = tf.Variable(False, trainable=False, name="leave")
     return Run(
@@ -148,18 +158,7 @@ def build_run_on(
         places=locator.places if locator else (),
         groups=groups,
         decay_groups=decay_groups,
-        train_loop=make_train_loop(
-            strategy,
-            model,
-            optimizer,
-            learning_rate,
-            noise,
-            loss_scale,
-            averages,
-            locator,
-            leave,
-            step,
-        ),
+        train_loop=DeviceLoop(step, learning_rate, leave),
         leave=leave,
         evaluate=make_evaluation(strategy, model, averages),
         notes=[note for note in (xla_note, sparse_text(model)) if note],

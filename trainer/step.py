@@ -17,7 +17,6 @@ import tensorflow as tf
 from trainer.averaging import WeightAverages
 from trainer.batch_norm import LocalStatistics
 from trainer.communication import all_reduce
-from trainer.device_loop import DeviceLoop
 from trainer.gradient_noise import GradientNoise
 from trainer.gradients import STATISTICS, make_gradients, unpack
 from trainer.learning_rate import LearningRate
@@ -46,104 +45,122 @@ class StepSettings:
     clock: bool = True  # op determinism forbids reading one: no wait is measured
 
 
-def make_train_loop(
-    strategy: tf.distribute.Strategy,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    learning_rate: LearningRate,
-    noise: GradientNoise,
-    loss_scale: LossScale | None,
-    averages: WeightAverages | None,
-    locator: Locator | None,
-    leave: tf.Variable,
-    settings: StepSettings,
-) -> DeviceLoop:
-    """The device loop: `(iterator, steps)` → float32 columns by name, a row a step.
+class TrainStep:
+    """A step of training; one whose summed gradients or loss are not finite changes nothing."""
 
-    `iterator` yields per-replica micro-batches (`input_pipeline.streams`), `accumulate` a step.
-    A step whose summed gradients or loss are not finite changes nothing, on any replica. There are
-    fewer rows than `steps` where the learning rate says that the run is finished, or where `leave`
-    (bool []) has been set meanwhile, but at least one.
-    """
-    variables = model.trainable_variables
-    # BatchNormalization's statistics are assigned before it is known whether the step is finite.
-    assigned = [v.value for v in model.non_trainable_variables]
-    local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
-    gradients_of = make_gradients(
-        model,
-        [v.value for v in variables],
-        global_batch=settings.global_batch,
-        label_smoothing=settings.label_smoothing,
-        class_weights=settings.class_weights,
-        seed=settings.seed,
-        noise_measured=noise.measured,
-        loss_scale=loss_scale,
-        pack_bytes=settings.communication.pack_bytes,
-        phase=settings.phase,
-    )
-
-    finish = make_finish(variables, global_batch=settings.global_batch, clipping=settings.clipping)
-
-    @tf.autograph.experimental.do_not_convert
-    def compute(
-        waited: tf.Tensor, *micro_batches: Batch
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor], dict[str, tf.Tensor]]:
-        before = [v.read_value() for v in assigned]
-        if settings.accumulate > 1:
-            # Nothing is computed before all is there, or computing would count as waiting. A single
-            # micro-batch is there as a whole.
-            with tf.control_dependencies([waited]):
-                micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
-        part_of = compiled(gradients_of, model) if settings.xla else gradients_of
-        sums = part_of(micro_batches[0])
-        for batch in micro_batches[1:]:
-            sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
-        sums, statistics = all_reduce(
-            sums, local_statistics.part(), settings.communication, STATISTICS
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        learning_rate: LearningRate,
+        noise: GradientNoise,
+        loss_scale: LossScale | None,
+        averages: WeightAverages | None,
+        locator: Locator | None,
+        settings: StepSettings,
+    ) -> None:
+        self._strategy, self._model, self._optimizer = strategy, model, optimizer
+        self._learning_rate, self._noise, self._loss_scale = learning_rate, noise, loss_scale
+        self._averages, self._locator, self._settings = averages, locator, settings
+        self._variables = model.trainable_variables
+        # BatchNormalization's statistics are assigned before it is known whether a step is finite.
+        self._assigned = [v.value for v in model.non_trainable_variables]
+        self._local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
+        self._gradients_of = make_gradients(
+            model,
+            [v.value for v in self._variables],
+            global_batch=settings.global_batch,
+            label_smoothing=settings.label_smoothing,
+            class_weights=settings.class_weights,
+            seed=settings.seed,
+            noise_measured=noise.measured,
+            loss_scale=loss_scale,
+            pack_bytes=settings.communication.pack_bytes,
+            phase=settings.phase,
         )
-        local_statistics.assign(statistics)
-        gradients, row = finish(unpack(sums))
-        return gradients, before, row
+        self._finish = make_finish(
+            self._variables, global_batch=settings.global_batch, clipping=settings.clipping
+        )
 
-    @tf.autograph.experimental.do_not_convert
-    def apply(gradients: list[tf.Tensor]) -> None:
-        optimizer.apply(gradients, variables)
-        if averages is not None:
-            averages.update()
+    def __call__(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
+        """Trains a step; its row of scalars by name, the same names each time.
 
-    def undo(before: list[tf.Tensor]) -> None:
-        for variable, value in zip(assigned, before, strict=True):
-            variable.assign(value)
-
-    def step(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
+        Args:
+          iterator: yields per-replica micro-batches (`input_pipeline.streams`), `accumulate` each.
+        """
+        strategy, settings = self._strategy, self._settings
         micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
-        gradients, before, row = strategy.run(compute, args=(waited, *micro_batches))
+        gradients, before, row = strategy.run(self._compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
         micro_square, square, gradient = map(row.pop, ("micro_square", "square", "gradient"))
-        if noise.measured:
-            noise.update(micro_square, square, row["finite"] > 0)
-        gain = noise.gain() if settings.adascale else tf.ones([], tf.float64)
-        learning_rate.set_applied(gain)
-        row["learning_rate"] = learning_rate.applied.read_value()
-        if loss_scale:
-            row["loss_scale"] = loss_scale.scale.read_value()
-            loss_scale.update(row["finite"] > 0)
-        if locator:
-            row["nonfinite_place"] = locator.locate(
+        gain = self._set_rate(micro_square, square, row["finite"] > 0)
+        row |= self._numbers_of(row["finite"] > 0)
+        if self._locator:
+            row["nonfinite_place"] = self._locator.locate(
                 row["finite"], micro_batches, gradient, row["train/loss"]
             )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
-            strategy.run(apply, args=(gradients,))
-            learning_rate.progress.assign_add(gain)
+            strategy.run(self._apply, args=(gradients,))
+            self._learning_rate.progress.assign_add(gain)
         else:
-            strategy.run(undo, args=(before,))
+            strategy.run(self._undo, args=(before,))
         if settings.adascale:
-            row |= {"gain": gain, "progress": learning_rate.progress.read_value()}
-        return row | noise.columns() | learning_rate.columns()
+            row |= {"gain": gain, "progress": self._learning_rate.progress.read_value()}
+        return row | self._noise.columns() | self._learning_rate.columns()
 
-    return DeviceLoop(step, learning_rate, leave)
+    @tf.autograph.experimental.do_not_convert
+    def _compute(
+        self, waited: tf.Tensor, *micro_batches: Batch
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], dict[str, tf.Tensor]]:
+        """On every replica: gradients to apply, what `undo` puts back, and the step's row."""
+        before = [v.read_value() for v in self._assigned]
+        if self._settings.accumulate > 1:
+            # Nothing is computed before all is there, or computing would count as waiting. A single
+            # micro-batch is there as a whole.
+            with tf.control_dependencies([waited]):
+                micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
+        part_of = self._gradients_of
+        if self._settings.xla:
+            part_of = compiled(part_of, self._model)
+        sums = part_of(micro_batches[0])
+        for batch in micro_batches[1:]:
+            sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
+        sums, statistics = all_reduce(
+            sums, self._local_statistics.part(), self._settings.communication, STATISTICS
+        )
+        self._local_statistics.assign(statistics)
+        gradients, row = self._finish(unpack(sums))
+        return gradients, before, row
+
+    @tf.autograph.experimental.do_not_convert
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        self._optimizer.apply(gradients, self._variables)
+        if self._averages is not None:
+            self._averages.update()
+
+    @tf.autograph.experimental.do_not_convert
+    def _undo(self, before: list[tf.Tensor]) -> None:
+        for variable, value in zip(self._assigned, before, strict=True):
+            variable.assign(value)
+
+    def _set_rate(self, micro_square: tf.Tensor, square: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
+        """Sets the rate to apply; the progress that the step is worth, float64 []."""
+        if self._noise.measured:
+            self._noise.update(micro_square, square, finite)
+        gain = self._noise.gain() if self._settings.adascale else tf.ones([], tf.float64)
+        self._learning_rate.set_applied(gain)
+        return gain
+
+    def _numbers_of(self, finite: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The rate and the loss scale of this step; the latter is then the next step's."""
+        row = {"learning_rate": self._learning_rate.applied.read_value()}
+        if self._loss_scale:
+            row["loss_scale"] = self._loss_scale.scale.read_value()
+            self._loss_scale.update(finite)
+        return row
 
 
 def wait_for(
