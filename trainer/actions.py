@@ -122,20 +122,22 @@ class Log:
     def __call__(self, block: Block) -> None:
         """Adds the block's steps and writes the rows that are due."""
         now, history = self._history.now(), self._history
-        columns = {name: column for name, column in block.rows.items() if name not in NOT_LOGGED}
-        for index, skipped in enumerate(block.skipped):
+        # As lists: to take one number out of an array takes ten times as long.
+        columns = {name: c.tolist() for name, c in block.rows.items() if name not in NOT_LOGGED}
+        waits = block.rows["input_wait"].tolist()
+        for index, skipped in enumerate(block.skipped.tolist()):
             for name, column in columns.items():
-                value = 0.0 if skipped else float(column[index])
+                value = 0.0 if skipped else column[index]
                 history.unlogged[name] = history.unlogged.get(name, 0.0) + value
             history.unlogged_steps += not skipped
-            history.nonfinite_steps += bool(skipped)
+            history.nonfinite_steps += skipped
             if block.seconds is not None:
                 self._seconds.append(block.seconds / block.steps)
-                self._waits.append(float(block.rows["input_wait"][index]))
+                self._waits.append(waits[index])
             step = block.first + index + 1
             ends = block.final and step == block.last
             if ends or self._plan.due(step, self._plan.log_every):
-                self._write(step, now, {n: float(c[index]) for n, c in columns.items()})
+                self._write(step, now, {name: column[index] for name, column in columns.items()})
 
     def input_wait_fraction(self) -> float:
         """The share of the time of all steps so far in which they waited for their data."""

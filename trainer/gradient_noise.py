@@ -16,11 +16,13 @@ digits: the signal comes out negative). There nothing is measured, and the run s
 import numpy as np
 import tensorflow as tf
 
-from trainer.learning_rate import replicated_variable
+from trainer.learning_rate import host_variable
 
 
 class GradientNoise:
-    """Running averages of noise and signal; created in a strategy's scope, saved in checkpoints.
+    """Running averages of noise and signal, saved in checkpoints.
+
+    Created outside of a strategy's scope.
 
     Args:
       global_batch: examples an update.
@@ -36,7 +38,7 @@ class GradientNoise:
         # steadier with a longer one.
         self._keep = max(0.0, 1.0 - largest_gain / 1000) if largest_gain > 1 else 0.99
         # Noise, signal, and the weight that both carry: less than 1 in the first updates.
-        self.averages = replicated_variable(np.zeros(3), "gradient_noise")
+        self.averages = host_variable(np.zeros(3), "gradient_noise")
 
     @property
     def measured(self) -> bool:

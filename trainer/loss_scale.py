@@ -9,7 +9,7 @@ that an overflow on one makes all of them skip the step and halve the scale, tog
 import numpy as np
 import tensorflow as tf
 
-from trainer.learning_rate import replicated_variable
+from trainer.learning_rate import host_variable, replicated_variable
 
 START = 2.0**15
 LEAST = 1.0
@@ -20,12 +20,13 @@ GROWTH_STEPS = 2000  # finite ones in a row, after which it doubles
 class LossScale:
     """The scale (float32 []) and the finite steps in a row (int64 []), saved in checkpoints.
 
-    Created in a strategy's scope.
+    Created outside of the strategy's scope.
     """
 
-    def __init__(self) -> None:
-        self.scale = replicated_variable(np.float32(START), "loss_scale")
-        self.finite_steps = replicated_variable(np.int64(0), "finite_steps")
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        with strategy.scope():
+            self.scale = replicated_variable("loss_scale", START)
+        self.finite_steps = host_variable(np.int64(0), "finite_steps")
 
     def update(self, finite: tf.Tensor) -> None:
         """Takes in whether a step was finite, bool []."""

@@ -98,12 +98,13 @@ def build_run_on(
     make_model: MakeModel = make_model,
 ) -> Run:
     """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
+    learning_rate = LearningRate(plan.learning_rate, strategy)
+    loss_scale = LossScale(strategy) if plan.precision == "float16" else None
     with strategy.scope():
         keras.utils.set_random_seed(settings.run.seed)
         with layers_in(plan.precision):
             model = make_model(plan.model, plan.dataset, settings.layers)
         check_random_layers(model, plan.micro_batch)
-        learning_rate = LearningRate(plan.learning_rate)
         factors, groups = group_variables(
             model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
         )
@@ -118,13 +119,12 @@ def build_run_on(
             factors,
             decays,
         )
-        noise = GradientNoise(
-            plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
-        )
-        loss_scale = LossScale() if plan.precision == "float16" else None
         ema, averages = settings.optimizer.ema, None
         if ema:
             averages = WeightAverages(ema, optimizer, model.trainable_variables)
+    noise = GradientNoise(
+        plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
+    )
     locator = None
     if settings.run.locate_nonfinite:
         locator = make_locator(

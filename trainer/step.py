@@ -171,16 +171,16 @@ def wait_for(
     Without a clock the seconds are NaN.
     """
     now = tf.timestamp if clock else lambda: tf.constant(math.nan, tf.float64)
+    # Asking for data does not depend on this, or every step would begin with telling all replicas.
     begin = now()
-    with tf.control_dependencies([begin]):
-        micro_batches = tuple(next(iterator) for _ in range(count))
+    micro_batches = tuple(next(iterator) for _ in range(count))
     parts = [
         part
         for batch in micro_batches
         for value in batch.values()
         for part in strategy.experimental_local_results(value)
     ]
-    with tf.control_dependencies(parts):
+    with tf.control_dependencies([begin, *parts]):
         return micro_batches, now() - begin
 
 

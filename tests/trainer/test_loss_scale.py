@@ -13,7 +13,7 @@ def after(scale: LossScale, finite: bool, times: int = 1) -> tuple[float, int]:
 
 
 def test_it_grows_after_finite_steps_in_a_row_and_shrinks_at_once() -> None:
-    scale = LossScale()
+    scale = LossScale(tf.distribute.get_strategy())
     assert (float(scale.scale), START) == (2.0**15, 2.0**15)
     assert after(scale, True, GROWTH_STEPS - 1) == (2.0**15, 1999)
     assert after(scale, False) == (2.0**14, 0)
@@ -22,7 +22,7 @@ def test_it_grows_after_finite_steps_in_a_row_and_shrinks_at_once() -> None:
 
 
 def test_it_stays_between_its_least_and_its_most() -> None:
-    scale = LossScale()
+    scale = LossScale(tf.distribute.get_strategy())
     scale.scale.assign(LEAST)
     assert after(scale, False) == (LEAST, 0)
     scale.scale.assign(MOST)

@@ -84,7 +84,7 @@ def built(
 ) -> keras.optimizers.Optimizer:
     """An optimizer as a run has it, at a rate of `RATE`; with a momentum that a schedule moves."""
     plan = LearningRatePlan(RATE, 0.0, 10, "none", 0, 0.0, "constant")
-    rate = LearningRate(plan)
+    rate = LearningRate(plan, tf.distribute.get_strategy())
     rate.applied.assign(RATE)
     if momentum is not None:
         rate.momentum = tf.Variable(momentum)
