@@ -24,6 +24,7 @@ OPTIONS = {
     "--accumulate=2": ("--accumulate=2",),
     "--accumulate=8": ("--accumulate=8",),
     "--clip_norm=0.1": ("--clip_norm=0.1",),
+    "--ema=0.999": ("--ema=0.999",),
     "--check_replicas_every=0": ("--check_replicas_every=0",),
     "--check_replicas_every=100st": ("--check_replicas_every=100st",),
     "--gradient_dtype=bfloat16": ("--gradient_dtype=bfloat16",),
@@ -68,7 +69,9 @@ def main(argv: Sequence[str]) -> int:
             f"--seconds={options.seconds}",
         ]
         commands = {name: [*common, f"--worker={name}"] for name in names}
-        rounds[cell.name].append(measure_round(commands, options.turns, _ANY_WORK))
+        rounds[cell.name].append(
+            measure_round(commands, options.turns, _ANY_WORK, start_together=True)
+        )
         print(f"round {number + 1}, {cell.name}: done", file=sys.stderr)
     print(table(rounds, names))
     return cli.FINISHED

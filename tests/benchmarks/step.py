@@ -103,7 +103,9 @@ def main(argv: Sequence[str]) -> int:
         common = ["tests.benchmarks.step", f"--cells={cell.name}", f"--seconds={options.seconds}"]
         common += [f"--orbit={options.orbit}"] if options.orbit else []
         commands = {arm: [*common, f"--worker={arm}"] for arm in arms_of(cell, options)}
-        rounds[cell.name].append(measure_round(commands, options.turns, TOLERANCE))
+        rounds[cell.name].append(
+            measure_round(commands, options.turns, TOLERANCE, start_together=True)
+        )
         seconds = time.monotonic() - began
         print(f"round {number + 1}, {cell.name}: done after {seconds:.0f} s", file=sys.stderr)
     summaries = {cell: summarize(measured) for cell, measured in rounds.items()}
