@@ -6,6 +6,7 @@ is answered at once and `launch.plan` shows exactly what `launch.train` does.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.accumulation import count_micro_batches
@@ -22,7 +23,7 @@ from trainer.learning_rate_plan import (
 )
 from trainer.numerics import precision_text, repeats_text
 from trainer.rollbacks import STEPS_TO_TELL
-from trainer.settings import DeviceSettings, RecoverySettings, Settings
+from trainer.settings import DeviceSettings, RecoverySettings, RunSettings, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,16 +162,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
-    by_clock = run.checkpoint_every.seconds
-    every = {
-        name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
-        for name in ("eval_every", "checkpoint_every", "log_every")
-        if not (name == "checkpoint_every" and by_clock)
-    }
-    because_every = {name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every}
-    if by_clock:
-        every["checkpoint_every"] = float(steps)
-        because_every["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
+    every, because_every = _periods(run, units)
     check_way_back(settings.recovery, every["checkpoint_every"])
     return Plan(
         dataset=dataset,
@@ -190,7 +182,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         learning_rate=rate,
         check_replicas_every=run.check_replicas_every.exact_steps(**units),
         **every,
-        checkpoint_seconds=by_clock,
+        checkpoint_seconds=run.checkpoint_every.seconds,
         keep_every=settings.recovery.keep_every.exact_steps(**units),
         backoff_steps=settings.recovery.backoff_for.exact_steps(
             **units | {"global_batch": round(batch / rate.adascale)}
@@ -211,6 +203,23 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **_because_layers(settings, devices, share),
         },
     )
+
+
+def _periods(
+    run: RunSettings, units: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """How many steps lie between two evaluations, checkpoints and rows, and why."""
+    steps, by_clock = units["total"], run.checkpoint_every.seconds
+    every = {
+        name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
+        for name in ("eval_every", "checkpoint_every", "log_every")
+        if not (name == "checkpoint_every" and by_clock)
+    }
+    because = {name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every}
+    if by_clock:
+        every["checkpoint_every"] = float(steps)
+        because["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
+    return every, because
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:

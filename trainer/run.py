@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -101,27 +102,8 @@ def build_run_on(
     learning_rate = LearningRate(plan.learning_rate, strategy)
     loss_scale = LossScale(strategy) if plan.precision == "float16" else None
     with strategy.scope():
-        keras.utils.set_random_seed(settings.run.seed)
-        with layers_in(plan.precision):
-            model = make_model(plan.model, plan.dataset, settings.layers)
-        check_random_layers(model, plan.micro_batch)
-        factors, groups = group_variables(
-            model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
-        )
-        decays, decay_groups = group_decays(
-            model, settings.optimizer.weight_decay, settings.optimizer.weight_decays
-        )
-        optimizer = make_optimizer(
-            plan.optimizer,
-            plan.optimizer_arguments,
-            learning_rate,
-            model.trainable_variables,
-            factors,
-            decays,
-        )
-        ema, averages = settings.optimizer.ema, None
-        if ema:
-            averages = WeightAverages(ema, optimizer, model.trainable_variables)
+        trained = build_trained(settings, plan, make_model, learning_rate)
+    model, optimizer, averages = trained.model, trained.optimizer, trained.averages
     noise = GradientNoise(
         plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
     )
@@ -156,14 +138,48 @@ def build_run_on(
         noise=noise,
         loss_scale=loss_scale,
         places=locator.places if locator else (),
-        groups=groups,
-        decay_groups=decay_groups,
+        groups=trained.groups,
+        decay_groups=trained.decay_groups,
         train_loop=DeviceLoop(step, learning_rate, leave),
         leave=leave,
         evaluate=make_evaluation(strategy, model, averages),
         notes=[note for note in (xla_note, sparse_text(model)) if note],
         averages=averages,
     )
+
+
+class Trained(NamedTuple):
+    """What is on every replica, and how the optimizer groups it."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    averages: WeightAverages | None
+    groups: Sequence[Group]  # of variables by their rate
+    decay_groups: Sequence[Group]
+
+
+def build_trained(
+    settings: Settings, plan: Plan, make_model: MakeModel, learning_rate: LearningRate
+) -> Trained:
+    """Builds the model, its optimizer and the averages of its weights; in a strategy's scope."""
+    keras.utils.set_random_seed(settings.run.seed)
+    with layers_in(plan.precision):
+        model = make_model(plan.model, plan.dataset, settings.layers)
+    check_random_layers(model, plan.micro_batch)
+    factors, groups = group_variables(
+        model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
+    )
+    decays, decay_groups = group_decays(
+        model, settings.optimizer.weight_decay, settings.optimizer.weight_decays
+    )
+    variables = model.trainable_variables
+    optimizer = make_optimizer(
+        plan.optimizer, plan.optimizer_arguments, learning_rate, variables, factors, decays
+    )
+    averages = None
+    if settings.optimizer.ema:
+        averages = WeightAverages(settings.optimizer.ema, optimizer, variables)
+    return Trained(model, optimizer, averages, groups, decay_groups)
 
 
 def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
