@@ -55,7 +55,7 @@ def stream(first: int) -> Iterator[Any]:
 
 
 def state() -> dict[str, list[np.ndarray]]:
-    """Every variable's copy on each replica."""
+    """Every variable's copy on each replica; what decides about the step is there once."""
     return {
         f"{group}/{name}": [copy.numpy() for copy in local(variable)]
         for group, members in run.variables().items()
@@ -111,7 +111,7 @@ json.dump(
     {
         "changed by three steps": differing(before_all, before),
         "changed by the overflow": differing(before, after),
-        "copies that differ": [n for n, v in after.items() if v[0].tobytes() != v[1].tobytes()],
+        "copies that differ": [n for n, v in after.items() if v[0].tobytes() != v[-1].tobytes()],
         "first": first,
         "overflow": overflow,
         "scale": [float(s["loss_scale/scale"][1]) for s in (before, after, undisturbed)],
