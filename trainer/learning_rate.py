@@ -108,8 +108,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 def host_variable(value: Any, name: str) -> tf.Variable:
     """A number that decides about the step, on the CPU of every worker, which all work it out.
 
-    To be created outside of a strategy's scope, where it would be on every replica: to keep the
-    copies alike took 4 % of a step of a tiny network on two replicas.
+    To be created outside of a strategy's scope, where it would be on every replica and its
+    copies kept alike by messages between the devices in every step.
     """
     with tf.device("CPU:0"):
         return tf.Variable(value, trainable=False, name=name)

@@ -111,7 +111,10 @@ json.dump(
     {
         "changed by three steps": differing(before_all, before),
         "changed by the overflow": differing(before, after),
-        "copies that differ": [n for n, v in after.items() if v[0].tobytes() != v[-1].tobytes()],
+        "copies that differ": [
+            n for n, v in after.items() if len(v) > 1 and v[0].tobytes() != v[1].tobytes()
+        ],
+        "there once": sorted(n for n, v in after.items() if len(v) == 1),
         "first": first,
         "overflow": overflow,
         "scale": [float(s["loss_scale/scale"][1]) for s in (before, after, undisturbed)],

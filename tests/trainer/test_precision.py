@@ -62,6 +62,13 @@ def test_an_overflow_on_one_replica_is_skipped_by_all_and_halves_the_scale(
     # Weights, slots, moving statistics, progress, averages, counters: all are as they were.
     assert planted["changed by the overflow"] == ["loss_scale/finite_steps", "loss_scale/scale"]
     assert planted["copies that differ"] == []
+    assert planted["there once"] == [
+        "learning_rate/gradient_noise",
+        "learning_rate/progress",
+        "learning_rate/scale",
+        "learning_rate/steering",
+        "loss_scale/finite_steps",
+    ]
     assert planted["scale"] == [2.0**15, 2.0**14, 2.0**14]
     assert (row["loss_scale"], planted["later"]["loss_scale"]) == ([2.0**15], [2.0**14])
 
