@@ -213,7 +213,8 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
     begin = time.monotonic()
     while not condition():
         code = process.poll()
-        assert code is None, f"ended with {code}: {process.communicate()}"
+        # Both may have come about since.
+        assert code is None or condition(), f"ended with {code}: {process.communicate()}"
         assert time.monotonic() - begin < 900, "waited for a quarter of an hour"
         time.sleep(0.002)
 
@@ -246,17 +247,17 @@ class Gate:
         return os.open(self._path(), os.O_RDWR)
 
     def reached(self, process: subprocess.Popen) -> None:
-        """Waits until the run stands at the gate: until it, too, has the pipe open."""
+        """Waits until the run stands at the gate."""
+        wait_until(lambda: self._is_open_in(process), process)
+
+    def _is_open_in(self, process: subprocess.Popen) -> bool:
+        """Whether the run stands at the gate: whether it, too, has the pipe open."""
         pipe = os.fstat(self._pipe)
-
-        def has_opened() -> bool:
-            for file in pathlib.Path(f"/proc/{process.pid}/fd").glob("*"):
-                with contextlib.suppress(OSError):  # closed meanwhile
-                    if os.path.samestat(file.stat(), pipe):
-                        return True
-            return False
-
-        wait_until(has_opened, process)
+        for file in pathlib.Path(f"/proc/{process.pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if os.path.samestat(file.stat(), pipe):
+                    return True
+        return False
 
     def let_pass(self) -> None:
         """Lets the run, which stands at the gate, carry out its next block."""
@@ -285,8 +286,14 @@ class Gate:
         self.let_pass()
         time.sleep(random.uniform(0, 0.2))
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: has_told(process), process)
-        self.reached(process)
+
+        def stands_or_has_ended() -> bool:
+            # Asked before the block began, it ends without coming to another gate.
+            if process.poll() is not None:
+                return True
+            return has_told(process) and self._is_open_in(process)
+
+        wait_until(stands_or_has_ended, process)
         self.remove()
 
     def remove(self) -> None:
