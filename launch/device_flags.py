@@ -59,8 +59,8 @@ def _define_exchange_flags(add: Group) -> None:
     add.text(
         "all_reduce",
         "auto",
-        "How gradients are summed.\nauto: nccl on GPUs, ring on CPUs; hierarchical_copy; "
-        "reduce_to_one.",
+        "How gradients are summed.\nauto: nccl on GPUs, reduce_to_one on CPUs; ring; "
+        "hierarchical_copy.",
     )
     add.number(
         "pack_mb",

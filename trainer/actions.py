@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from trainer import plateau
 from trainer.blocks import Block
 from trainer.evaluation import OF_ROWS, evaluate_in_pieces
@@ -18,6 +16,7 @@ from trainer.files import sync, write_json
 from trainer.from_json import from_json
 from trainer.metrics import MetricsWriter
 from trainer.multipliers import Group
+from trainer.per_replica import Stream
 from trainer.plan import Plan
 from trainer.rollbacks import Rollback, backoff_factor
 from trainer.run import Run
@@ -175,7 +174,7 @@ class Evaluate:
     plan: Plan
     history: History
     metrics: MetricsWriter
-    stream: tf.distribute.DistributedDataset
+    stream: Stream
     folder: pathlib.Path
     plateau: PlateauSettings | None
     say: Callable[[str], None]

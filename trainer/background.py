@@ -14,15 +14,17 @@ class Write:
     """
 
     def __init__(self, step: int, score: float | None, write: Callable[[], pathlib.Path]) -> None:
-        self.step, self.score, self._write = step, score, write
+        self.step, self.score = step, score
+        self._write: Callable[[], pathlib.Path] | None = write
         self.folder: pathlib.Path | None = None
         self.error: Exception | None = None
         self._done = threading.Event()
 
     def run(self) -> None:
-        """Writes it."""
+        """Writes it, and lets go of what was to be written."""
+        write, self._write = self._write, None
         try:
-            self.folder = self._write()
+            self.folder = write()
         except Exception as error:  # raised where it is waited for
             self.error = error
         self._done.set()

@@ -107,13 +107,13 @@ class Checkpoints:
             return True
         score = state.get("score")
         scores = self._scores | {step: score}
-        arrays = self._snapshot.take()
+        taken = self._snapshot.take()
 
         def write() -> pathlib.Path:
             old = set(scores) - self._keep.of(scores)
             described = {**state, "step": step, **self._described}
             text = json.dumps(described, indent=1, default=_line)
-            return self._write_somewhere(step, text, arrays, old, before)
+            return self._write_somewhere(step, text, taken(), old, before)
 
         self._write = Write(step, score, write)
         self._writer.put(self._write)

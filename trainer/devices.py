@@ -22,4 +22,4 @@ def make_strategy(devices: Devices, all_reduce: str = "auto") -> tf.distribute.S
             # The whole card at once is TensorFlow's default and starves whatever shares it.
             tf.config.experimental.set_memory_growth(gpu, True)
     names = [f"{devices.kind}:{number}" for number in range(devices.replicas)]
-    return tf.distribute.MirroredStrategy(names, cross_device_ops(all_reduce))
+    return tf.distribute.MirroredStrategy(names, cross_device_ops(all_reduce, devices.kind))

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from trainer.averaging import WeightAverages
 from trainer.losses import Batch, count_correct, make_losses
+from trainer.per_replica import next_of_each
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def make_evaluation(
     @tf.function(reduce_retracing=True)
     def add(iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         for _ in tf.range(batches):
-            parts = strategy.run(rows, args=(next(iterator),))
+            parts = strategy.run(rows, args=(next_of_each(strategy, iterator),))
             total += tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
         return total
 

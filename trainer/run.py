@@ -22,6 +22,7 @@ from trainer.losses import Batch
 from trainer.models import make_model
 from trainer.multipliers import Group, group_decays, group_variables
 from trainer.optimizers import make_optimizer
+from trainer.per_replica import MakeDataset, Stream, distribute
 from trainer.plan import DatasetFacts, Devices, Plan
 from trainer.precision import layers_in, set_operations
 from trainer.random_layers import check_random_layers
@@ -29,8 +30,6 @@ from trainer.settings import LayerSettings, Settings
 from trainer.step import StepSettings, TrainStep
 from trainer.xla import choose_xla
 
-# Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
-MakeDataset = Callable[[int, int], tf.data.Dataset]
 # Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
 MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
 
@@ -76,11 +75,9 @@ class Run:
         """Traces the device loop, which its first call would do."""
         self.train_loop.trace(stream)
 
-    def stream(self, make_dataset: MakeDataset) -> tf.distribute.DistributedDataset:
+    def stream(self, make_dataset: MakeDataset) -> Stream:
         """The dataset with its consecutive micro-batches handed to the replicas in turn."""
-        return self.strategy.distribute_datasets_from_function(
-            lambda context: make_dataset(context.input_pipeline_id, context.num_input_pipelines)
-        )
+        return distribute(self.strategy, make_dataset)
 
 
 def build_run(

@@ -9,7 +9,6 @@ if not, `undo` puts back what the forward pass has assigned, and the step has ch
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,6 +22,7 @@ from trainer.learning_rate import LearningRate
 from trainer.locate import Locator
 from trainer.loss_scale import LossScale
 from trainer.losses import Batch
+from trainer.per_replica import first_replica, next_of_each
 from trainer.settings import Clipping, Communication
 from trainer.update import make_finish
 from trainer.xla import compiled
@@ -87,7 +87,8 @@ class TrainStep:
         """Trains a step; its row of scalars by name, the same names each time.
 
         Args:
-          iterator: yields per-replica micro-batches (`input_pipeline.streams`), `accumulate` each.
+          iterator: of `distribute`d micro-batches (`input_pipeline.streams`), `accumulate` for
+            each replica.
         """
         strategy, settings = self._strategy, self._settings
         micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
@@ -173,7 +174,7 @@ def wait_for(
     now = tf.timestamp if clock else lambda: tf.constant(math.nan, tf.float64)
     # Asking for data does not depend on this, or every step would begin with telling all replicas.
     begin = now()
-    micro_batches = tuple(next(iterator) for _ in range(count))
+    micro_batches = tuple(next_of_each(strategy, iterator) for _ in range(count))
     parts = [
         part
         for batch in micro_batches
@@ -182,8 +183,3 @@ def wait_for(
     ]
     with tf.control_dependencies([begin, *parts]):
         return micro_batches, now() - begin
-
-
-def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
-    """The first replica's tensor of a value that is equal on all."""
-    return strategy.experimental_local_results(value)[0]

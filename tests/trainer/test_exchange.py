@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from helpers import call, in_parallel, relative_difference
 
-from trainer.communication import group_by_size, sparse_text
+from trainer.communication import cross_device_ops, group_by_size, sparse_text
 from trainer.xla import choose_xla, why_not
 
 Variables = dict[str, np.ndarray]
@@ -18,7 +18,7 @@ COMMANDS = {
     "plain": MLP,
     "xla": f"{MLP} --xla=on",
     "hierarchical_copy": f"{MLP} --all_reduce=hierarchical_copy",
-    "reduce_to_one": f"{MLP} --all_reduce=reduce_to_one --pack_mb=0.02",
+    "ring": f"{MLP} --all_reduce=ring --pack_mb=0.02",
     "bfloat16": f"{MLP} --gradient_dtype=bfloat16 --pack_mb=0.02",
     "cnn": "--model=cnn --learning_rate=0.05",
     "cnn-xla": "--model=cnn --learning_rate=0.05 --xla=on",
@@ -44,7 +44,7 @@ def worst(a: Variables, b: Variables) -> tuple[float, str]:
     return max((relative_difference(a[name], b[name]), name) for name in names)
 
 
-@pytest.mark.parametrize("name", ["xla", "hierarchical_copy", "reduce_to_one"])
+@pytest.mark.parametrize("name", ["xla", "hierarchical_copy", "ring"])
 def test_two_replicas_come_to_the_same_weights(trained: dict[str, Variables], name: str) -> None:
     """Each on examples of its own: a compiled pass that read another replica's weights would not.
 
@@ -52,6 +52,11 @@ def test_two_replicas_come_to_the_same_weights(trained: dict[str, Variables], na
     """
     difference, variable = worst(trained["plain"], trained[name])
     assert difference <= 1e-5, variable
+
+
+def test_cpus_sum_in_one_place_unless_told_otherwise() -> None:
+    assert isinstance(cross_device_ops("auto", "CPU"), tf.distribute.ReductionToOneDevice)
+    assert cross_device_ops("auto", "GPU") is cross_device_ops("ring", "CPU") is None
 
 
 def test_a_compiled_network_with_batch_normalization_comes_to_the_same_weights(
