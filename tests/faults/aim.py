@@ -29,6 +29,7 @@ class Place:
     Attributes:
       event: an audit event, or `file` for any that concerns a file.
       path: what the file's path within the run's folder has to match, as a whole.
+      mode: of `open`: in which the file is to be opened; by default in any.
       behind: how many events later, in the same thread, the kill comes at most, and at least.
       most: the kill comes at one of the first so many such places that a process meets.
       delay: seconds after it, at most; without an event, of the process's own processor time.
@@ -38,6 +39,7 @@ class Place:
 
     event: str
     path: str = ".*"
+    mode: str = ""
     behind: tuple[int, int] = (0, 0)
     most: int = 1
     delay: float = 0.0
@@ -75,14 +77,15 @@ class Kill:
     delay: float = 0.0  # seconds
 
 
-def arm(kill: Kill, run_dir: pathlib.Path, tell: Connection | None) -> None:
+def arm(kill: Kill, place: Place, run_dir: pathlib.Path, tell: Connection | None) -> None:
     """Has this process killed at the place.
 
     Args:
+      place: the one that the kill names.
       run_dir: the run's folder, an absolute path.
       tell: is told where it strikes; whoever has the other end kills if there is a delay.
     """
-    place, matches = PLACES[kill.place], _matcher(PLACES[kill.place], run_dir)
+    matches = _matcher(place, run_dir)
     met, thread, behind, struck = 0, 0, 0, False
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -112,7 +115,7 @@ def _matcher(place: Place, run_dir: pathlib.Path) -> Callable[[str, Sequence[Any
     events = _FILES if place.event == "file" else {place.event}
 
     def matches(event: str, arguments: Sequence[Any]) -> bool:
-        if event not in events:
+        if event not in events or (place.mode and arguments[1] != place.mode):
             return False
         path = _relative(arguments, run_dir)
         # An empty folder that is about to be removed is one that does not exist.

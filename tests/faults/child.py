@@ -8,25 +8,27 @@ import pathlib
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from tests.faults.aim import Kill, arm
+from tests.faults.aim import PLACES, Kill, Place, arm
 
 READS = "LOCKSTEP_FAULTS_READS"
 _PR_SET_PDEATHSIG = 1
 
 
-def run(
-    command: list[str],
+def prepare(
     run_dir: pathlib.Path,
     log: pathlib.Path,
     kill: Kill | None,
     tell: Connection | None,
+    places: Mapping[str, Place],
 ) -> None:
-    """Trains, to be killed in it or not, and ends the process with the command's exit code.
+    """Has this process killed at the kill's place, and what it says and reads written down.
 
     Args:
       log: without a suffix; what it prints goes to `.out`, what it reads to `.reads`.
+      places: by their names.
     """
     # Nobody is to go on writing into a story's folder whose teller has gone.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -36,7 +38,18 @@ def run(
         stream.reconfigure(line_buffering=True)  # what a kill would lose
     os.environ[READS] = str(log.with_suffix(".reads"))
     if kill is not None:
-        arm(kill, run_dir, tell)
+        arm(kill, places[kill.place], run_dir, tell)
+
+
+def run(
+    command: list[str],
+    run_dir: pathlib.Path,
+    log: pathlib.Path,
+    kill: Kill | None,
+    tell: Connection | None,
+) -> None:
+    """Trains, to be killed in it or not, and ends the process with the command's exit code."""
+    prepare(run_dir, log, kill, tell, PLACES)
     from launch import cli, train
 
     sys.argv = ["launch.train", *command, f"--run_dir={run_dir}"]

@@ -3,16 +3,30 @@
 import dataclasses
 import pathlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
-from tests.faults.aim import PLACES
-from tests.faults.story import Story, plan_kills, tell, undisturbed
+from tests.faults.aim import PLACES, Kill
+from tests.faults.story import Story, Struck, plan_kills, tell, undisturbed
 from trainer.files import read_json, write_json
 
 REPLICAS = (1, 2, 4)
 RANDOM = 8  # cards of a deck that say "at any time", beside one for every other place
 MOST_ROUNDS = 6  # no place is missed so often
+
+
+class Told(Protocol):
+    """What became of a story that was planned."""
+
+    @property
+    def struck(self) -> Sequence[Struck]: ...  # the kills that were carried out
+
+    @property
+    def missed(self) -> Sequence[Kill]: ...  # and those that were not
+
+
+T = TypeVar("T", bound=Told)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +51,7 @@ def plan_stories(kills: int, seed: int) -> list[Planned]:
     return _at_most(stories, kills)
 
 
-def missed_stories(stories: Sequence[Planned], told: dict[str, Story]) -> list[Planned]:
+def missed_stories(stories: Sequence[Planned], told: Mapping[str, Told]) -> list[Planned]:
     """Stories of the kills that came to nothing since their runs had finished before."""
     again = []
     for story in stories:
@@ -76,12 +90,29 @@ def tell_all(
     for replicas in sorted({story.replicas for story in stories}):
         undisturbed(_reference(out, replicas), replicas)
 
-    def one(story: Planned) -> Story:
-        told = _told_once(out, story, seed)
+    return tell_rounds(stories, lambda story: _told_once(out, story, seed), at_once, struck)
+
+
+def tell_rounds(
+    stories: Sequence[Planned],
+    tell_once: Callable[[Planned], T],
+    at_once: int,
+    struck: Callable[[int], object],
+) -> list[T]:
+    """Tells the stories, and as often as need be those of the kills that were missed.
+
+    Args:
+      tell_once: tells one, in a thread of its own.
+      at_once: how many are told at the same time.
+      struck: is told how many kills a story had.
+    """
+
+    def one(story: Planned) -> T:
+        told = tell_once(story)
         struck(len(told.struck))
         return told
 
-    all_told: list[Story] = []
+    all_told: list[T] = []
     for _ in range(MOST_ROUNDS):
         with ThreadPoolExecutor(at_once) as pool:
             told = {

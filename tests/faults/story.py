@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from multiprocessing.connection import wait
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from input_pipeline.layout import Layout
 from tests.faults import child
-from tests.faults.aim import LAST, PLACES, Kill
+from tests.faults.aim import LAST, PLACES, Kill, Place
 from tests.faults.compare import Differences, Process, compare
 from tests.faults.cpu import wait_cpu
 from tests.helpers import REPOSITORY, Run
@@ -120,13 +121,20 @@ def undisturbed(folder: pathlib.Path, replicas: int) -> float:
     return float((folder / "seconds").read_text(encoding="utf-8"))
 
 
-def plan_kills(places: Sequence[str], seed: str, seconds: float) -> list[Kill]:
-    """Chooses for every place which, and how long after; `seconds`: an undisturbed run's."""
+def plan_kills(
+    places: Sequence[str], seed: str, seconds: float, table: Mapping[str, Place] = PLACES
+) -> list[Kill]:
+    """Chooses for every place which, and how long after.
+
+    Args:
+      seconds: of the processor, that an undisturbed run takes.
+      table: the places by their names.
+    """
     draw = random.Random(seed)
     kills = []
     # Behind the last step there is nothing left to be killed in.
     for name in sorted(places, key=lambda name: name == LAST):
-        place = PLACES[name]
+        place = table[name]
         count, behind = draw.randint(1, place.most), draw.randint(*place.behind)
         # Half of them at the place itself.
         delay = draw.choice([0.0, draw.uniform(0, place.delay)]) if place.delay else 0.0
@@ -201,19 +209,40 @@ def _train(
     process = context.Process(target=child.run, args=(arguments, run_dir, log, kill, say))
     process.start()
     say.close()
-    where = ""
-    if kill is not None and not PLACES[kill.place].event:
-        wait_cpu(process.pid, kill.delay, lambda: not process.is_alive())
-        process.kill()
-        where = f"after {kill.delay:.2f} s of processor time"
-    elif wait([hear, process.sentinel], SECONDS) and hear.poll():
+    return carry_out(process, hear, kill, PLACES, SECONDS)
+
+
+def carry_out(
+    process: ForkServerProcess,
+    hear: Connection,
+    kill: Kill | None,
+    places: Mapping[str, Place],
+    seconds: float,
+) -> tuple[int, str]:
+    """Kills a forked process where it is to be killed, and waits for its end.
+
+    Args:
+      hear: where it tells that it has come to the place.
+      places: by their names.
+      seconds: after which it is stuck, and is killed.
+
+    Returns:
+      Its exit code, negative for a signal, SIGALRM if it was stuck, and where it was struck.
+    """
+    end, where = time.monotonic() + seconds, ""
+    if kill is not None and not places[kill.place].event:
+        wait_cpu(process.pid, kill.delay, lambda: not process.is_alive() or time.monotonic() > end)
+        if time.monotonic() <= end:
+            process.kill()
+            where = f"after {kill.delay:.2f} s of processor time"
+    elif wait([hear, process.sentinel], seconds) and hear.poll():
         try:
             where = hear.recv()
             time.sleep(kill.delay)
             process.kill()
         except EOFError:
             pass
-    process.join(SECONDS)
+    process.join(max(end - time.monotonic(), 1.0))
     if process.exitcode is None:
         process.kill()
         process.join()

@@ -1,132 +1,111 @@
 """The same kills on Keras `fit` with `BackupAndRestore`: what differs in the end.
 
-    python -m tests.faults.keras_fit --kills=30 --out=DIR
+    python -m tests.faults.keras_fit --kills=300 --out=DIR
 
-The model, the data, the batch and the replicas (two) are those of `tests.faults`; the backup is
-made as often as a checkpoint there. Every run is killed at random moments, five times, and
-started again. `control` is a run that was not killed, beside another.
+The stories are those of `tests.faults`: the same places (`tests.faults.keras_fit.places` says what
+they are in Keras), numbers of replicas and order; model, data and batch are theirs, and the backup
+is made as often as a checkpoint there. When a start ends in a traceback the backup is removed, as a
+person would, and it goes on. `undisturbed twice` compares two runs that were not killed.
 
-What counts are the updates that are in the final weights: after a restart those up to the backup
-that was restored, which Keras's own count of updates tells, and then those of the new process.
+Prints a table by number of replicas and place of the kill. A story with kills at several places is
+in the row of each, but for the starts that were refused: those are in that of the last kill before.
+A run whose backup is gone, by hand or since `fit` had ended and removed it, trains from scratch:
+then its weights are right again, whatever had become of them before, and only the log shows it.
+Every story that has ended is a file in DIR, and the same command goes on from there.
 """
 
 import argparse
-import csv
 import dataclasses
-import json
-import math
-import multiprocessing
+import os
 import pathlib
-import random
-import shutil
-import signal
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
 from tqdm import tqdm
 
-from tests.faults.compare import different_bits
-from tests.faults.cpu import wait_cpu
-from tests.faults.keras_fit.process import fit
-from tests.helpers import relative_difference
-from trainer.files import read_json, read_lines
+from tests.faults.keras_fit.places import KERAS_PLACES
+from tests.faults.keras_fit.story import Differences, KerasStory, tell, undisturbed
+from tests.faults.plan import REPLICAS, Planned, plan_stories, tell_rounds
+from tests.faults.story import plan_kills
+from trainer.files import read_json, write_json
 
-KILLS_A_RUN = 5
-SHARE = 0.6  # of an undisturbed run's processor time; see tests.faults.story
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """What became of a run."""
-
-    kills: int
-    refused: int  # starts that ended with a traceback, until the backup was removed
-    updates: tuple[tuple[int, ...], ...]  # the records of every update in the final weights
-    epochs: tuple[int, ...]  # as logged
-    seconds: float  # of the processor, that the last process took
-    variables: tuple[np.ndarray, ...]
+COLUMNS = (
+    *("kills", "starts refused", "stuck", "runs", "with other weights", "examples lost"),
+    *("examples repeated", "updates beyond", "updates below", "epochs missing in the log"),
+    *("epochs repeated", "worst relative difference", "failed"),
+)
+CONTROL, ALL = "undisturbed twice", "anywhere"
 
 
-def fit_killed(folder: pathlib.Path, moments: Sequence[float]) -> Fitted:
-    """Runs it, kills it after these seconds of the processes in turn, and then lets it finish."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.keras_fit.process"])
-    kills = refused = number = 0
-    updates: list[tuple[int, ...]] = []
-    while True:
-        process = context.Process(target=fit, args=(folder, number))
-        process.start()
-        moment = moments[number] if number < len(moments) else math.inf
-        seconds = wait_cpu(process.pid, moment, lambda p=process: not p.is_alive())
-        process.kill()
-        process.join()
-        began, reads = folder / f"{number}.began", folder / f"{number}.reads"
-        if began.exists():
-            first, looked_at = read_json(began)
-            updates[first:] = (tuple(line["records"]) for line in read_lines(reads)[looked_at:])
-        number += 1
-        if process.exitcode == 0:
-            break
-        kills += process.exitcode == -signal.SIGKILL
-        if process.exitcode == 1:
-            if not (folder / "backup").exists():
-                raise RuntimeError(f"fit failed without a backup: {folder / f'{number - 1}.out'}")
-            refused += 1
-            shutil.rmtree(folder / "backup", ignore_errors=True)
-    with (folder / "log.csv").open(encoding="utf-8") as file:
-        epochs = tuple(int(row["epoch"]) for row in csv.DictReader(file) if row["epoch"].isdigit())
-    with np.load(folder / "final.npz") as arrays:
-        variables = tuple(arrays[name] for name in arrays)
-    return Fitted(kills, refused, tuple(updates), epochs, seconds, variables)
+def _outcome(story: KerasStory) -> list[float]:
+    """The columns from `stuck` on."""
+    d = story.differences or Differences(0, 0.0, 0, 0, 0, 0, 0, 0)
+    counts = [d.lost, d.repeated, d.beyond, d.below, d.rows_missing, d.rows_repeated]
+    return [story.stuck, 1, d.bits > 0, *counts, d.relative, bool(story.error)]
 
 
-def compared(ours: Fitted, theirs: Fitted) -> dict[str, float]:
-    """What differs from the undisturbed run."""
-    used = [Counter(record for batch in run.updates for record in batch) for run in (theirs, ours)]
-    pairs = list(zip(theirs.variables, ours.variables, strict=True))
-    epochs = Counter(ours.epochs)
-    return {
-        "kills": ours.kills,
-        "differing bits": sum(different_bits(a, b) for a, b in pairs),
-        "worst relative difference": max(relative_difference(a, b) for a, b in pairs),
-        "updates": len(ours.updates),
-        "examples lost": (used[0] - used[1]).total(),
-        "examples repeated": (used[1] - used[0]).total(),
-        "epochs missing in the log": len(set(theirs.epochs) - set(ours.epochs)),
-        "epochs repeated in the log": sum(count - 1 for count in epochs.values()),
-        "refused to start": ours.refused,
-    }
+def _added(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """The sums, but for the worst relative difference."""
+    sums = [x + y for x, y in zip(a, b, strict=True)]
+    sums[-2] = max(a[-2], b[-2])
+    return sums
+
+
+def table(stories: Sequence[KerasStory]) -> str:
+    """By number of replicas and place: kills, and what differs in the stories that have such."""
+    rows: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0] * len(COLUMNS))
+    for story in stories:
+        places = [struck.kill.place for struck in story.struck]
+        refused = [places[number] if number >= 0 else "" for number in story.refused]
+        keys = [(str(story.replicas), place) for place in {*places} or {CONTROL}]
+        for key in [*keys, ("all", ALL if places else CONTROL)]:
+            whole = key[1] in (ALL, CONTROL)
+            kills = len(places) if whole else places.count(key[1])
+            starts = len(refused) if whole else refused.count(key[1])
+            rows[key] = _added(rows[key], [kills, starts, *_outcome(story)])
+    order = [*KERAS_PLACES, CONTROL, ALL]
+    lines = ["| replicas | killed | " + " | ".join(COLUMNS) + " |"]
+    lines.append("|---" * (2 + len(COLUMNS)) + "|")
+    keyed = sorted(rows, key=lambda k: (k[0], order.index(k[1])))
+    lines += [f"| {' | '.join(k)} | {' | '.join(f'{n:.4g}' for n in rows[k])} |" for k in keyed]
+    return "\n".join(lines)
+
+
+def _told_once(out: pathlib.Path, story: Planned, seed: int) -> KerasStory:
+    path, reference = out / f"{story.name}.json", out / f"undisturbed-{story.replicas}"
+    if not path.exists():
+        seconds = undisturbed(reference, story.replicas)
+        kills = plan_kills(story.places, f"{seed} {story.name}", seconds, KERAS_PLACES)
+        told = tell(out / story.name, reference, story.replicas, kills)
+        write_json(path, dataclasses.asdict(told))
+    return KerasStory.from_json(read_json(path))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the table."""
+    """Tells the stories and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a folder for the results")
+    parser.add_argument("--seed", type=int, default=0, help="of places and moments")
+    parser.add_argument("--at_once", type=int, default=os.cpu_count(), help="stories")
     given = parser.parse_args(argv)
-    draw = random.Random(given.seed)
-    undisturbed = fit_killed(given.out / "undisturbed", [])
-    rows = {"control": compared(fit_killed(given.out / "control", []), undisturbed)}
+    out, seed = given.out.resolve(), given.seed
+    # One after the other: several stories have the same.
+    for replicas in REPLICAS:
+        undisturbed(out / f"undisturbed-{replicas}", replicas)
+    controls = [Planned(f"control-{replicas}", replicas, ()) for replicas in REPLICAS]
+    stories = [*controls, *plan_stories(given.kills, seed)]
     with tqdm(total=given.kills, unit="kill", disable=None) as progress:
-        left, number = given.kills, 0
-        while left > 0:
-            moments = [
-                draw.uniform(0, SHARE * undisturbed.seconds) for _ in range(min(left, KILLS_A_RUN))
-            ]
-            row = compared(fit_killed(given.out / str(number), moments), undisturbed)
-            rows[f"run {number}"] = row
-            left, number = left - int(row["kills"]), number + 1
-            progress.update(int(row["kills"]))
-    (given.out / "table.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    print("| run | " + " | ".join(rows["control"]) + " |")
-    print("|---" * (1 + len(rows["control"])) + "|")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{value:.3g}" for value in row.values()) + " |")
+        told = tell_rounds(
+            stories, lambda story: _told_once(out, story, seed), given.at_once, progress.update
+        )
+    print(table(told))
+    missed = sum(len(story.missed) for story in told)
+    print(f"\n{missed} kills came to nothing, since their runs did not meet their places again.")
+    for story in told:
+        if story.error:
+            print(f"\n{story.name}, kept in {out / story.name}:\n{story.error}")
     return 0
 
 
