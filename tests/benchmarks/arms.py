@@ -296,7 +296,8 @@ def build_keras(
             return tf.cast(curve(tf.cast(step, tf.float64)), tf.float32)
 
     settings, plan, devices = plan_cell(cell)
-    strategy = make_strategy(devices) if distributed else tf.distribute.get_strategy()
+    # The peers sum as TensorFlow does unless told otherwise.
+    strategy = make_strategy(devices, "ring") if distributed else tf.distribute.get_strategy()
     curve = make_rate(plan.learning_rate)
     with strategy.scope() if distributed else contextlib.nullcontext():
         keras.utils.set_random_seed(settings.run.seed)

@@ -34,9 +34,9 @@ class Network:
 NETWORKS = {
     "tiny": Network("mlp", (4, 4, 1), 64, 100),
     "cnn": Network("cnn", (8, 8, 1), 64, 10),
-    # Its ReLUs and a BatchNormalization of 16 images amplify rounding: after 6 steps the arms agree
-    # to 1e-9, after 20 no more. On 4 replicas they are 4e-4 apart after 6, and nothing is measured.
-    "resnet20": Network("resnet20", (32, 32, 3), 16, 3, checked=6),
+    # Its ReLUs and a BatchNormalization of 16 images amplify rounding: on 4 replicas a relative
+    # 1e-7 in the weights moves the bare loop's own loss by 2e-4 after 3 steps, by 1e-2 after 6.
+    "resnet20": Network("resnet20", (32, 32, 3), 16, 3, checked=2),
 }
 
 

@@ -28,7 +28,7 @@ OPTIONS = {
     "--check_replicas_every=0": ("--check_replicas_every=0",),
     "--check_replicas_every=100st": ("--check_replicas_every=100st",),
     "--gradient_dtype=bfloat16": ("--gradient_dtype=bfloat16",),
-    "--all_reduce=reduce_to_one": ("--all_reduce=reduce_to_one",),
+    "--all_reduce=ring": ("--all_reduce=ring",),
     "--xla=auto": ("--xla=auto",),
     "without the noise scale": (),
 }
