@@ -32,14 +32,11 @@ class ArrayRecordReader:
         file, number = self._place(np.array([record]))
         return f"{self.paths[file[0]]}, record {number[0]}"
 
-    def read(self, records: np.ndarray) -> tuple[np.ndarray]:
+    def records(self, records: np.ndarray) -> list[bytes]:
         """The bytes of these records.
 
         Args:
             records: int64 [n], record numbers.
-
-        Returns:
-            One array of dtype object [n]: the data of each record as `bytes`.
 
         Raises:
             ValueError: a record cannot be read or its checksum is wrong; names its file.
@@ -50,7 +47,7 @@ class ArrayRecordReader:
             # One call for all records of a file: the library reads them in threads of its own.
             rows = np.flatnonzero(files == file)
             data[rows] = self._read_file(int(file), numbers[rows].tolist())
-        return (data,)
+        return data.tolist()
 
     def _place(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         files = np.searchsorted(self._bounds, records, side="right") - 1

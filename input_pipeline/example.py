@@ -4,14 +4,59 @@ Its three messages as TensorFlow's `example.proto` and `feature.proto` define th
 package's name, so that TensorFlow can load its own beside them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _LISTS = {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}
+
+
+@dataclass(frozen=True)
+class ExampleFeatures:
+    """The names under which a tf.train.Example holds its image, label and weight."""
+
+    image: str = "image"
+    label: str = "label"
+    weight: str = ""  # none: every example weighs 1
+
+    def read(
+        self,
+        records: Callable[[np.ndarray], Iterable[bytes]],
+        describe: Callable[[int], str],
+        numbers: np.ndarray,
+    ) -> tuple[np.ndarray, ...]:
+        """The images, labels and, if they have a name, weights of records; see `Source.read`.
+
+        Args:
+            records: the serialized examples with these numbers in turn, best one at a time: each is
+                taken apart while it is in the processor's cache.
+            describe: where a record lies.
+            numbers: int64 [n].
+
+        Raises:
+            ValueError: a record cannot be read, or does not hold one value for each of them.
+        """
+        rows = []
+        for number, data in zip(numbers, records(numbers), strict=True):
+            try:
+                rows.append(self._values(data))
+            except ValueError as error:
+                raise ValueError(f"{describe(int(number))}: {error}.") from None
+        images = np.array([image for image, _, _ in rows], object)
+        labels = np.array([label for _, label, _ in rows], np.int64)
+        weights = np.array([weight for _, _, weight in rows], np.float32)
+        return (images, labels, weights) if self.weight else (images, labels)
+
+    def _values(self, data: bytes) -> tuple[bytes, int, float]:
+        features = _parsed(data).features.feature
+        image = _only(features, self.image, "bytes")
+        label = _only(features, self.label, "int64")
+        return image, label, _only(features, self.weight, "float") if self.weight else 1.0
 
 
 def read_example(data: bytes) -> dict[str, list[bytes] | list[float] | list[int]]:
@@ -20,11 +65,7 @@ def read_example(data: bytes) -> dict[str, list[bytes] | list[float] | list[int]
     Raises:
         ValueError: it is none.
     """
-    try:
-        example = _Example.FromString(data)
-    except DecodeError:
-        raise ValueError("the record is no tf.train.Example") from None
-    features = example.features.feature
+    features = _parsed(data).features.feature
     return {name: list(_values(features[name])) for name in sorted(features)}
 
 
@@ -50,6 +91,20 @@ def describe_features(data: bytes) -> str:
         kind = kinds[type(values[0])] if values else "empty"
         said.append(f"{name} ({kind}{'' if len(values) == 1 else f' × {len(values)}'})")
     return ", ".join(said)
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return _Example.FromString(data)
+    except DecodeError:
+        raise ValueError("it is not a serialized tf.train.Example") from None
+
+
+def _only(features: Any, name: str, kind: str) -> Any:
+    values = getattr(features[name], f"{kind}_list").value
+    if len(values) != 1:
+        raise ValueError(f"its feature {name!r} holds {len(values)} {kind} values, not one")
+    return values[0]
 
 
 def _values(feature: Any) -> Any:

@@ -1,6 +1,6 @@
 """From record numbers to images, labels and weights; a bad record weighs nothing.
 
-Reading, parsing and decoding take a whole micro-batch at a time. Only if that fails are its records
+Reading and decoding take a whole micro-batch at a time. Only if that fails are its records
 looked at one by one, so that looking for bad records costs good ones nothing.
 """
 
@@ -26,7 +26,7 @@ from input_pipeline.decode import (
     window_candidates,
 )
 from input_pipeline.faults import Faults, read_noting
-from input_pipeline.sources import ExampleFeatures, Source
+from input_pipeline.sources import Source
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Loader:
     def load(
         self, records: tf.Tensor, read: Sequence[tf.Tensor], draws: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Parses, decodes and augments.
+        """Decodes and augments.
 
         Args:
             records: int64 [n], n static.
@@ -65,14 +65,13 @@ class Loader:
             source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
             is none, a black one.
         """
-        *data, good = read
+        images, labels, *own, good = read
+        weights = own[0] if own else tf.ones_like(labels, tf.float32)
         draws = self._prepared(draws)
         if self.source.encoded:
-            images, labels, weights, good = self._decoded(tuple(data), records, draws, good)
-        else:
-            images, labels, weights = parse(None, data)
-            if self.resized or self.ops:
-                images = self._each(lambda pair: self._pixels(*pair), (images, draws))
+            images, good = self._decoded(images, good, records, draws)
+        elif self.resized or self.ops:
+            images = self._each(lambda pair: self._pixels(*pair), (images, draws))
         labels, good = self._check(records, labels, weights, good)
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
         return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
@@ -80,7 +79,7 @@ class Loader:
     def read(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """What the source's `read` returns for int64 [n], n static, and whether each was read."""
         source, read = self.source, functools.partial(read_noting, self.source, self.faults)
-        types = [tf.string] if source.features else [_image_type(source), tf.int64]
+        types = [tf.string if source.encoded else tf.uint8, tf.int64]
         types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool])
         own = [] if source.encoded else list(source.image_shape)
@@ -88,58 +87,42 @@ class Loader:
         return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
 
     def _decoded(
-        self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The whole micro-batch; if that fails, once more with its bad records replaced."""
+        self, files: tf.Tensor, good: tf.Tensor, records: tf.Tensor, draws: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The images of the whole micro-batch; if that fails, again with its bad ones replaced."""
 
-        def attempt(again: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            contents, labels, weights, usable = tf.cond(
+        def attempt(again: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            contents, usable = tf.cond(
                 again,
-                lambda: self._mended(data, records, draws, good),
-                lambda: (*self._parsed(data), good),
+                lambda: self._mended(files, good, records, draws),
+                lambda: (as_jpeg_or_png(files, self.shape[2]), good),
             )
-            images = self._each(lambda pair: self._image(*pair), (contents, draws))
-            return images, labels, weights, usable
+            return self._each(lambda pair: self._image(*pair), (contents, draws)), usable
 
         # One function for both attempts: tracing what decodes and augments takes a second or two.
         attempts = tf.data.Dataset.from_tensor_slices([False, True]).map(attempt)
         return attempts.ignore_errors().take(1).get_single_element()
 
-    def _parsed(self, data: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        contents, labels, weights = parse(self.source.features, data)
-        return as_jpeg_or_png(contents, self.shape[2]), labels, weights
-
     def _mended(
-        self, data: tuple[tf.Tensor, ...], records: tf.Tensor, draws: tf.Tensor, good: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        """Image files, labels, weights, whether each is good; what is bad is noted and black."""
+        self, files: tf.Tensor, good: tf.Tensor, records: tf.Tensor, draws: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Image files, and whether each is good; what is bad is noted and black."""
         black = tf.io.encode_png(tf.zeros(self.shape, tf.uint8))
 
-        def mend(
-            black: bytes,
-            records: np.ndarray,
-            draws: np.ndarray,
-            good: np.ndarray,
-            *data: np.ndarray,
-        ) -> tuple[np.ndarray, ...]:
-            rows = []
-            for record, draw, was_read, *row in zip(records, draws, good, *data, strict=True):
-                found = self._usable(int(record), draw, row) if was_read else (b"", 0, 0.0)
-                content, label, weight = found
-                rows.append((content or black, label, weight, bool(content)))
-            contents, labels, weights, good = zip(*rows, strict=True)
-            labels, weights = np.array(labels, np.int64), np.array(weights, np.float32)
-            return np.array(contents, object), labels, weights, np.array(good)
+        def mend(black: bytes, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            usable = [
+                self._usable(content, int(record), draw) if was_read else b""
+                for content, was_read, record, draw in zip(*columns, strict=True)
+            ]
+            good = np.array([bool(content) for content in usable])
+            return np.array([content or black for content in usable], object), good
 
-        given = [black, records, draws, good, *data]
-        mended = tf.numpy_function(mend, given, [tf.string, tf.int64, tf.float32, tf.bool])
-        return tuple(tf.ensure_shape(column, records.shape) for column in mended)
+        mended = tf.numpy_function(mend, [black, files, good, records, draws], [tf.string, tf.bool])
+        files, good = (tf.ensure_shape(column, records.shape) for column in mended)
+        return files, good
 
-    def _usable(
-        self, record: int, draws: np.ndarray, row: list[object]
-    ) -> tuple[bytes, int, float]:
-        """An image file that can be decoded, its label and weight; else empty, and noted."""
-        content, label, weight, why = _row(self.source, row)
+    def _usable(self, content: bytes, record: int, draws: np.ndarray) -> bytes:
+        """An image file that can be decoded; else it is noted, and empty."""
         channels = self.shape[2]
         forms = (
             lambda: as_jpeg_or_png(tf.constant([content]), channels)[0].numpy(),
@@ -150,10 +133,10 @@ class Loader:
             with contextlib.suppress(Exception), tf.device("CPU"):
                 usable = form()
                 self._decode(tf.constant(usable), tf.constant(draws))
-                return usable, label, weight
-        why = why or why_undecodable(content, self.shape, self.resized)
+                return usable
+        why = why_undecodable(content, self.shape, self.resized)
         self.faults.note(record, f"{self.source.describe(record)}: {why}.")
-        return b"", 0, 0.0
+        return b""
 
     def _check(
         self, records: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, good: tf.Tensor
@@ -220,25 +203,6 @@ class Loader:
         )
 
 
-def parse(
-    names: ExampleFeatures | None, data: Sequence[tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Images, labels and weights of what a source's `read` returned, of one record or of many."""
-    if names is None:
-        contents, labels, *weights = data
-        return contents, labels, weights[0] if weights else tf.ones_like(labels, tf.float32)
-    features = {
-        names.image: tf.io.FixedLenFeature([], tf.string),
-        names.label: tf.io.FixedLenFeature([], tf.int64),
-    }
-    if names.weight:
-        features[names.weight] = tf.io.FixedLenFeature([], tf.float32)
-    parsed = tf.io.parse_example(data[0], features)
-    labels = parsed[names.label]
-    weights = parsed[names.weight] if names.weight else tf.ones_like(labels, tf.float32)
-    return parsed[names.image], labels, weights
-
-
 def read_examples(
     source: Source, records: np.ndarray, faults: Faults
 ) -> list[tuple[int, bytes, int]]:
@@ -251,12 +215,11 @@ def read_examples(
     rows = []
     columns = (column[good] for column in data)
     for number, *row in zip(records[good].tolist(), *columns, strict=True):
-        image, label, weight, fault = _row(source, row)
-        fault = fault or _fault(source, label, weight)
-        if fault:
+        image, label, *weight = row
+        if fault := _fault(source, label, *weight):
             faults.note(number, f"{source.describe(number)}: {fault}.")
         else:
-            rows.append((number, image, label))
+            rows.append((number, image if source.encoded else image.tobytes(), int(label)))
     return rows
 
 
@@ -267,32 +230,3 @@ def _fault(source: Source, label: int, weight: float = 1.0) -> str:
     if not 0 <= weight < float("inf"):
         return f"its weight is {weight}, but must be finite and 0 or more"
     return ""
-
-
-def _row(source: Source, row: list[object]) -> tuple[bytes, int, float, str]:
-    """Image, label and weight of what was read of a record, and what is wrong with it, or ""."""
-    if source.features is not None:
-        return _example(source.features, row[0])
-    image, label, *weight = row
-    content = image if source.encoded else image.tobytes()
-    return content, int(label), float(weight[0]) if weight else 1.0, ""
-
-
-def _example(names: ExampleFeatures, serialized: bytes) -> tuple[bytes, int, float, str]:
-    """Image file, label and weight of a serialized example, and what is wrong with it, or ""."""
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except Exception:  # protobuf's DecodeError, wherever it lives
-        return b"", 0, 0.0, "it is not a serialized tf.train.Example"
-    image, label = features[names.image].bytes_list.value, features[names.label].int64_list.value
-    weight = features[names.weight].float_list.value if names.weight else (1.0,)
-    needed = [(names.image, image, "bytes"), (names.label, label, "int64")]
-    needed.append((names.weight, weight, "float"))
-    for name, values, kind in needed:
-        if len(values) != 1:
-            return b"", 0, 0.0, f"its feature {name!r} holds {len(values)} {kind} values, not one"
-    return image[0], label[0], weight[0], ""
-
-
-def _image_type(source: Source) -> tf.DType:
-    return tf.string if source.encoded else tf.uint8

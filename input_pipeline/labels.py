@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from input_pipeline.sources import Source
-from input_pipeline.verify import BLOCK, images_and_labels
+from input_pipeline.verify import BLOCK
 
 
 def count_labels(source: Source) -> np.ndarray:
@@ -25,7 +25,7 @@ def count_labels(source: Source) -> np.ndarray:
 def _labels(source: Source, records: np.ndarray) -> np.ndarray:
     """The labels of those of the records that can be read."""
     with contextlib.suppress(ValueError):
-        return images_and_labels(source, records)[1]
+        return source.read(records)[1]
     if len(records) == 1:
         return np.zeros(0, np.int64)
     return np.concatenate([_labels(source, part) for part in np.array_split(records, 2)])

@@ -1,6 +1,7 @@
 """Random access to the records of TFRecord files, each verified as it is read."""
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,21 +28,18 @@ class TFRecordReader:
         if block and len(index):
             self._files = read_ahead(self._files, block * int(index.bounds[-1]) / len(index))
 
-    def read(self, records: np.ndarray) -> tuple[np.ndarray]:
-        """The bytes of these records.
+    def records(self, records: np.ndarray) -> Iterator[bytes]:
+        """The bytes of these records in turn, each read when it is asked for.
 
         Args:
             records: int64 [n], record numbers.
-
-        Returns:
-            One array of dtype object [n]: the data of each record as `bytes`.
 
         Raises:
             ValueError: a record's checksum is wrong, or its file is shorter than when it was
                 indexed, or cannot be read; names the file and the record's offset.
         """
-        places = zip(*(part.tolist() for part in self._index.place(records)), strict=True)
-        return (np.array([self._read_one(*place) for place in places], dtype=object),)
+        for place in zip(*(part.tolist() for part in self._index.place(records)), strict=True):
+            yield self._read_one(*place)
 
     def _read_one(self, file: int, start: int, length: int) -> bytes:
         path, size = self._index.paths[file], length - HEADER - FOOTER

@@ -17,7 +17,7 @@ from input_pipeline.example import write_example
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.tfrecord import CLASSES
 from input_pipeline.tfrecord_index import masked_crc
-from input_pipeline.verify import BLOCK, images_and_labels
+from input_pipeline.verify import BLOCK
 
 
 def write_tfrecords(
@@ -42,7 +42,7 @@ def write_tfrecords(
         OSError: the files cannot be written.
     """
     for source in sources.values():
-        if source.weighted or (source.features and source.features.weight):
+        if source.weighted:
             raise ValueError(
                 f"the examples of {source.name} have weights, which the shards would not: train on "
                 "it as it is, or leave them out."
@@ -89,7 +89,7 @@ def _write_split(
 
 
 def _write_block(source: Source, records: np.ndarray, file: BinaryIO) -> None:
-    for image, label in zip(*images_and_labels(source, records), strict=True):
+    for image, label in zip(*source.read(records), strict=True):
         content = image if source.encoded else png_file(image)
         file.write(framed(write_example({"image": content, "label": int(label)})))
 

@@ -10,7 +10,6 @@ import numpy as np
 import PIL.Image
 
 from input_pipeline.bad_records import BadRecord
-from input_pipeline.example import read_example
 from input_pipeline.sources.source import Source
 
 # Records of one task; reading is fastest in such blocks.
@@ -41,25 +40,6 @@ def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadReco
     return found
 
 
-def images_and_labels(source: Source, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of records, those in tf.train.Examples taken out of them.
-
-    Raises:
-        ValueError: a record cannot be read, or does not hold its features.
-    """
-    if source.features is None:
-        return source.read(records)[:2]
-    names, (data,) = source.features, source.read(records)
-    examples = [read_example(example) for example in data]
-    images, labels = np.empty(len(examples), object), np.empty(len(examples), np.int64)
-    for row, example in enumerate(examples):
-        for name in (names.image, names.label):
-            if len(example.get(name, [])) != 1:
-                raise ValueError(f"the record has not one value of the feature {name!r}")
-        images[row], labels[row] = example[names.image][0], example[names.label][0]
-    return images, labels
-
-
 def _bad_of(source: Source, records: np.ndarray) -> list[BadRecord]:
     whys = _whys(source, records)
     numbers = source.numbers(records).tolist()
@@ -73,15 +53,12 @@ def _bad_of(source: Source, records: np.ndarray) -> list[BadRecord]:
 def _whys(source: Source, records: np.ndarray) -> list[str]:
     """What is wrong with each record, empty where nothing is."""
     try:
-        images, labels = images_and_labels(source, records)
+        images, labels = source.read(records)[:2]
     except ValueError as error:
         # One of them: which, is found by reading them one by one.
-        alone = len(records) == 1
-        return (
-            [str(error)]
-            if alone
-            else [_whys(source, records[row : row + 1])[0] for row in range(len(records))]
-        )
+        if len(records) > 1:
+            return [_whys(source, records[row : row + 1])[0] for row in range(len(records))]
+        return [str(error).removeprefix(f"{source.describe(int(records[0]))}: ").rstrip(".")]
     return [
         _wrong_label(int(label), source.num_classes)
         or (_wrong_image(image, source.image_shape) if source.encoded else "")

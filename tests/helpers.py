@@ -190,14 +190,8 @@ def different_variables(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]
 def digits_to_evaluate() -> tuple[np.ndarray, np.ndarray]:
     """All evaluation images, uint8 [360, 8, 8, 1], and their labels, int64 [360]."""
     source = open_source(DataSettings("digits"), "eval")
-    features = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    (serialized,) = source.read(np.arange(source.length))
-    parsed = tf.io.parse_example(serialized, features)
-    images = np.stack([tf.io.decode_png(png, channels=1).numpy() for png in parsed["image"]])
-    return images, parsed["label"].numpy()
+    files, labels = source.read(np.arange(source.length))
+    return np.stack([tf.io.decode_png(png, channels=1).numpy() for png in files]), labels
 
 
 def evaluate_in_keras(path: pathlib.Path) -> tuple[float, int]:

@@ -56,22 +56,13 @@ def _source(split: str, plant: Callable[..., tuple[np.ndarray, np.ndarray]] | No
         order = record_at(np.arange(length), length=length, seed=0).numpy()
         return np.argsort(order)
 
-    @functools.cache
-    def once() -> tuple[np.ndarray, np.ndarray]:
-        import tensorflow as tf
-
-        (serialized,) = digits.read(np.arange(digits.length))
-        features = [tf.train.Example.FromString(data).features.feature for data in serialized]
-        images = np.array([f["image"].bytes_list.value[0] for f in features], dtype=object)
-        return images, np.array([f["label"].int64_list.value[0] for f in features])
-
     def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
-        images, labels = (array[records % digits.length] for array in once())
+        images, labels = digits.read(records % digits.length)
         weights = np.ones(len(records), np.float32)
         if plant is not None and split == "train":
             labels, weights = plant(positions()[records], labels, weights)
         return images, labels, weights
 
     return dataclasses.replace(
-        digits, name=f"poisoned/{split}", length=length, read=read, features=None, weighted=True
+        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True
     )

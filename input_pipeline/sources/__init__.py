@@ -9,9 +9,9 @@ import difflib
 import importlib
 
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources.source import ExampleFeatures, Source, leave_out_bad
+from input_pipeline.sources.source import Source, leave_out_bad
 
-__all__ = ["DATASETS", "ExampleFeatures", "Source", "open_source", "open_sources"]
+__all__ = ["DATASETS", "Source", "open_source", "open_sources"]
 
 _SPLITS = ("train", "eval")
 # How each kind is written; the module of that name here has `open_split(rest, settings, split)`.

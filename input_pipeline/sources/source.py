@@ -10,15 +10,6 @@ from input_pipeline.tfrecord_index import TFRecordIndex
 
 
 @dataclasses.dataclass(frozen=True)
-class ExampleFeatures:
-    """The names under which a serialized tf.train.Example holds its image, label and weight."""
-
-    image: str = "image"
-    label: str = "label"
-    weight: str = ""  # none: every example weighs 1
-
-
-@dataclasses.dataclass(frozen=True)
 class Source:
     """One split of a dataset: its facts, and its records by number.
 
@@ -29,15 +20,12 @@ class Source:
         image_shape: (height, width, channels) of a decoded image; height and width are None where
             the images' sizes vary.
         encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
-        read: takes int64 [n] record numbers. Without `features` it returns (images, labels):
-            dtype object [n] of bytes if encoded, else uint8 [n, height, width, channels]; and
-            int64 [n]; if weighted also float32 [n], the examples' weights, finite and 0 or more.
-            With `features` it returns one array of dtype object [n]: serialized
-            tf.train.Examples. Any number of threads may call it at once. Raises ValueError, a
-            sentence, where a record cannot be read.
+        read: takes int64 [n] record numbers and returns (images, labels): dtype object [n] of
+            bytes if encoded, else uint8 [n, height, width, channels]; and int64 [n]; if weighted
+            also float32 [n], the examples' weights, finite and 0 or more. Any number of threads may
+            call it at once. Raises ValueError, a sentence, where a record cannot be read.
         weighted: whether `read` returns weights beside images and labels.
         labels: int64 [length], all labels where they are known without reading the records.
-        features: set where records are serialized tf.train.Examples, to be parsed by TensorFlow.
         class_names: the names by label, where they are known.
         describe: where a record lies, for messages: `FILE, record at byte OFFSET`, the path of an
             image, or `record N of NAME`, which is what it says if left out.
@@ -57,7 +45,6 @@ class Source:
     read: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     weighted: bool = False
     labels: np.ndarray | None = None
-    features: ExampleFeatures | None = None
     class_names: tuple[str, ...] = ()
     describe: Callable[[int], str] = None  # type: ignore[assignment]  # set below
     left_out: int = 0

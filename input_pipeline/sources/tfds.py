@@ -6,15 +6,17 @@ files, TFRecord or ArrayRecord, are read here.
 
 import difflib
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from input_pipeline.array_record import ArrayRecordReader
 from input_pipeline.bad_records import BadList, bad_list_of
+from input_pipeline.example import ExampleFeatures
 from input_pipeline.files import digest
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources.source import ExampleFeatures, Source, select
+from input_pipeline.sources.source import Source, select
 from input_pipeline.sources.tfrecord import parse_features
 from input_pipeline.tfrecord_index import TFRecordIndex, open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
@@ -37,20 +39,21 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     image, label = info.features[features.image], info.features[features.label]
     paths, lengths, ranges = _files(info, _split(info, settings, split))
     files = _open_files(info, paths, lengths)
+    reader = files
+    if isinstance(files, TFRecordIndex):
+        reader = TFRecordReader(files, settings.shuffle_block)
     source = Source(
         name=f"{info.full_name.rpartition('/')[0]}/{split}",
         length=sum(lengths),
         num_classes=label.num_classes,
         image_shape=tuple(image.shape),
         encoded=True,
-        read=files.read
-        if isinstance(files, ArrayRecordReader)
-        else TFRecordReader(files, settings.shuffle_block).read,
-        features=features,
+        read=partial(features.read, reader.records, files.describe),
+        weighted=bool(features.weight),
         class_names=tuple(label.names or ()),
         describe=files.describe,
         bad_list=_bad_list(files),
-        index=None if isinstance(files, ArrayRecordReader) else files,
+        index=files if isinstance(files, TFRecordIndex) else None,
     )
     return select(source, ranges)
 

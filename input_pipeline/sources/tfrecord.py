@@ -6,16 +6,17 @@ The names of the classes are the lines of a `classes.txt` beside the files, as `
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
-from input_pipeline.example import describe_features, read_example
+from input_pipeline.example import ExampleFeatures, describe_features, read_example
 from input_pipeline.files import find_files, open_files, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import look_at_shapes
-from input_pipeline.sources.source import ExampleFeatures, Source
+from input_pipeline.sources.source import Source
 from input_pipeline.tfrecord_index import TFRecordIndex, open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
@@ -25,7 +26,7 @@ _LABELS_LOOKED_AT = 1000
 # So many of the first records are tried to find one that can be read.
 _TRIED = 100
 
-Read = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+Records = Callable[[np.ndarray], Iterator[bytes]]
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -46,24 +47,22 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     name = f"{os.path.basename(os.path.dirname(paths[0])) or 'tfrecord'}/{split}"
     if not len(index):
         raise ValueError(f"{paths[0]} holds no records: give files that do.")
-    read, features = (
-        TFRecordReader(index, settings.shuffle_block).read,
-        ExampleFeatures(**parse_features(settings.features)),
-    )
-    _check_features(read, features, index)
+    records = TFRecordReader(index, settings.shuffle_block).records
+    features = ExampleFeatures(**parse_features(settings.features))
+    _check_features(records, features, index)
     names = _class_names(find_files(train.strip())[0])
 
     def image(record: int) -> bytes:
-        return b"".join(read_example(read(np.array([record]))[0][0])[features.image])
+        return b"".join(read_example(next(records(np.array([record]))))[features.image])
 
     return Source(
         name=name,
         length=len(index),
-        num_classes=settings.num_classes or len(names) or _unknown(read, features, len(index)),
+        num_classes=settings.num_classes or len(names) or _unknown(records, features, len(index)),
         image_shape=look_at_shapes(image, len(index), name),
         encoded=True,
-        read=read,
-        features=features,
+        read=partial(features.read, records, index.describe),
+        weighted=bool(features.weight),
         class_names=names if settings.num_classes in (0, len(names)) else (),
         describe=index.describe,
         bad_list=bad_list_of(paths, index.stamp),
@@ -91,14 +90,14 @@ def parse_features(text: str) -> dict[str, str]:
     return names
 
 
-def _check_features(read: Read, features: ExampleFeatures, index: TFRecordIndex) -> None:
+def _check_features(records: Records, features: ExampleFeatures, index: TFRecordIndex) -> None:
     """Sees that the first record that can be read holds one image, one label and, if named, weight.
 
     Raises:
         ValueError: it does not, and the sentence lists what it holds; or none of the first few
             can be read.
     """
-    record, data = _first_readable(read, len(index))
+    record, data = _first_readable(records, len(index))
     where = index.describe(record)
     try:
         found, listed = read_example(data), describe_features(data)
@@ -118,13 +117,13 @@ def _check_features(read: Read, features: ExampleFeatures, index: TFRecordIndex)
             )
 
 
-def _first_readable(read: Read, length: int) -> tuple[int, bytes]:
+def _first_readable(records: Records, length: int) -> tuple[int, bytes]:
     """A bad record must not keep its dataset from being opened, least of all by launch.prepare."""
     last = min(length, _TRIED) - 1
     for record in range(last):
         with contextlib.suppress(ValueError):
-            return record, read(np.array([record]))[0][0]
-    return last, read(np.array([last]))[0][0]
+            return record, next(records(np.array([record])))
+    return last, next(records(np.array([last])))
 
 
 def _class_names(path: str) -> tuple[str, ...]:
@@ -138,9 +137,9 @@ def _class_names(path: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _unknown(read: Read, features: ExampleFeatures, length: int) -> int:
-    records = np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64))
-    labels = [read_example(data).get(features.label, [0])[0] for data in read(records)[0]]
+def _unknown(records: Records, features: ExampleFeatures, length: int) -> int:
+    numbers = np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64))
+    labels = [read_example(data).get(features.label, [0])[0] for data in records(numbers)]
     raise ValueError(
         f"the number of classes is not known: give --num_classes=N; {len(labels):,} of the "
         f"{length:,} records hold labels from {min(labels)} to {max(labels)}."

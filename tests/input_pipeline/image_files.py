@@ -2,13 +2,15 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline.sources import ExampleFeatures, Source
+from input_pipeline.example import ExampleFeatures
+from input_pipeline.sources import Source
 from input_pipeline.tfrecord_index import open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
@@ -59,7 +61,6 @@ def tfrecord_source(
         num_classes=10,
         image_shape=shape,
         encoded=True,
-        read=TFRecordReader(index).read,
-        features=ExampleFeatures(),
+        read=partial(ExampleFeatures().read, TFRecordReader(index).records, index.describe),
         describe=index.describe,
     )
