@@ -83,7 +83,9 @@ def make_model(normalization: Any = False, dropout: float = 0.0, l2: float = 0.0
     """`normalization`: False for none, True for synchronized, None for what a trainer ships."""
     images = keras.Input(SHAPE, name="image")
     regularizer = keras.regularizers.L2(l2) if l2 else None
-    x = layers.Conv2D(4, 3, padding="same", kernel_regularizer=regularizer)(images)
+    # A bias before a normalization has no gradient but rounding, which is not the same anywhere.
+    biased = normalization is False
+    x = layers.Conv2D(4, 3, padding="same", use_bias=biased, kernel_regularizer=regularizer)(images)
     if normalization is not False:
         x = layers.BatchNormalization(momentum=0.9, synchronized=bool(normalization))(x)
     x = layers.Flatten()(layers.Activation("silu")(x))
@@ -122,7 +124,8 @@ def train_lockstep(option: Option, replicas: int) -> list[np.ndarray]:
     # What Lockstep ships is synchronized.
     options = {name: True if value is None else value for name, value in option.model.items()}
     run = build_run(command.settings, plan, devices, lambda *_: make_model(**options))
-    data = tf.data.Dataset.from_tensor_slices(make_data(option)).batch(plan.micro_batch)
+    data = tf.data.Dataset.from_tensor_slices(make_data(option))
+    data = data.batch(plan.micro_batch, drop_remainder=True)  # whose size is known
     stream = iter(run.stream(lambda *_: data))
     per_call = option.compiled.get("steps_per_execution", 1)
     for _ in range(STEPS // per_call):
