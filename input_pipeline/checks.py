@@ -1,4 +1,4 @@
-"""What must hold of the data's settings, its sources and the batch before TensorFlow loads."""
+"""What must hold of the data's settings, its sources, the batch and a record; no TensorFlow."""
 
 from input_pipeline.augment import check_augment, parse_augment
 from input_pipeline.settings import DataSettings
@@ -64,3 +64,12 @@ def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: 
 
 def _text(shape: tuple[int, int, int]) -> str:
     return " × ".join(map(str, shape))
+
+
+def fault_of(source: Source, label: int, weight: float = 1.0) -> str:
+    """What is wrong with a record's label and weight, or ""."""
+    if not 0 <= label < source.num_classes:
+        return f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
+    if not 0 <= weight < float("inf"):
+        return f"its weight is {weight}, but must be finite and 0 or more"
+    return ""

@@ -1,4 +1,4 @@
-"""tf.train.Example, the record of a TFRecord file, without TensorFlow.
+"""tf.train.Example, the usual record of TFRecord and ArrayRecord files, without TensorFlow.
 
 Its three messages as TensorFlow's `example.proto` and `feature.proto` define them, under another
 package's name, so that TensorFlow can load its own beside them.

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from input_pipeline.augment import Op, split_crop
 from input_pipeline.augment_ops import augment_image
+from input_pipeline.checks import fault_of
 from input_pipeline.decode import (
     Window,
     as_jpeg_or_png,
@@ -147,7 +148,7 @@ class Loader:
         def note(
             records: np.ndarray, labels: np.ndarray, weights: np.ndarray, good: np.ndarray
         ) -> np.ndarray:
-            faults = [_fault(source, *row) for row in zip(labels, weights, strict=True)]
+            faults = [fault_of(source, *row) for row in zip(labels, weights, strict=True)]
             for record, fault, was_good in zip(records, faults, good, strict=True):
                 if fault and was_good:
                     self.faults.note(int(record), f"{source.describe(int(record))}: {fault}.")
@@ -214,19 +215,9 @@ def read_examples(
     *data, good = read_noting(source, faults, records)
     rows = []
     columns = (column[good] for column in data)
-    for number, *row in zip(records[good].tolist(), *columns, strict=True):
-        image, label, *weight = row
-        if fault := _fault(source, label, *weight):
+    for number, image, label, *weight in zip(records[good].tolist(), *columns, strict=True):
+        if fault := fault_of(source, label, *weight):
             faults.note(number, f"{source.describe(number)}: {fault}.")
         else:
             rows.append((number, image if source.encoded else image.tobytes(), int(label)))
     return rows
-
-
-def _fault(source: Source, label: int, weight: float = 1.0) -> str:
-    """What is wrong with a record's label and weight, or ""."""
-    if not 0 <= label < source.num_classes:
-        return f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
-    if not 0 <= weight < float("inf"):
-        return f"its weight is {weight}, but must be finite and 0 or more"
-    return ""

@@ -1,4 +1,4 @@
-"""Looks at every record of a source as training would: its checksum, its image, its label."""
+"""Looks at every record of a source as training would: its checksum, image, label, weight."""
 
 import io
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 
 from input_pipeline.bad_records import BadRecord
+from input_pipeline.checks import fault_of
 from input_pipeline.sources.source import Source
 
 # Records of one task; reading is fastest in such blocks.
@@ -53,21 +54,17 @@ def _bad_of(source: Source, records: np.ndarray) -> list[BadRecord]:
 def _whys(source: Source, records: np.ndarray) -> list[str]:
     """What is wrong with each record, empty where nothing is."""
     try:
-        images, labels = source.read(records)[:2]
+        images, labels, *weights = source.read(records)
     except ValueError as error:
         # One of them: which, is found by reading them one by one.
         if len(records) > 1:
             return [_whys(source, records[row : row + 1])[0] for row in range(len(records))]
         return [str(error).removeprefix(f"{source.describe(int(records[0]))}: ").rstrip(".")]
     return [
-        _wrong_label(int(label), source.num_classes)
+        fault_of(source, label, *weight)
         or (_wrong_image(image, source.image_shape) if source.encoded else "")
-        for image, label in zip(images, labels, strict=True)
+        for image, label, *weight in zip(images, labels, *weights, strict=True)
     ]
-
-
-def _wrong_label(label: int, classes: int) -> str:
-    return "" if 0 <= label < classes else f"its label is {label}, not from 0 to {classes - 1}"
 
 
 def _wrong_image(content: bytes, shape: tuple[int | None, int | None, int]) -> str:

@@ -26,7 +26,7 @@ def define_prepare_flags() -> absl_flags.FlagValues:
     absl_flags.DEFINE_boolean(
         "verify",
         False,
-        "Look at every record.\nIts checksum, image and label; training leaves the bad ones out.",
+        "Look at every record.\nIts checksum, image, label, weight; training leaves bad ones out.",
         values,
         module_name=group,
     )

@@ -51,17 +51,18 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     features = ExampleFeatures(**parse_features(settings.features))
     _check_features(records, features, index)
     names = _class_names(find_files(train.strip())[0])
+    read = partial(features.read, records, index.describe)
 
     def image(record: int) -> bytes:
-        return b"".join(read_example(next(records(np.array([record]))))[features.image])
+        return read(np.array([record]))[0][0]
 
     return Source(
         name=name,
         length=len(index),
-        num_classes=settings.num_classes or len(names) or _unknown(records, features, len(index)),
+        num_classes=settings.num_classes or len(names) or _unknown(read, len(index)),
         image_shape=look_at_shapes(image, len(index), name),
         encoded=True,
-        read=partial(features.read, records, index.describe),
+        read=read,
         weighted=bool(features.weight),
         class_names=names if settings.num_classes in (0, len(names)) else (),
         describe=index.describe,
@@ -137,10 +138,12 @@ def _class_names(path: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _unknown(records: Records, features: ExampleFeatures, length: int) -> int:
-    numbers = np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64))
-    labels = [read_example(data).get(features.label, [0])[0] for data in records(numbers)]
-    raise ValueError(
-        f"the number of classes is not known: give --num_classes=N; {len(labels):,} of the "
-        f"{length:,} records hold labels from {min(labels)} to {max(labels)}."
-    )
+def _unknown(read: Callable[[np.ndarray], tuple[np.ndarray, ...]], length: int) -> int:
+    labels = []
+    for number in np.unique(np.linspace(0, length - 1, _LABELS_LOOKED_AT).astype(np.int64)):
+        with contextlib.suppress(ValueError):  # a bad record
+            labels += read(np.array([number]))[1].tolist()
+    held = f"{len(labels):,} of the {length:,} records hold labels"
+    if labels:
+        held += f" from {min(labels)} to {max(labels)}"
+    raise ValueError(f"the number of classes is not known: give --num_classes=N; {held}.")

@@ -45,6 +45,10 @@ def test_digits_as_a_source(split: str, length: int) -> None:
     source = open_source(DataSettings("digits"), split)
     assert (source.length, source.num_classes) == (length, 10)
     assert source.image_shape == (8, 8, 1) and source.encoded
+    files, labels = source.read(np.arange(length))
+    images, expected = digits(split)
+    assert np.array_equal(labels, expected)
+    assert np.array_equal(np.stack([tf.io.decode_png(png).numpy() for png in files]), images)
 
 
 def synthetic(form: str, split: str = "train") -> Source:

@@ -1,5 +1,6 @@
 """The examples' own weights: from arrays, TFRecord files and sources of one's own to the stream."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from input_pipeline.labels import count_labels
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
+from input_pipeline.sources.source import select
 from input_pipeline.streams import evaluation_stream, training_stream
 from input_pipeline.tfrecord_writer import write_tfrecords
+from input_pipeline.verify import find_bad
 
 WEIGHTS = np.array([0.5, 2, 0, 1, 7], np.float32)
 LABELS = np.array([2, 0, 1, 2, 2])
@@ -93,6 +96,34 @@ def test_a_record_of_an_impossible_weight_is_a_bad_one(tmp_path: Path, weight: f
     faults = Faults(source, limit=1)
     assert evaluated(source, faults).tolist() == [0.5, 0, 1, 1, 1, 0, 0, 0]
     assert faults.count == 1
+
+
+def test_a_record_without_its_weight_is_a_bad_one_for_training_and_for_prepare(
+    tmp_path: Path,
+) -> None:
+    dataset = records(tmp_path, [0.5, 1, 1, np.nan, 1])
+    path = tmp_path / "train-0.tfrecord"
+    kept = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    kept[2] = example(encoded(Image.fromarray(IMAGES[2]), "PNG"), int(LABELS[2]))
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in kept:
+            writer.write(record)
+    source = opened(dataset, features="weight=sample/weight")
+    faults = Faults(source, limit=2)
+    assert evaluated(source, faults).tolist() == [0.5, 1, 0, 0, 1, 0, 0, 0]
+    bad = find_bad(source, lambda count: None)
+    missing = "its feature 'sample/weight' holds 0 float values, not one"
+    impossible = "its weight is nan, but must be finite and 0 or more"
+    assert [(record.number, record.why) for record in bad] == [(2, missing), (3, impossible)]
+    # Of a part of the records the right one is named, once.
+    part = select(source, np.array([[1, 5]]))
+    message = rf"^{re.escape(source.describe(2))}: its feature 'sample/weight' holds 0 float [^:]*$"
+    with pytest.raises(ValueError, match=message):
+        part.read(np.array([0, 1]))
+    assert [(record.where, record.why) for record in find_bad(part, lambda count: None)] == [
+        (source.describe(2), missing),
+        (source.describe(3), impossible),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def test_a_folder_is_verified_trained_on_without_its_bad_image_and_made_into_sha
 
 def test_every_kind_of_bad_record_is_found_in_tfrecord_files(tmp_path: pathlib.Path) -> None:
     records = [write_example({"image": png(n), "label": n % 3}) for n in range(150)]
+    # 4 is one of those whose images are looked at for their size.
+    records[4] = write_example({"image": 5, "label": 1})
     records[7] = write_example({"image": png(7), "label": 3})
     records[8] = write_example({"image": png(8)[:-60], "label": 1})
     records[10] = write_example({"image": png(9, side=9), "label": 1})
@@ -115,21 +117,22 @@ def test_every_kind_of_bad_record_is_found_in_tfrecord_files(tmp_path: pathlib.P
     seen = []
     bad = find_bad(source, seen.append)
     assert sum(seen) == 150
-    assert [record.number for record in bad] == [0, 7, 8, 10, 70, 71, 149]
+    assert [record.number for record in bad] == [0, 4, 7, 8, 10, 70, 71, 149]
     why = {record.number: record.why for record in bad}
     assert "record at offset 0 has a wrong checksum" in why[0]
-    assert why[7] == "its label is 3, not from 0 to 2"
+    assert why[4] == "its feature 'image' holds 0 bytes values, not one"
+    assert why[7] == "its label is 3, but must be from 0 to 2"
     assert why[8].startswith("its image is damaged (")
     assert why[10] == "its image is 9 × 9 pixels, not 8 × 8"
     assert why[70] == "its feature 'image' holds 0 bytes values, not one"
     assert why[71] == "it is not a serialized tf.train.Example"
-    assert bad[1].where == f"{path}, record at byte {begins[7]}"
+    assert bad[2].where == f"{path}, record at byte {begins[7]}"
 
     source.bad_list.update(source.numbers(np.arange(150)), bad)
     rest = open_source(settings, "train")
-    assert (rest.length, rest.left_out) == (143, 7)
-    expected = [n for n in range(150) if n not in (0, 7, 8, 10, 70, 71, 149)]
-    assert rest.read(np.arange(143))[0].tolist() == [png(n) for n in expected]
+    assert (rest.length, rest.left_out) == (142, 8)
+    expected = [n for n in range(150) if n not in (0, 4, 7, 8, 10, 70, 71, 149)]
+    assert rest.read(np.arange(142))[0].tolist() == [png(n) for n in expected]
     assert rest.describe(0) == f"{path}, record at byte {begins[1]}"
     path.write_bytes(path.read_bytes()[: begins[149]])
     assert open_source(settings, "train").left_out == 0  # the list is not of this file

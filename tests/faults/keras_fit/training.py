@@ -52,21 +52,13 @@ def eval_data() -> tf.data.Dataset:
 
 
 def _load(records: tf.data.Dataset, source: Source) -> tf.data.Dataset:
-    features = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-
-    def read(records: np.ndarray) -> np.ndarray:
-        return source.read(records)[0]
-
     def load(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        serialized = tf.ensure_shape(tf.numpy_function(read, [records], tf.string), [None])
-        parsed = tf.io.parse_example(serialized, features)
+        files, labels = tf.numpy_function(source.read, [records], [tf.string, tf.int64])
+        files, labels = tf.ensure_shape(files, [None]), tf.ensure_shape(labels, [None])
         decoded = tf.map_fn(
-            lambda png: tf.io.decode_png(png, 1), parsed["image"], fn_output_signature=tf.uint8
+            lambda png: tf.io.decode_png(png, 1), files, fn_output_signature=tf.uint8
         )
-        return tf.ensure_shape(decoded, [None, 8, 8, 1]), parsed["label"]
+        return tf.ensure_shape(decoded, [None, 8, 8, 1]), labels
 
     return records.batch(GLOBAL_BATCH).map(load)
 
