@@ -180,7 +180,7 @@ def _features(info: "tfds.core.DatasetInfo", text: str) -> ExampleFeatures:
             )
     if "weight" in given:
         names["weight"] = given["weight"]
-        kind = getattr(info.features.get(given["weight"]), "np_dtype", None)
+        kind = getattr(dict(info.features.items()).get(given["weight"]), "np_dtype", None)
         if kind is None or kind.kind != "f":
             raise ValueError(
                 f"{info.full_name} has no feature {given['weight']!r} of floats for the weight, "

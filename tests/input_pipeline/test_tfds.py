@@ -11,8 +11,10 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
+from input_pipeline.streams import evaluation_stream
 
 FORMATS = ("tfrecord", "array_record")
 LENGTHS = {"train": 41, "test": 11}
@@ -29,8 +31,8 @@ def prepare(folder: Path, name: str, **options: object) -> None:
 
     def example(number: int) -> dict[str, object]:
         pixels = np.full((3 + number % 2, 4, 1), number, np.uint8)
-        images = {"image": pixels, "second": pixels + 50}
-        return {name: number % 3 if name == "label" else images[name] for name in features}
+        values = {"image": pixels, "second": pixels + 50, "label": number % 3, "share": number / 8}
+        return {name: values[name] for name in features}
 
     splits = options.pop("splits", {"train": range(41), "test": range(100, 111)})
     tfds.dataset_builders.store_as_tfds_dataset(
@@ -141,6 +143,11 @@ def test_all_slices_share_one_index(data_dir: Path, form: str) -> None:
         ),
         ("odd", {}, r"no.* one feature that is an Image .*second \(Image\).*--features=image=NAME"),
         ("odd", {"features": "image=label"}, "one feature named 'label' that is an Image"),
+        (
+            "odd",
+            {"features": "image=second,weight=shares"},
+            r"no feature 'shares' of floats for the weight, but .*second.*: say which",
+        ),
     ],
 )
 def test_what_cannot_be_opened_is_said(
@@ -163,6 +170,20 @@ def test_a_split_to_evaluate_on_is_asked_for(data_dir: Path) -> None:
     assert (train.length, evaluation.length) == (4, 1)
     rows = read_all(train) + read_all(evaluation)
     assert sorted(rows) == [(50, 0), (51, 1), (52, 2), (53, 0), (54, 1)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_weights_of_the_examples(tmp_path: Path, form: str) -> None:
+    prepare(tmp_path, "shares", file_format=form, more={"share": tfds.features.Scalar(np.float32)})
+    source = opened(tmp_path, "shares", features="weight=share", train_split="train[5:]")
+    numbers = np.array([number for number, _ in read_all(opened(tmp_path, "shares"))])
+    records = np.array([7, 0, 35])
+    _, labels, weights = source.read(records)
+    assert source.weighted and weights.dtype == np.float32
+    assert np.array_equal(weights, numbers[5 + records] / 8)
+    assert np.array_equal(labels, numbers[5 + records] % 3)
+    for batch in evaluation_stream(source, layout=Layout(12), image_size=4):
+        assert np.array_equal(batch["weight"], numbers[5 + batch["record"]] / 8)
 
 
 def test_a_damaged_record_of_an_array_record_file_is_named_and_the_others_are_read(
@@ -190,6 +211,7 @@ def test_opening_needs_no_tensorflow(data_dir: Path) -> None:
     program = f"""
 import sys
 import numpy as np
+from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 for form in {FORMATS}:
