@@ -1,7 +1,7 @@
 """Forward and backward on one micro-batch: its part of the sums that the replicas' collective adds.
 
-A part is flat, as the collective would pack it anyway: summing, norm and clipping are then one
-operation each, not one a variable.
+A part is flat and in few pieces, as the collective would pack it anyway: summing, norm and clipping
+are then one operation each, not one a variable.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class Sums(NamedTuple):
     correct: tf.Tensor  # []
     weight: tf.Tensor  # []
     micro_square: tf.Tensor  # []; Σ |g|² of the micro-batches, 0 where it is not measured
-    gradient: tf.Tensor  # [weights]
+    gradient: Sequence[tf.Tensor]  # in pieces, [n] each
 
 
 def make_gradients(
@@ -82,9 +82,12 @@ def make_gradients(
     return gradients
 
 
-def unpack(sums: tf.Tensor) -> Sums:
+def unpack(sums: Sequence[tf.Tensor]) -> Sums:
     """The sum over all micro-batches, by name."""
-    return Sums(*tf.unstack(sums[:STATISTICS]), sums[STATISTICS:])
+    first, *gradient = sums
+    if first.shape[0] > STATISTICS:
+        gradient.insert(0, first[STATISTICS:])
+    return Sums(*tf.unstack(first[:STATISTICS]), gradient)
 
 
 def square_norm(tensor: tf.Tensor) -> tf.Tensor:

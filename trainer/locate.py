@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainer.communication import take_apart
 from trainer.losses import Batch
 from trainer.random_layers import draws_of
 
@@ -25,12 +26,12 @@ class Locator:
 
     Attributes:
       places: what there is to look through, in the order of the computation.
-      locate: `(finite float32 [], micro-batches of all replicas, summed gradient float32 [weights],
+      locate: `(finite float32 [], micro-batches of all replicas, the summed gradient in its pieces,
         loss float32 [])` → float32 [], the place's number from 1; 0 if the step was finite.
     """
 
     places: Sequence[str]
-    locate: Callable[[tf.Tensor, Sequence[Batch], tf.Tensor, tf.Tensor], tf.Tensor]
+    locate: Callable[[tf.Tensor, Sequence[Batch], Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
 
 
 def make_locator(
@@ -65,7 +66,7 @@ def make_locator(
         ):
             return probe(batch["image"], training=True)
 
-    def examine(gradient: tf.Tensor, loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:
+    def examine(gradient: Sequence[tf.Tensor], loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:
         """Whether each place holds what is not finite on this replica, float32 [places]."""
         seen = [seen_in(batch) for batch in micro_batches] if probe else []
         return tf.stack(
@@ -74,12 +75,12 @@ def make_locator(
                 *(any_bad([v.value.read_value()]) for v in weights),
                 *(any_bad(tf.nest.flatten(parts)) for parts in zip(*seen, strict=True)),
                 any_bad([loss]),
-                *(any_bad([part]) for part in reversed(tf.split(gradient, sizes))),
+                *(any_bad([part]) for part in reversed(take_apart(gradient, sizes))),
             ]
         )
 
     def first_place(
-        micro_batches: Sequence[Batch], gradient: tf.Tensor, loss: tf.Tensor
+        micro_batches: Sequence[Batch], gradient: Sequence[tf.Tensor], loss: tf.Tensor
     ) -> tf.Tensor:
         parts = strategy.run(examine, args=(gradient, loss, *micro_batches))
         bad = strategy.reduce("SUM", parts, axis=None) > 0
@@ -87,7 +88,10 @@ def make_locator(
         return tf.where(tf.reduce_any(bad), first, 0.0)
 
     def locate(
-        finite: tf.Tensor, micro_batches: Sequence[Batch], gradient: tf.Tensor, loss: tf.Tensor
+        finite: tf.Tensor,
+        micro_batches: Sequence[Batch],
+        gradient: Sequence[tf.Tensor],
+        loss: tf.Tensor,
     ) -> tf.Tensor:
         return tf.cond(
             finite > 0, lambda: tf.zeros([]), lambda: first_place(micro_batches, gradient, loss)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from trainer.averaging import WeightAverages
 from trainer.batch_norm import normalizations
 from trainer.checkpoints import unique_names
-from trainer.communication import sparse_text
+from trainer.communication import choose_pieces, sparse_text
 from trainer.device_loop import DeviceLoop
 from trainer.devices import make_strategy
 from trainer.evaluation import EvaluateBatches, make_evaluation
@@ -188,7 +188,7 @@ def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
         label_smoothing=settings.optimizer.label_smoothing,
         adascale=plan.learning_rate.adascale > 1,
         xla=xla,
-        communication=settings.devices.communication,
+        communication=choose_pieces(settings.devices.communication, plan.device, plan.replicas),
         class_weights=plan.dataset.class_weights,
         seed=settings.run.seed,
         phase=plan.offset % plan.global_batch,

@@ -8,7 +8,7 @@ if not, `undo` puts back what the forward pass has assigned, and the step has ch
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -92,15 +92,17 @@ class TrainStep:
         """
         strategy, settings = self._strategy, self._settings
         micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
-        gradients, before, row = strategy.run(self._compute, args=(waited, *micro_batches))
+        gradients, before, summed, row = strategy.run(self._compute, args=(waited, *micro_batches))
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         row["input_wait"] = waited
-        micro_square, square, gradient = map(row.pop, ("micro_square", "square", "gradient"))
-        gain = self._set_rate(micro_square, square, row["finite"] > 0)
+        micro_square, square = row.pop("micro_square"), row.pop("square")
+        # Not before the data is asked for, or the forward pass would wait for this.
+        with tf.control_dependencies([waited]):
+            gain = self._set_rate(micro_square, square, row["finite"] > 0)
         row |= self._numbers_of(row["finite"] > 0)
         if self._locator:
             row["nonfinite_place"] = self._locator.locate(
-                row["finite"], micro_batches, gradient, row["train/loss"]
+                row["finite"], micro_batches, summed, row["train/loss"]
             )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"] > 0:
@@ -115,8 +117,8 @@ class TrainStep:
     @tf.autograph.experimental.do_not_convert
     def _compute(
         self, waited: tf.Tensor, *micro_batches: Batch
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor], dict[str, tf.Tensor]]:
-        """On every replica: gradients to apply, what `undo` puts back, and the step's row."""
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], Sequence[tf.Tensor], dict[str, tf.Tensor]]:
+        """On every replica: gradients to apply, what `undo` puts back, the sum, the step's row."""
         before = [v.read_value() for v in self._assigned]
         if self._settings.accumulate > 1:
             # Nothing is computed before all is there, or computing would count as waiting. A single
@@ -133,8 +135,9 @@ class TrainStep:
             sums, self._local_statistics.part(), self._settings.communication, STATISTICS
         )
         self._local_statistics.assign(statistics)
-        gradients, row = self._finish(unpack(sums))
-        return gradients, before, row
+        sums = unpack(sums)
+        gradients, row = self._finish(sums)
+        return gradients, before, sums.gradient, row
 
     @tf.autograph.experimental.do_not_convert
     def _apply(self, gradients: list[tf.Tensor]) -> None:

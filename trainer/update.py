@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from trainer.clipping import before_output, clip_adaptively, clip_factor
+from trainer.communication import take_apart
 from trainer.gradients import Sums, square_norm
 from trainer.settings import Clipping
 
@@ -18,8 +19,7 @@ def make_finish(
     """A function from the sums to each variable's gradient, clipped, and the step's row.
 
     The row's norm, and whether it is finite, are those of the gradient before clipping. It also
-    holds what is no metric: `square` and `micro_square` for the gradient's noise, and the summed
-    `gradient`, float32 [weights].
+    holds what is no metric: `square` and `micro_square` for the gradient's noise.
     """
     weights = [variable.value for variable in variables]
     sizes = [weight.shape.num_elements() for weight in weights]
@@ -27,7 +27,7 @@ def make_finish(
     batch_size = float(global_batch)
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        square = square_norm(sums.gradient)
+        square = tf.add_n([square_norm(piece) for piece in sums.gradient])
         # Of nothing but bad records: 0 gradients.
         factor = tf.math.divide_no_nan(batch_size, sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
@@ -38,14 +38,13 @@ def make_finish(
             "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
             "micro_square": sums.micro_square,
             "square": square,
-            "gradient": sums.gradient,
         }
         if clipping.norm:
             factor *= clip_factor(norm, clipping.norm)
-        gradient = sums.gradient * factor
+        pieces = [piece * factor for piece in sums.gradient]
         if clipping.value:
-            gradient = tf.clip_by_value(gradient, -clipping.value, clipping.value)
-        parts = tf.split(gradient, sizes)
+            pieces = [tf.clip_by_value(p, -clipping.value, clipping.value) for p in pieces]
+        parts = take_apart(pieces, sizes)
         gradients = [tf.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)]
         if clipping.adaptive:
             gradients = clip_adaptively(gradients, weights, clipped, clipping.adaptive)

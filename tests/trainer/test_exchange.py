@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from helpers import call, in_parallel, relative_difference
 
-from trainer.communication import cross_device_ops, group_by_size, sparse_text
+from trainer.communication import cross_device_ops, group_by_size, sparse_text, take_apart
 from trainer.xla import choose_xla, why_not
 
 Variables = dict[str, np.ndarray]
@@ -20,6 +20,7 @@ COMMANDS = {
     "hierarchical_copy": f"{MLP} --all_reduce=hierarchical_copy",
     "ring": f"{MLP} --all_reduce=ring --pack_mb=0.02",
     "bfloat16": f"{MLP} --gradient_dtype=bfloat16 --pack_mb=0.02",
+    "bfloat16-alone": f"{MLP} --gradient_dtype=bfloat16".replace("replicas=2", "replicas=1"),
     "cnn": "--model=cnn --learning_rate=0.05",
     "cnn-xla": "--model=cnn --learning_rate=0.05 --xla=on",
 }
@@ -66,11 +67,12 @@ def test_a_compiled_network_with_batch_normalization_comes_to_the_same_weights(
     assert difference <= 1e-5, variable
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "bfloat16-alone"])
 def test_gradients_that_travel_in_bfloat16_are_rounded_and_no_worse(
-    trained: dict[str, Variables],
+    trained: dict[str, Variables], name: str
 ) -> None:
     """8 bits: a relative 2^-8 a gradient at most, of which 20 updates of the weights show less."""
-    plain, rounded = trained["plain"], trained["bfloat16"]
+    plain, rounded = trained["plain"], trained[name]
     names = [name for name in plain if name.startswith("model/") and name.endswith("kernel")]
     differences = [relative_difference(plain[name], rounded[name]) for name in names]
     assert min(differences) > 1e-6 and max(differences) < 2**-8
@@ -81,7 +83,7 @@ def test_a_run_traces_its_step_exactly_once(trained: dict[str, Variables]) -> No
     assert {name: int(run["traces"]) for name, run in trained.items()} == dict.fromkeys(COMMANDS, 1)
 
 
-def test_packs_are_cut_from_the_end_and_join_to_the_whole() -> None:
+def test_packs_are_cut_from_the_end_and_join_to_the_whole_that_comes_apart_again() -> None:
     tensors = [tf.fill([n], float(n)) for n in (4, 1, 2, 3, 5, 1)]
     whole = tf.concat(tensors, axis=0).numpy()
     assert [len(pack) for pack in group_by_size(tensors, 20)] == [5, 5, 6]
@@ -89,6 +91,8 @@ def test_packs_are_cut_from_the_end_and_join_to_the_whole() -> None:
         packs = group_by_size(tensors, size)
         assert np.array_equal(tf.concat(packs, axis=0), whole)
         assert len(packs) == {0: 1, 1: 6, 20: 3, 1000: 1}[size]
+        for apart, tensor in zip(take_apart(packs, (4, 1, 2, 3, 5, 1)), tensors, strict=True):
+            assert np.array_equal(apart, tensor)
 
 
 def words_model() -> keras.Model:

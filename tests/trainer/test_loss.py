@@ -46,7 +46,7 @@ def summed(of_classes: Sequence[float], whole: dict[str, np.ndarray], parts: int
     )
     pieces = [{name: np.split(a, parts)[n] for name, a in whole.items()} for n in range(parts)]
     parts_of_sums = [gradients({n: tf.constant(a) for n, a in part.items()}) for part in pieces]
-    return unpack(sum(part for (part,) in parts_of_sums))
+    return unpack([sum(part for (part,) in parts_of_sums)])
 
 
 def expected(of_classes: Sequence[float], whole: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
@@ -76,7 +76,8 @@ def test_loss_and_gradient_are_those_of_the_formula_however_the_batch_is_divided
     assert 0 < float(sums.weight) < 1
     factor = EXAMPLES / float(sums.weight)
     assert float(sums.loss) * factor == pytest.approx(loss, rel=1e-5)
-    assert sums.gradient.numpy() * factor == pytest.approx(gradient.ravel(), rel=1e-4, abs=1e-6)
+    (piece,) = sums.gradient
+    assert piece.numpy() * factor == pytest.approx(gradient.ravel(), rel=1e-4, abs=1e-6)
 
 
 def test_a_mixed_example_has_the_weights_of_both_classes_by_their_shares() -> None:
