@@ -28,7 +28,7 @@ def cross_device_ops(all_reduce: str, kind: str) -> tf.distribute.CrossDeviceOps
     if all_reduce == "hierarchical_copy":
         return tf.distribute.HierarchicalCopyAllReduce()
     to_one = all_reduce == "reduce_to_one" or (all_reduce == "auto" and kind == "CPU")
-    return tf.distribute.ReductionToOneDevice() if to_one else None
+    return tf.distribute.ReductionToOneDevice(accumulation_fn=_add) if to_one else None
 
 
 def choose_pieces(asked: Communication, kind: str, replicas: int) -> Communication:
@@ -116,6 +116,15 @@ def sparse_text(model: keras.Model) -> str | None:
     paths = ", ".join(table.path for table in tables)
     megabytes = sum(4 * table.value.shape.num_elements() for table in tables) / 1e6
     return f"sparse gradients of {paths} are made dense: {megabytes:.3g} MB an update"
+
+
+def _add(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of the replicas' parts; `all_reduce` brings a gradient of its own.
+
+    To trace that, TensorFlow walks back from each sum to where it finds no gradient: without the
+    stop, through the forward passes of all replicas, at every BatchNormalization.
+    """
+    return tf.stop_gradient(tf.add_n(parts))
 
 
 def _implementation(all_reduce: str) -> _Implementation:

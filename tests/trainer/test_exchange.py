@@ -60,6 +60,15 @@ def test_cpus_sum_in_one_place_unless_told_otherwise() -> None:
     assert cross_device_ops("auto", "GPU") is cross_device_ops("ring", "CPU") is None
 
 
+def test_tracing_a_gradient_does_not_walk_through_the_sums_of_other_replicas() -> None:
+    """With ResNet-20 on four replicas that took 40 of 50 seconds."""
+    part = tf.Variable([1.0, 2.0])
+    with tf.GradientTape() as tape:
+        total = cross_device_ops("auto", "CPU").accumulation_fn([part.read_value(), part])
+    assert total.numpy().tolist() == [2.0, 4.0]
+    assert tape.gradient(total, part) is None
+
+
 def test_a_compiled_network_with_batch_normalization_comes_to_the_same_weights(
     trained: dict[str, Variables],
 ) -> None:
