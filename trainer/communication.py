@@ -49,7 +49,7 @@ def all_reduce(
     settings: Communication,
     statistics: int,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The sums of all replicas' pieces, and those of `others`.
+    """The sums over all replicas of the pieces and of `others`, float32 [n] each.
 
     Called on every replica.
 

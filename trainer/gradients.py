@@ -1,7 +1,8 @@
 """Forward and backward on one micro-batch: its part of the sums that the replicas' collective adds.
 
 A part is flat and in few pieces, as the collective would pack it anyway: summing, norm and clipping
-are then one operation each, not one a variable.
+are then one operation each, not one a variable. Where nothing travels there is a piece a variable
+(`communication.choose_pieces`).
 """
 
 from collections.abc import Callable, Sequence

@@ -211,7 +211,6 @@ def test_opening_needs_no_tensorflow(data_dir: Path) -> None:
     program = f"""
 import sys
 import numpy as np
-from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 for form in {FORMATS}:
