@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainer.calls import Value
+from trainer.fused_updates import FusedAdam, FusedMomentum
 from trainer.lars import Lars
 from trainer.learning_rate import LearningRate
 from trainer.optimizer_calls import MOVING
@@ -89,18 +90,6 @@ class _Decoupled:
         variable.assign_sub(variable * (factor * rate))
 
 
-class _MovingMomentum:
-    """Mixin for SGD whose momentum a schedule moves; Keras's own asks in Python if it is 0."""
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Keras's formula with `scheduled_momentum` in place of the constant."""
-        velocity = self.momentums[self._get_variable_index(variable)]
-        momentum = tf.convert_to_tensor(self.scheduled_momentum)
-        step = gradient * learning_rate
-        self.assign(velocity, velocity * momentum - step)
-        self.assign_add(variable, velocity * momentum - step if self.nesterov else velocity)
-
-
 class _ScheduleFree:
     """Mixin for ScheduleFreeAdamW: Defazio et al. 2024, https://arxiv.org/abs/2405.15682.
 
@@ -145,7 +134,7 @@ def make_optimizer(
     moving = learning_rate.momentum
     # 0 rather than None, which Keras's AdamW refuses; the decays are the mixins'.
     given = {"learning_rate": learning_rate, "weight_decay": 0.0, **_as_keras_has_them(arguments)}
-    optimizer = _class(name, moving is not None)(**given)
+    optimizer = _class(name, arguments)(**given)
     if moving is not None:
         # Keras tests SGD's own in Python, so it stays a number there.
         moved = "scheduled_momentum" if name == "sgd" else MOVING[name]
@@ -156,13 +145,15 @@ def make_optimizer(
     return optimizer
 
 
-def _class(name: str, momentum_moves: bool) -> type:
+def _class(name: str, arguments: Mapping[str, Value]) -> type:
     own = Lars if name == "lars" else _KERAS[name]
     mixins = [_Lockstep]
     if name not in ("lars", "schedule_free_adamw"):
         mixins.insert(0, _Decoupled)
-    if name == "sgd" and momentum_moves:
-        mixins.append(_MovingMomentum)
+    if name == "sgd" and arguments["momentum"]:
+        mixins.append(FusedMomentum)
+    if name in ("adam", "adamw"):
+        mixins.append(FusedAdam)
     if name == "schedule_free_adamw":
         mixins.append(_ScheduleFree)
     return type(own.__name__, (*mixins, own), {})

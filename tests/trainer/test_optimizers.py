@@ -119,6 +119,34 @@ def test_a_momentum_that_a_schedule_holds_still_is_the_constant(name: str) -> No
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_kernel_of_sgd_gives_what_keras_gives(nesterov: bool) -> None:
+    ours, theirs = weights(), weights()
+    trained(built("sgd", ours, text=f"sgd(0.9,nesterov={str(nesterov).lower()})"), ours)
+    keras_own = keras.optimizers.SGD(RATE, momentum=0.9, nesterov=nesterov)
+    keras_own.build(theirs)
+    trained(keras_own, theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_the_kernel_of_adam_is_the_formula_of_its_paper(amsgrad: bool) -> None:
+    variables = weights()
+    text = f"adam(0.8,0.99,epsilon=0.01,amsgrad={str(amsgrad).lower()})"
+    trained(built("adam", variables, text=text), variables)
+    for i, w in enumerate(np.float64(w.numpy()) for w in weights()):
+        m, v, highest = np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
+        for step in range(4):
+            g = np.float64(gradients(step)[i])
+            m, v = 0.8 * m + 0.2 * g, 0.99 * v + 0.01 * g**2
+            highest = np.maximum(highest, v) if amsgrad else v
+            rate = RATE * np.sqrt(1 - 0.99 ** (step + 1)) / (1 - 0.8 ** (step + 1))
+            w = w - rate * m / (np.sqrt(highest) + 0.01)
+        # A float32 of 0.99 is off by 1e-8, and 1 minus it by 1e-6 of itself.
+        np.testing.assert_allclose(variables[i].numpy(), w, rtol=1e-5, atol=1e-6)
+
+
 def lars(nesterov: bool, decays: list[float]) -> list[np.ndarray]:
     """You et al. 2017, algorithm 1, of the weights above; the second is no matrix: λ = 1."""
     found = [np.float64(w.numpy()) for w in weights()]
