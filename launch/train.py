@@ -69,7 +69,7 @@ def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
         job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
         bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
         faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
-    stop.when_asked(lambda: run.leave.assign(True))
+    stop.when_asked(lambda: run.most_steps.assign(1))
     report.print_run(run, job.plan)
     outcome: Job | int = job
     while isinstance(outcome, Job):
@@ -149,7 +149,8 @@ def train_on(
     command, plan, first = job.command, job.plan, job.found.step
 
     def finished() -> bool:
-        return bool(run.learning_rate.finished().numpy())
+        rate = run.learning_rate
+        return bool(rate.progress.numpy() >= rate.ends_at().numpy())
 
     def stop_requested() -> bool:
         if host.control.stop_requested():

@@ -49,7 +49,7 @@ def all_reduce(
     settings: Communication,
     statistics: int,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The sums over all replicas of the pieces and of `others`, float32 [n] each.
+    """The sums over all replicas of the pieces and of `others`, float32.
 
     Called on every replica.
 
@@ -58,7 +58,7 @@ def all_reduce(
     and so do the statistics, which travel in a collective of their own.
 
     Args:
-      packs: consecutive pieces of the part, float32 [n] each.
+      packs: consecutive pieces of the part, float32, the first one flat.
       others: what else there is to be summed, float32.
       statistics: how many numbers before the gradients there are, all in the first piece.
     """
@@ -74,31 +74,32 @@ def all_reduce(
         summed = added([*packs, *others])
         return summed[: len(packs)], summed[len(packs) :]
     pieces = [packs[0][statistics:], *packs[1:]]
-    gradients = [tf.cast(piece, settings.gradient_dtype) for piece in pieces if piece.shape[0]]
+    gradients = [tf.cast(piece, settings.gradient_dtype) for piece in pieces if _size(piece)]
     summed = added(gradients)
     head, *others = added([packs[0][:statistics], *others])
     return [head, *(tf.cast(pack, tf.float32) for pack in summed)], others
 
 
 def group_by_size(tensors: Sequence[tf.Tensor], pack_bytes: int) -> list[tf.Tensor]:
-    """The tensors, float32 [n] each, joined to pieces of at least `pack_bytes`; 0: to a single one.
+    """The float32 tensors joined to flat pieces of at least `pack_bytes`; 0: to a single one.
 
-    The last piece is cut first, so that it is never the one that is small.
+    The last piece is cut first, so that it is never the one that is small. One that is a tensor of
+    its own keeps its shape.
     """
     packs: list[list[tf.Tensor]] = [[]]
     for tensor in reversed(tensors):
-        if pack_bytes and 4 * sum(part.shape[0] for part in packs[0]) >= pack_bytes:
+        if pack_bytes and 4 * sum(map(_size, packs[0])) >= pack_bytes:
             packs.insert(0, [])
         packs[0].insert(0, tensor)
-    return [tf.concat(pack, axis=0) if len(pack) > 1 else pack[0] for pack in packs]
+    return [_joined(pack) if len(pack) > 1 else pack[0] for pack in packs]
 
 
 def take_apart(pieces: Sequence[tf.Tensor], sizes: Sequence[int]) -> list[tf.Tensor]:
-    """The tensors that `group_by_size` has joined, float32 [size] each."""
+    """The tensors that `group_by_size` has joined, float32 [size] each or in their own shape."""
     tensors, sizes = [], list(sizes)
     for piece in pieces:
         within = []
-        while sum(within) < piece.shape[0]:
+        while sum(within) < _size(piece):
             within.append(sizes.pop(0))
         tensors += tf.split(piece, within) if len(within) > 1 else [piece]
     return tensors
@@ -125,6 +126,14 @@ def _add(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     stop, through the forward passes of all replicas, at every BatchNormalization.
     """
     return tf.stop_gradient(tf.add_n(parts))
+
+
+def _joined(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+
+
+def _size(tensor: tf.Tensor) -> int:
+    return tensor.shape.num_elements()
 
 
 def _implementation(all_reduce: str) -> _Implementation:

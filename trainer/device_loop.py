@@ -20,14 +20,14 @@ class DeviceLoop:
     Args:
       step: one step; a row of scalars by name, the same names each time.
       learning_rate: says when the run is finished.
-      leave: bool [], set by any thread: ends a call after the step in hand.
+      most_steps: int32 [], of a call; set to 1 by any thread, it ends one after the step in hand.
 
     Attributes:
       traces: how often the function was traced.
     """
 
-    def __init__(self, step: Step, learning_rate: LearningRate, leave: tf.Variable) -> None:
-        self._step, self._learning_rate, self._leave = step, learning_rate, leave
+    def __init__(self, step: Step, learning_rate: LearningRate, most_steps: tf.Variable) -> None:
+        self._step, self._learning_rate, self._most_steps = step, learning_rate, most_steps
         self._iterator: Iterator[Batch] | None = None
         self._names: tuple[str, ...] = ()
         self.traces = 0
@@ -49,7 +49,7 @@ class DeviceLoop:
         """Makes the function for this iterator, which the first call would do."""
         if iterator is self._iterator:
             return
-        step, learning_rate, leave = self._step, self._learning_rate, self._leave
+        step, progress, most_steps = self._step, self._learning_rate.progress, self._most_steps
 
         def packed_step() -> tf.Tensor:
             row = step(iterator)
@@ -59,9 +59,11 @@ class DeviceLoop:
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
             rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-            done = 0
+            done, ends_at = 0, self._learning_rate.ends_at()
             # Not `and`, which becomes a branch of its own in every step.
-            while (done < steps) & ~learning_rate.finished() & ~((done > 0) & leave.read_value()):
+            while (done < tf.minimum(steps, most_steps.read_value())) & (
+                progress.read_value() < ends_at
+            ):
                 rows = rows.write(done, packed_step())
                 done += 1
             return tf.ensure_shape(rows.stack(), [None, len(self._names)])

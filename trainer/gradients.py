@@ -1,6 +1,6 @@
 """Forward and backward on one micro-batch: its part of the sums that the replicas' collective adds.
 
-A part is flat and in few pieces, as the collective would pack it anyway: summing, norm and clipping
+A part is in few pieces, flat, as the collective would pack it anyway: summing, norm and clipping
 are then one operation each, not one a variable. Where nothing travels there is a piece a variable
 (`communication.choose_pieces`).
 """
@@ -26,7 +26,7 @@ class Sums(NamedTuple):
     correct: tf.Tensor  # []
     weight: tf.Tensor  # []
     micro_square: tf.Tensor  # []; Σ |g|² of the micro-batches, 0 where it is not measured
-    gradient: Sequence[tf.Tensor]  # in pieces, [n] each
+    gradient: Sequence[tf.Tensor]  # in pieces, [n] or of a variable's shape
 
 
 def make_gradients(
@@ -70,15 +70,16 @@ def make_gradients(
             objective = (loss + sum(model.losses) * weight) / batch_size
         scale = loss_scale.scale.read_value() if loss_scale else None
         parts = tape.gradient(objective, weights, scale, unconnected_gradients="zero")
-        flat, square = [tf.reshape(part, [-1]) for part in parts], tf.zeros([])
+        # A table's may be sparse.
+        parts, square = [tf.convert_to_tensor(part) for part in parts], tf.zeros([])
         if loss_scale or noise_measured:
-            flat = group_by_size(flat, pack_bytes)
+            parts = group_by_size(parts, pack_bytes)
         if loss_scale:
-            flat = [pack / scale for pack in flat]
+            parts = [pack / scale for pack in parts]
         if noise_measured:
-            square = tf.add_n([square_norm(pack) for pack in flat])
+            square = square_norm(parts)
         statistics = tf.stack([objective, count_correct(batch, logits), weight, square])
-        return group_by_size([statistics, *flat], pack_bytes)
+        return group_by_size([statistics, *parts], pack_bytes)
 
     return gradients
 
@@ -91,6 +92,6 @@ def unpack(sums: Sequence[tf.Tensor]) -> Sums:
     return Sums(*tf.unstack(first[:STATISTICS]), gradient)
 
 
-def square_norm(tensor: tf.Tensor) -> tf.Tensor:
-    """The sum of all squares, float32 []."""
-    return 2.0 * tf.nn.l2_loss(tensor)
+def square_norm(pieces: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of the squares of all numbers, float32 []."""
+    return 2.0 * tf.add_n([tf.nn.l2_loss(piece) for piece in pieces])

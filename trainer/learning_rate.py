@@ -78,14 +78,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.progress.assign(self.progress.numpy() * ratio)
         self.steering.assign(np.where(steering < NEVER, steering * ratio, steering))
 
-    def finished(self) -> tf.Tensor:
-        """Whether the run ends here (bool []): a cooldown is over, or AdaScale's work is done."""
+    def ends_at(self) -> tf.Tensor:
+        """The progress at which the run ends, float64 []: a cooldown is over, AdaScale is done."""
         # Sums of gains carry rounding errors; an update that only makes up for them is none.
-        ends_at = tf.minimum(
-            self.steering.read_value()[1],
-            self.plan.steps - 1e-6 if self.plan.adascale > 1 else NEVER,
-        )
-        return self.progress.read_value() >= ends_at
+        planned = self.plan.steps - 1e-6 if self.plan.adascale > 1 else NEVER
+        return tf.minimum(self.steering.read_value()[1], planned)
 
     def columns(self) -> dict[str, tf.Tensor]:
         """What the step's row says of it besides the rate: the momentum where a curve moves it."""

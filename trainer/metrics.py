@@ -117,18 +117,17 @@ class MetricsWriter:
         self._add_to_boards(step, values)
 
     def _add_to_boards(self, step: int, values: Mapping[str, float | None]) -> None:
-        events: dict[str, list[event_pb2.Event]] = {name: [] for name in self._boards}
+        summaries = {name: summary_pb2.Summary() for name in self._boards}
         for name, value in values.items():
             if name in ("step", "epoch", "seconds") or value is None:
                 continue
             board, _, tag = name.partition("/")
             if board not in self._boards:
                 board, tag = "train", name
-            summary = summary_pb2.Summary.Value(tag=tag, simple_value=value)
-            events[board].append(_event(step, summary=summary_pb2.Summary(value=[summary])))
-        for name, board in self._boards.items():
-            if events[name]:
-                board.add(events[name])
+            summaries[board].value.add(tag=tag, simple_value=value)
+        for name, summary in summaries.items():
+            if summary.value:
+                self._boards[name].add([_event(step, summary=summary)])
 
     def note(self, step: int, epoch: float, seconds: float, event: Mapping[str, Any]) -> None:
         """Writes an event: plain JSON, named by its key `event`; TensorBoard gets it as text."""

@@ -49,7 +49,7 @@ class Run:
     groups: Sequence[Group]  # of variables by their rate
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: DeviceLoop
-    leave: tf.Variable  # bool []: set by any thread, it ends a device loop after the step
+    most_steps: tf.Variable  # int32 [], of a device loop: set to 1 by any thread, it ends one
     evaluate: EvaluateBatches
     notes: Sequence[str]  # what there is to say of how it was built
 
@@ -126,7 +126,7 @@ def build_run_on(
         step_settings(settings, plan, xla),
     )
     with tf.device("CPU:0"):
-        leave = tf.Variable(False, trainable=False, name="leave")
+        most_steps = tf.Variable(tf.int32.max, trainable=False, name="most_steps")
     return Run(
         strategy=strategy,
         model=model,
@@ -137,8 +137,8 @@ def build_run_on(
         places=locator.places if locator else (),
         groups=trained.groups,
         decay_groups=trained.decay_groups,
-        train_loop=DeviceLoop(step, learning_rate, leave),
-        leave=leave,
+        train_loop=DeviceLoop(step, learning_rate, most_steps),
+        most_steps=most_steps,
         evaluate=make_evaluation(strategy, model, averages),
         notes=[note for note in (xla_note, sparse_text(model)) if note],
         averages=averages,

@@ -27,7 +27,7 @@ def make_finish(
     batch_size = float(global_batch)
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        square = tf.add_n([square_norm(piece) for piece in sums.gradient])
+        square = square_norm(sums.gradient)
         # Of nothing but bad records: 0 gradients.
         factor = tf.math.divide_no_nan(batch_size, sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
