@@ -1,14 +1,13 @@
 """Many steps in one call of a function on the device, and what they gave in one tensor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from trainer.learning_rate import LearningRate
 from trainer.losses import Batch
-
-Step = Callable[[Iterator[Batch]], dict[str, tf.Tensor]]
+from trainer.step import TrainStep
 
 
 class DeviceLoop:
@@ -18,7 +17,7 @@ class DeviceLoop:
     would be taken apart and put together in every call, which takes as long as a small step.
 
     Args:
-      step: one step; a row of scalars by name, the same names each time.
+      step: one step, and what fetches its data.
       learning_rate: says when the run is finished.
       most_steps: int32 [], of a call; set to 1 by any thread, it ends one after the step in hand.
 
@@ -26,7 +25,9 @@ class DeviceLoop:
       traces: how often the function was traced.
     """
 
-    def __init__(self, step: Step, learning_rate: LearningRate, most_steps: tf.Variable) -> None:
+    def __init__(
+        self, step: TrainStep, learning_rate: LearningRate, most_steps: tf.Variable
+    ) -> None:
         self._step, self._learning_rate, self._most_steps = step, learning_rate, most_steps
         self._iterator: Iterator[Batch] | None = None
         self._names: tuple[str, ...] = ()
@@ -51,21 +52,29 @@ class DeviceLoop:
             return
         step, progress, most_steps = self._step, self._learning_rate.progress, self._most_steps
 
-        def packed_step() -> tf.Tensor:
-            row = step(iterator)
+        def packed_step(batches: tuple[Batch, ...], waited: tf.Tensor) -> tf.Tensor:
+            row = step(batches) | {"input_wait": waited}
             self._names = tuple(row)
             return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
             rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-            done, ends_at = 0, self._learning_rate.ends_at()
+            done, more, ends_at = 0, steps > 0, self._learning_rate.ends_at()
+            begin = step.now()
+            batches = step.fetch(iterator)
+            waited = step.now(batches) - begin
             # Not `and`, which becomes a branch of its own in every step.
-            while (done < tf.minimum(steps, most_steps.read_value())) & (
-                progress.read_value() < ends_at
-            ):
-                rows = rows.write(done, packed_step())
-                done += 1
+            while more & (progress.read_value() < ends_at):
+                more = done + 1 < tf.minimum(steps, most_steps.read_value())
+                # The data of the next step come while this one computes.
+                upcoming = batches
+                if more:
+                    upcoming = step.fetch(iterator)
+                rows = rows.write(done, packed_step(batches, waited))
+                # In this order: TensorFlow reads one clock after the other.
+                trained = step.now(progress.read_value())
+                waited, batches, done = step.now(upcoming) - trained, upcoming, done + 1
             return tf.ensure_shape(rows.stack(), [None, len(self._names)])
 
         self._train, self._iterator = train.get_concrete_function(), iterator

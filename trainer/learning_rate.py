@@ -23,8 +23,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     - `steering` (float64 [3]): where a person held the curve, where a cooldown ends the run, and
       how long that cooldown is; `NEVER` where nobody did.
 
-    After a rollback there is also a `backoff` (float64 [3]): a factor, the progress where it began,
-    and over how much the rate comes back; the host keeps it and assigns it at the start.
+    After a rollback there is also a backoff: a factor, the progress where it began, and over how
+    much the rate comes back. The host keeps it and sets it before the device loop is traced.
 
     Created outside of the strategy's scope. Nothing else sets the optimizer's learning rate.
     """
@@ -35,7 +35,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.progress = host_variable(np.float64(0.0), "progress")
         self.scale = host_variable(np.float32(1.0), "scale")
         self.steering = host_variable(np.array([NEVER, NEVER, 1.0]), "steering")
-        self.backoff = host_variable(np.array([1.0, 0.0, 1.0]), "backoff")
+        self._backoff: Mapping[str, float] = {}
         with strategy.scope():
             # The optimizer reads these two for every variable.
             self.applied = replicated_variable("applied")
@@ -55,11 +55,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         left = tf.clip_by_value((ends_at - progress) / cooldown, 0.0, 1.0)
         # In this form an untouched rate (left = 1) comes out with the very bits of the curve.
         rate = rate - (rate - self.plan.end) * (1.0 - left)
-        factor, since, over = tf.unstack(self.backoff.read_value())
-        # And so does one that is back.
-        return rate * (
-            1.0 - (1.0 - factor) * (1.0 - tf.clip_by_value((progress - since) / over, 0.0, 1.0))
-        )
+        if not self._backoff:
+            return rate
+        back = (progress - self._backoff["since"]) / self._backoff["over"]
+        missing = (1.0 - self._backoff["factor"]) * (1.0 - tf.clip_by_value(back, 0.0, 1.0))
+        return rate * (1.0 - missing)
 
     def unscaled(self, steering: Sequence[float] | None = None) -> float:
         """The next update's rate before `scale` and gain, for the host; as if steered so."""
@@ -68,9 +68,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return float(self._rate(progress, tf.constant(steering, tf.float64)))
 
     def back_off(self, backoff: Mapping[str, float]) -> None:
-        """Sets the backoff to what `History.backoff` says; nothing: none."""
-        backoff = backoff or {"factor": 1.0, "since": 0.0, "over": 1.0}
-        self.backoff.assign([backoff["factor"], backoff["since"], backoff["over"]])
+        """Takes what `History.backoff` says, nothing: none, for functions that are traced later."""
+        self._backoff = dict(backoff)
 
     def count_in_steps(self, ratio: float) -> None:
         """Counts in other steps from here on, `ratio` of them for every one so far."""

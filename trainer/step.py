@@ -9,6 +9,7 @@ if not, `undo` puts back what the forward pass has assigned, and the step has ch
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -83,22 +84,30 @@ class TrainStep:
             self._variables, global_batch=settings.global_batch, clipping=settings.clipping
         )
 
-    def __call__(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        """Trains a step; its row of scalars by name, the same names each time.
+    def fetch(self, iterator: Iterator[Batch]) -> tuple[Batch, ...]:
+        """The micro-batches of a step, `accumulate` for each replica.
 
         Args:
-          iterator: of `distribute`d micro-batches (`input_pipeline.streams`), `accumulate` for
-            each replica.
+          iterator: of a `distribute`d dataset (`input_pipeline.streams`).
         """
+        return tuple(
+            next_of_each(self._strategy, iterator) for _ in range(self._settings.accumulate)
+        )
+
+    def now(self, after: Any = ()) -> tf.Tensor:
+        """The time when all of this is there, in seconds, float64 []; NaN without a clock."""
+        local = self._strategy.experimental_local_results
+        parts = [part for value in tf.nest.flatten(after) for part in local(value)]
+        with tf.control_dependencies(parts):
+            return tf.timestamp() if self._settings.clock else tf.constant(math.nan, tf.float64)
+
+    def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
+        """Trains a step on what `fetch` gave; its row of scalars by name, the same each time."""
         strategy, settings = self._strategy, self._settings
-        micro_batches, waited = wait_for(strategy, iterator, settings.accumulate, settings.clock)
-        gradients, before, summed, row = strategy.run(self._compute, args=(waited, *micro_batches))
+        gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
-        row["input_wait"] = waited
         micro_square, square = row.pop("micro_square"), row.pop("square")
-        # Not before the data is asked for, or the forward pass would wait for this.
-        with tf.control_dependencies([waited]):
-            gain = self._set_rate(micro_square, square, row["finite"] > 0)
+        gain = self._set_rate(micro_square, square, row["finite"] > 0)
         row |= self._numbers_of(row["finite"] > 0)
         if self._locator:
             row["nonfinite_place"] = self._locator.locate(
@@ -116,15 +125,10 @@ class TrainStep:
 
     @tf.autograph.experimental.do_not_convert
     def _compute(
-        self, waited: tf.Tensor, *micro_batches: Batch
+        self, *micro_batches: Batch
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], Sequence[tf.Tensor], dict[str, tf.Tensor]]:
         """On every replica: gradients to apply, what `undo` puts back, the sum, the step's row."""
         before = [v.read_value() for v in self._assigned]
-        if self._settings.accumulate > 1:
-            # Nothing is computed before all is there, or computing would count as waiting. A single
-            # micro-batch is there as a whole.
-            with tf.control_dependencies([waited]):
-                micro_batches = tf.nest.map_structure(tf.identity, micro_batches)
         part_of = self._gradients_of
         if self._settings.xla:
             part_of = compiled(part_of, self._model)
@@ -165,24 +169,3 @@ class TrainStep:
             row["loss_scale"] = self._loss_scale.scale.read_value()
             self._loss_scale.update(finite)
         return row
-
-
-def wait_for(
-    strategy: tf.distribute.Strategy, iterator: Iterator[Batch], count: int, clock: bool
-) -> tuple[tuple[Batch, ...], tf.Tensor]:
-    """The next `count` micro-batches of every replica, and the seconds until they were there.
-
-    Without a clock the seconds are NaN.
-    """
-    now = tf.timestamp if clock else lambda: tf.constant(math.nan, tf.float64)
-    # Asking for data does not depend on this, or every step would begin with telling all replicas.
-    begin = now()
-    micro_batches = tuple(next_of_each(strategy, iterator) for _ in range(count))
-    parts = [
-        part
-        for batch in micro_batches
-        for value in batch.values()
-        for part in strategy.experimental_local_results(value)
-    ]
-    with tf.control_dependencies([begin, *parts]):
-        return micro_batches, now() - begin
