@@ -217,11 +217,15 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
 
 def log(metrics: "MetricsWriter", plan: Plan, recorder: Recorder) -> None:
     """Writes the sweep's rows: the applied rate of each step and what it had before its update."""
-    rows = recorder.rows
-    for index in range(len(rows["learning_rate"])):
-        names = ("train/loss", "train/accuracy", "gradient_norm", "learning_rate")
-        values = {name: float(rows[name][index]) for name in names}
-        metrics.write(index + 1, plan.epoch(index + 1), float(rows["seconds"][index]), values)
+    from trainer.metrics import Row
+
+    columns = {name: column.tolist() for name, column in recorder.rows.items()}
+    names = ("train/loss", "train/accuracy", "gradient_norm", "learning_rate")
+    rows = []
+    for index, seconds in enumerate(columns["seconds"]):
+        values = {name: columns[name][index] for name in names}
+        rows.append(Row(index + 1, plan.epoch(index + 1), seconds, values))
+    metrics.write_all(rows)
     metrics.flush()
 
 

@@ -18,7 +18,7 @@ from trainer.blocks import Block
 from trainer.evaluation import OF_ROWS, evaluate_in_pieces
 from trainer.files import sync, write_json
 from trainer.from_json import from_json
-from trainer.metrics import MetricsWriter
+from trainer.metrics import MetricsWriter, Row
 from trainer.multipliers import Group
 from trainer.per_replica import Stream
 from trainer.plan import Plan
@@ -124,16 +124,20 @@ class Log:
 
     def __call__(self, block: Block) -> None:
         """Adds the block's steps and writes the rows that are due."""
-        now, begin = self._history.now(), 0
+        now, begin, rows = self._history.now(), 0, []
         while begin < block.steps:
             due = self._plan.next_due(block.first + begin, self._plan.log_every)
             end = min(due - block.first, block.steps)
             self._add(block, slice(begin, end))
             step = block.first + end
             if step == due or (block.final and step == block.last):
-                row = {name: float(c[end - 1]) for name, c in block.rows.items()}
-                self._write(step, now, row)
+                last = {name: float(c[end - 1]) for name, c in block.rows.items()}
+                rows.append(Row(step, self._plan.epoch(step), now, self._values(last)))
             begin = end
+        if rows:
+            self._metrics.write_all(rows)
+        for row in rows:
+            self._show(row.step, row.values)
 
     def _add(self, block: Block, steps: slice) -> None:
         history, skipped = self._history, block.skipped[steps]
@@ -154,7 +158,8 @@ class Log:
         """The share of the time of all steps so far in which they waited for their data."""
         return self._all_waits / self._all_seconds if self._all_seconds else 0.0
 
-    def _write(self, step: int, seconds: float, row: Mapping[str, float]) -> None:
+    def _values(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Those of a row of the log, which begins anew then, given the row of its own step."""
         history = self._history
         steps = history.unlogged_steps or math.nan  # of no finite step there is no mean
         values = {name: total / steps for name, total in history.unlogged.items()}
@@ -171,10 +176,9 @@ class Log:
             self._all_waits += self._waits
             values["step_ms"] = 1000 * step_seconds
             values["examples_per_second"] = self._plan.global_batch / step_seconds
-        self._metrics.write(step, self._plan.epoch(step), seconds, values)
-        self._show(step, values)
         history.unlogged, history.unlogged_steps = {}, 0
         self._timed, self._seconds, self._waits = 0, 0.0, 0.0
+        return values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,10 +42,11 @@ class NonFinite:
         Raises:
           DivergedError: the run should end.
         """
-        skipped, overflowed, total = block.skipped, block.overflowed, self.history.nonfinite_steps
+        skipped, total = block.skipped, self.history.nonfinite_steps
         if not skipped.any():
             self.history.nonfinite_in_a_row = 0
             return
+        overflowed = block.overflowed
         for index in range(block.steps):
             if not skipped[index]:
                 self.history.nonfinite_in_a_row = 0
