@@ -50,16 +50,13 @@ def uniform_draw(place: int, *, seed: int, positions: tf.Tensor) -> tf.Tensor:
     )
 
 
-def augment_image(
-    image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor, first: int = 0
-) -> tf.Tensor:
+def augment_image(image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf.Tensor:
     """Applies the operations in turn.
 
     Args:
         image: uint8 [height, width, channels], static.
         ops: what parse_augment returned, without crop, which is in decode.py.
-        draws: float32 [draws, 4], this image's row of uniform_draws.
-        first: the first draw of these operations in it.
+        draws: float32 [draws, 4], this image's row of uniform_draws, from where theirs begin.
 
     Returns:
         uint8 [height, width, channels].
@@ -71,6 +68,7 @@ def augment_image(
         "randaugment": randaugment,
         "erase": _erase,
     }
+    first = 0
     for op in ops:
         own, first = draws[first : first + op.draws], first + op.draws
         image = functions[op.name](image, own, *op.arguments)

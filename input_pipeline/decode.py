@@ -8,7 +8,6 @@ are cut to 8. Resizing is bilinear without antialiasing, as is usual in TensorFl
 
 import io
 import math
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -20,10 +19,6 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # The share of the short side that an evaluation looks at: 224 of 256 pixels.
 _CENTRAL = 0.875
-
-# From int32 [2], an image's height and width, to the int32 [4] (top, left, height, width) of it
-# that is wanted.
-Window = Callable[[tf.Tensor], tf.Tensor]
 
 
 def window_candidates(crop: Op, draws: tf.Tensor) -> tf.Tensor:
@@ -47,43 +42,52 @@ def window_candidates(crop: Op, draws: tf.Tensor) -> tf.Tensor:
     return tf.concat([sides, draws[..., 2:]], axis=-1)
 
 
-def random_window(candidates: tf.Tensor) -> Window:
-    """The window of a random resized crop: the first candidate that fits.
+def random_windows(candidates: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """The windows of a random resized crop: of each image the first candidate that fits.
 
     Where none fits, the first is cut to the image.
 
     Args:
-        candidates: float32 [candidates, 4], a row of `window_candidates`.
+        candidates: float32 [n, candidates, 4], what `window_candidates` gave.
+        sizes: int32 [n, 2], the images' heights and widths.
+
+    Returns:
+        int32 [n, 4]: top, left, height, width.
     """
-
-    def window(size: tf.Tensor) -> tf.Tensor:
-        height_width = tf.cast(size, tf.float32)
-        sizes = tf.round(candidates[:, :2] * tf.sqrt(tf.reduce_prod(height_width)))
-        chosen = tf.argmax(tf.reduce_all(sizes <= height_width, axis=1))
-        part = tf.clip_by_value(tf.gather(sizes, chosen), 1, height_width)
-        corner = tf.gather(candidates, chosen)[2:] * (height_width - part + 1)
-        # Which rounds down.
-        return tf.cast(tf.concat([corner, part], axis=0), tf.int32)
-
-    return window
+    height_width = tf.cast(sizes, tf.float32)
+    roots = tf.sqrt(tf.reduce_prod(height_width, axis=1))
+    fitted = tf.round(candidates[..., :2] * roots[:, tf.newaxis, tf.newaxis])
+    fits = tf.reduce_all(fitted <= height_width[:, tf.newaxis], axis=2)
+    chosen = tf.argmax(fits, axis=1)
+    parts = tf.clip_by_value(tf.gather(fitted, chosen, batch_dims=1), 1, height_width)
+    places = tf.gather(candidates, chosen, batch_dims=1)[:, 2:]
+    # Which rounds down.
+    return tf.cast(tf.concat([places * (height_width - parts + 1), parts], axis=1), tf.int32)
 
 
-def central_window(size: tf.Tensor) -> tf.Tensor:
-    """The square in the middle whose side is 0.875 of the short side."""
-    side = tf.cast(tf.round(_CENTRAL * tf.cast(tf.reduce_min(size), tf.float32)), tf.int32)
-    side = tf.maximum(side, 1)
-    return tf.concat([(size - side) // 2, [side, side]], axis=0)
+def central_windows(sizes: tf.Tensor) -> tf.Tensor:
+    """The squares in the middle whose side is 0.875 of the short side.
+
+    Args:
+        sizes: int32 [n, 2], the images' heights and widths.
+
+    Returns:
+        int32 [n, 4]: top, left, height, width.
+    """
+    short = tf.cast(tf.reduce_min(sizes, axis=1, keepdims=True), tf.float32)
+    sides = tf.maximum(tf.cast(tf.round(_CENTRAL * short), tf.int32), 1)
+    return tf.concat([(sizes - sides) // 2, sides, sides], axis=1)
 
 
 def decode_image(
-    contents: tf.Tensor, shape: tuple[int, int, int], window: Window | None
+    contents: tf.Tensor, shape: tuple[int, int, int], window: tf.Tensor | None
 ) -> tf.Tensor:
     """Decodes a JPEG or PNG file; without a window the image must have the shape itself.
 
     Args:
         contents: string [], the file.
         shape: (height, width, channels) of the result.
-        window: the part to resize to that shape.
+        window: int32 [4], the part to resize to that shape: top, left, height, width.
 
     Returns:
         uint8 [height, width, channels].
@@ -94,8 +98,7 @@ def decode_image(
         return tf.ensure_shape(image, shape)
 
     def jpeg() -> tf.Tensor:
-        part = window(tf.image.extract_jpeg_shape(contents)[:2])
-        return tf.image.decode_and_crop_jpeg(contents, part, channels=channels)
+        return tf.image.decode_and_crop_jpeg(contents, window, channels=channels)
 
     # A function that stays one: of a branch that is not taken each node costs all the same.
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
@@ -108,14 +111,13 @@ def decode_image(
     return _resize(tf.cond(tf.strings.substr(contents, 0, 3) == _JPEG, jpeg, png), shape)
 
 
-def cut_image(image: tf.Tensor, shape: tuple[int, int, int], window: Window) -> tf.Tensor:
+def cut_image(image: tf.Tensor, shape: tuple[int, int, int], window: tf.Tensor) -> tf.Tensor:
     """The same for an image that is decoded: uint8 [h, w, channels] → uint8 `shape`."""
     return _resize(_cut(image, window), shape)
 
 
-def _cut(image: tf.Tensor, window: Window) -> tf.Tensor:
-    part = window(tf.shape(image)[:2])
-    corner, size = tf.concat([part[:2], [0]], 0), tf.concat([part[2:], [-1]], 0)
+def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    corner, size = tf.concat([window[:2], [0]], 0), tf.concat([window[2:], [-1]], 0)
     return tf.slice(image, corner, size)
 
 

@@ -5,7 +5,6 @@ looked at one by one, so that looking for bad records costs good ones nothing.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,17 +15,17 @@ from input_pipeline.augment import Op, split_crop
 from input_pipeline.augment_ops import augment_image
 from input_pipeline.checks import fault_of
 from input_pipeline.decode import (
-    Window,
     as_jpeg_or_png,
-    central_window,
+    central_windows,
     cut_image,
     decode_image,
     png_bytes,
-    random_window,
+    random_windows,
     why_undecodable,
     window_candidates,
 )
 from input_pipeline.faults import Faults, read_noting
+from input_pipeline.image_size import image_sizes
 from input_pipeline.sources import Source
 
 
@@ -66,63 +65,88 @@ class Loader:
             source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
             is none, a black one.
         """
-        images, labels, *own, good = read
+        images, labels, *own, good, sizes = read
         weights = own[0] if own else tf.ones_like(labels, tf.float32)
-        draws = self._prepared(draws)
+        windows, draws = self._windows(sizes, draws)
         if self.source.encoded:
-            images, good = self._decoded(images, good, records, draws)
+            images, good = self._decoded(images, good, records, draws, windows)
         elif self.resized or self.ops:
-            images = self._each(lambda pair: self._pixels(*pair), (images, draws))
+            images = self._each(lambda row: self._pixels(*row), (images, draws, *windows))
         labels, good = self._check(records, labels, weights, good)
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
         return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
 
     def read(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """What the source's `read` returns for int64 [n], n static, and whether each was read."""
-        source, read = self.source, functools.partial(read_noting, self.source, self.faults)
+        """What is known of int64 [n] records, n static, before they are decoded.
+
+        Returns:
+            What the source's `read` returns; bool [n], whether each was read; int32 [n, 2], the
+            images' heights and widths, where a part of each is wanted, else those of the source.
+        """
+        source = self.source
+
+        def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
+            data = read_noting(source, self.faults, records)
+            if source.encoded and self._has_windows:
+                return *data, image_sizes(data[0])
+            return *data, np.full((len(records), 2), source.image_shape[:2], np.int32)
+
         types = [tf.string if source.encoded else tf.uint8, tf.int64]
         types += [tf.float32] * source.weighted
-        arrays = tf.numpy_function(read, [records], [*types, tf.bool])
+        arrays = tf.numpy_function(read, [records], [*types, tf.bool, tf.int32])
         own = [] if source.encoded else list(source.image_shape)
-        shapes = [records.shape + own, *[records.shape] * (len(arrays) - 1)]
+        shapes = [records.shape + own, *[records.shape] * (len(arrays) - 2), records.shape + [2]]
         return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
 
     def _decoded(
-        self, files: tf.Tensor, good: tf.Tensor, records: tf.Tensor, draws: tf.Tensor
+        self,
+        files: tf.Tensor,
+        good: tf.Tensor,
+        records: tf.Tensor,
+        draws: tf.Tensor,
+        windows: tuple[tf.Tensor, ...],
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The images of the whole micro-batch; if that fails, again with its bad ones replaced."""
 
         def attempt(again: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             contents, usable = tf.cond(
                 again,
-                lambda: self._mended(files, good, records, draws),
+                lambda: self._mended(files, good, records, windows),
                 lambda: (as_jpeg_or_png(files, self.shape[2]), good),
             )
-            return self._each(lambda pair: self._image(*pair), (contents, draws)), usable
+            # In place of a bad one there is a black image of the shape, and all of it is wanted.
+            whole = [0, 0, *self.shape[:2]]
+            parts = (tf.where(usable[:, tf.newaxis], part, whole) for part in windows)
+            return self._each(lambda row: self._image(*row), (contents, draws, *parts)), usable
 
         # One function for both attempts: tracing what decodes and augments takes a second or two.
         attempts = tf.data.Dataset.from_tensor_slices([False, True]).map(attempt)
         return attempts.ignore_errors().take(1).get_single_element()
 
     def _mended(
-        self, files: tf.Tensor, good: tf.Tensor, records: tf.Tensor, draws: tf.Tensor
+        self,
+        files: tf.Tensor,
+        good: tf.Tensor,
+        records: tf.Tensor,
+        windows: tuple[tf.Tensor, ...],
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Image files, and whether each is good; what is bad is noted and black."""
         black = tf.io.encode_png(tf.zeros(self.shape, tf.uint8))
 
         def mend(black: bytes, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             usable = [
-                self._usable(content, int(record), draw) if was_read else b""
-                for content, was_read, record, draw in zip(*columns, strict=True)
+                self._usable(content, int(record), *window) if was_read else b""
+                for content, was_read, record, *window in zip(*columns, strict=True)
             ]
             good = np.array([bool(content) for content in usable])
             return np.array([content or black for content in usable], object), good
 
-        mended = tf.numpy_function(mend, [black, files, good, records, draws], [tf.string, tf.bool])
+        columns = [black, files, good, records, *windows]
+        mended = tf.numpy_function(mend, columns, [tf.string, tf.bool])
         files, good = (tf.ensure_shape(column, records.shape) for column in mended)
         return files, good
 
-    def _usable(self, content: bytes, record: int, draws: np.ndarray) -> bytes:
+    def _usable(self, content: bytes, record: int, window: np.ndarray | None = None) -> bytes:
         """An image file that can be decoded; else it is noted, and empty."""
         channels = self.shape[2]
         forms = (
@@ -133,7 +157,7 @@ class Loader:
         for form in forms:
             with contextlib.suppress(Exception), tf.device("CPU"):
                 usable = form()
-                self._decode(tf.constant(usable), tf.constant(draws))
+                decode_image(tf.constant(usable), self.shape, window)
                 return usable
         why = why_undecodable(content, self.shape, self.resized)
         self.faults.note(record, f"{self.source.describe(record)}: {why}.")
@@ -164,34 +188,37 @@ class Loader:
         good = tf.ensure_shape(good, records.shape)
         return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
 
-    def _prepared(self, draws: tf.Tensor) -> tf.Tensor:
-        """The draws, those of a crop as its candidates: all at once costs less than one by one."""
+    @property
+    def _has_windows(self) -> bool:
+        return self.resized or split_crop(self.ops)[0] is not None
+
+    def _windows(
+        self, sizes: tf.Tensor, draws: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """The window of each image where there are any, int32 [n, 4], and the other draws.
+
+        All at once they cost less than one by one.
+        """
         crop, _ = split_crop(self.ops)
         if crop is None:
-            return draws
+            return (central_windows(sizes),) if self.resized else (), draws
         candidates = window_candidates(crop, draws[:, : crop.draws])
-        return tf.concat([candidates, draws[:, crop.draws :]], axis=1)
+        return (random_windows(candidates, sizes),), draws[:, crop.draws :]
 
-    def _image(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        return self._augmented(self._decode(contents, draws), draws)
+    def _image(
+        self, contents: tf.Tensor, draws: tf.Tensor, window: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        return self._augmented(decode_image(contents, self.shape, window), draws)
 
-    def _decode(self, contents: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        return decode_image(contents, self.shape, self._window(draws))
-
-    def _pixels(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        if self.resized:
-            image = cut_image(image, self.shape, self._window(draws))
-        return self._augmented(image, draws)
-
-    def _window(self, draws: tf.Tensor) -> Window | None:
-        crop, _ = split_crop(self.ops)
-        if crop is not None:
-            return random_window(draws[: crop.draws])
-        return central_window if self.resized else None
+    def _pixels(
+        self, image: tf.Tensor, draws: tf.Tensor, window: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        return self._augmented(
+            image if window is None else cut_image(image, self.shape, window), draws
+        )
 
     def _augmented(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        crop, rest = split_crop(self.ops)
-        return augment_image(image, rest, draws, crop.draws if crop else 0)
+        return augment_image(image, split_crop(self.ops)[1], draws)
 
     def _each(
         self, function: Callable[[tuple[tf.Tensor, ...]], tf.Tensor], rows: tuple[tf.Tensor, ...]

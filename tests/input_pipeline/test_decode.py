@@ -12,13 +12,14 @@ from input_pipeline.augment import parse_augment
 from input_pipeline.augment_ops import uniform_draws
 from input_pipeline.decode import (
     as_jpeg_or_png,
-    central_window,
+    central_windows,
     cut_image,
     decode_image,
     png_bytes,
-    random_window,
+    random_windows,
     window_candidates,
 )
+from input_pipeline.image_size import image_size, image_sizes
 
 PHOTO = photo(60, 80)
 COLOUR = as_pillow(PHOTO)
@@ -115,10 +116,6 @@ def test_another_size_than_the_sources_is_an_error() -> None:
         decoded(FILES["png"][0], 3, shape=(60, 81))
 
 
-def window_of(*numbers: int) -> object:
-    return lambda size: tf.constant(numbers)
-
-
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear between pixel centres, to the nearest level."""
 
@@ -139,7 +136,7 @@ def test_a_window_equals_decoding_all_cutting_and_resizing(name: str) -> None:
     file = FILES[name][0]
     whole = decoded(file, 3)
     for top, left, height, width in [(0, 0, 60, 80), (11, 13, 20, 30), (59, 79, 1, 1)]:
-        window = window_of(top, left, height, width)
+        window = tf.constant([top, left, height, width])
         ours = decode_image(tf.constant(file), (32, 24, 3), window).numpy()
         theirs = resized(whole[top : top + height, left : left + width], 32, 24)
         assert np.abs(ours.astype(int) - theirs).max() <= 1  # a half, rounded either way
@@ -148,9 +145,38 @@ def test_a_window_equals_decoding_all_cutting_and_resizing(name: str) -> None:
         assert np.array_equal(cut, ours)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_size_of_every_kind_of_file_is_known(name: str) -> None:
+    assert image_size(FILES[name][0]) == (60, 80)
+
+
+def test_the_size_of_unusual_jpegs_is_the_decoder_s() -> None:
+    thumbnail = Image.Exif()
+    thumbnail[0x9286] = encoded(as_pillow(photo(7, 9)), "JPEG")  # a comment that looks like a file
+    plain = encoded(COLOUR, "JPEG")
+    frame = plain.index(b"\xff\xc0")
+    unusual = {
+        "progressive": encoded(COLOUR, "JPEG", progressive=True),
+        "with a file in it": encoded(COLOUR, "JPEG", exif=thumbnail.tobytes()),
+        "filled up": plain[:frame] + b"\xff\xff\xff" + plain[frame:],
+        "with what is no marker": plain[:frame] + b"\x01\x02\xff\x00" + plain[frame:],
+    }
+    for name, file in unusual.items():
+        assert image_size(file) == tuple(tf.image.extract_jpeg_shape(file)[:2].numpy()), name
+        assert image_size(file) == (60, 80), name
+
+
+def test_what_has_no_size_counts_as_a_pixel_since_decoding_tells_what_is_wrong() -> None:
+    plain = encoded(COLOUR, "JPEG")
+    frame = plain.index(b"\xff\xc0")
+    damaged = [b"", b"text", plain[:3], plain[: frame + 6], plain[:2] + plain[frame + 19 :]]
+    damaged += [encoded(COLOUR, "PNG")[:20], encoded(COLOUR, "BMP")[:12]]
+    assert image_sizes(damaged).tolist() == [[1, 1]] * len(damaged)
+    assert image_sizes([]).shape == (0, 2)
+
+
 def test_the_central_window_is_seven_eighths_of_the_short_side() -> None:
-    windows = {size: central_window(tf.constant(size)).numpy().tolist() for size in SIZES}
-    assert windows == SIZES
+    assert central_windows(tf.constant(list(SIZES))).numpy().tolist() == list(SIZES.values())
 
 
 SIZES = {
@@ -161,39 +187,30 @@ SIZES = {
 }
 
 
-def random_windows(text: str, size: tuple[int, int], count: int = 3000) -> np.ndarray:
+def windows_drawn(text: str, size: tuple[int, int], count: int = 3000) -> np.ndarray:
     """int [count, 4]: the windows at so many positions."""
     ops = parse_augment(text)
     draws = uniform_draws(ops, seed=3, positions=tf.range(count, dtype=tf.int64))
-
-    @tf.function
-    def windows(candidates: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(
-            lambda row: random_window(row)(tf.constant(size)),
-            candidates,
-            fn_output_signature=tf.int32,
-        )
-
-    return windows(window_candidates(ops[0], draws)).numpy()
+    return random_windows(window_candidates(ops[0], draws), tf.constant([size] * count)).numpy()
 
 
 def test_random_windows_lie_inside_with_the_areas_and_aspects_asked_for() -> None:
-    top, left, height, width = random_windows("crop", (300, 400)).T
+    top, left, height, width = windows_drawn("crop", (300, 400)).T
     assert (top >= 0).all() and (top + height <= 300).all() and (height >= 1).all()
     assert (left >= 0).all() and (left + width <= 400).all() and (width >= 1).all()
     area, aspect = height * width / 120_000, width / height
     assert 0.075 < area.min() < 0.1 and area.max() > 0.95
     assert 0.74 < aspect.min() < 0.76 and 1.32 < aspect.max() < 1.35
     # Where everything fits, both are uniform, the aspect in its logarithm.
-    _, _, height, width = random_windows("crop(0.1,0.3,0.5,2)", (300, 300)).T
+    _, _, height, width = windows_drawn("crop(0.1,0.3,0.5,2)", (300, 300)).T
     area, aspect = height * width / 90_000, np.log2(width / height)
     assert abs(area.mean() - 0.2) < 0.005 and abs(area.std() - 0.2 / 12**0.5) < 0.003
     assert abs(aspect.mean()) < 0.05 and abs(aspect.std() - 2 / 12**0.5) < 0.02
     # Where nothing fits, it is cut.
-    _, _, height, width = random_windows("crop(1,1,4,4)", (50, 60), count=20).T
+    _, _, height, width = windows_drawn("crop(1,1,4,4)", (50, 60), count=20).T
     assert set(height) == {27} and set(width) == {60}
 
 
 def test_a_window_touches_every_edge_now_and_then() -> None:
-    top, left, height, width = random_windows("crop(0.5,0.5,1,1)", (8, 8), count=300).T
+    top, left, height, width = windows_drawn("crop(0.5,0.5,1,1)", (8, 8), count=300).T
     assert set(top) == {0, 1, 2} and set(left) == {0, 1, 2} and set(height) == set(width) == {6}
