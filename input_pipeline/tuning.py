@@ -1,9 +1,10 @@
 """How much the input works on at once: from the host's cores and memory; no TensorFlow.
 
-    peak memory = (at_once × 3 + prefetched + replicas) × micro_batch × bytes of an image
+    peak memory = (at_once × 3 + prefetched + 2 × step) × micro_batch × bytes of an image
 
 in decoded images of uint8: one in the making is there as read, augmented and in its batch; those
-that are ready wait for the devices, which have a micro-batch each at hand. The encoded records
+that are ready wait for the devices, which have the micro-batches of two steps at hand, of the one
+that they compute and of the next (`step`: accumulate × replicas). The encoded records
 come on top, as large as they are: those in the making, and as many that are read ahead.
 """
 
@@ -55,7 +56,8 @@ def tune(layout: Layout, image_shape: tuple[int, int, int], cores: int, memory: 
     prefetched = 2 * layout.replicas
 
     def peak(at_once: int, prefetched: int) -> int:
-        return (3 * at_once + prefetched + layout.replicas) * layout.micro_batch * image_bytes
+        micro_batches = 3 * at_once + prefetched + 2 * layout.micro_batches_per_step
+        return micro_batches * layout.micro_batch * image_bytes
 
     while peak(at_once, prefetched) > _SHARE_OF_MEMORY * memory and at_once > 1:
         at_once -= 1

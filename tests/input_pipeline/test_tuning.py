@@ -21,6 +21,7 @@ GIB = 2**30
         # Small micro-batches: more of them, or cores would be idle.
         (64, Layout(2), 64, 2),
         (2, Layout(2), 4, 1),
+        (16, Layout(512, accumulate=4, replicas=2), 4, 8),
     ],
 )
 def test_there_are_two_images_in_the_making_for_every_core(
@@ -29,10 +30,8 @@ def test_there_are_two_images_in_the_making_for_every_core(
     tuning = tune(layout, (224, 224, 3), cores, 1000 * GIB)
     assert (tuning.at_once, tuning.images_at_once) == (at_once, images)
     assert tuning.prefetched == 2 * layout.replicas
-    image_bytes = 224 * 224 * 3
-    assert (
-        tuning.peak_bytes == (3 * at_once + 3 * layout.replicas) * layout.micro_batch * image_bytes
-    )
+    held = 2 * layout.replicas + 2 * layout.accumulate * layout.replicas
+    assert tuning.peak_bytes == (3 * at_once + held) * layout.micro_batch * 224 * 224 * 3
 
 
 def test_a_quarter_of_the_memory_is_the_bound() -> None:
