@@ -19,7 +19,7 @@ class DeviceLoop:
     Args:
       step: one step, and what fetches its data.
       learning_rate: says when the run is finished.
-      most_steps: int32 [], of a call; set to 1 by any thread, it ends one after the step in hand.
+      most_steps: int32 [], of a call; set to 1 by any thread, it leaves one after the step in hand.
 
     Attributes:
       traces: how often the function was traced.
@@ -41,9 +41,15 @@ class DeviceLoop:
 
         Returns:
           float32 [steps] by name, once they are done.
+
+        Raises:
+          RuntimeError: the call before was left, and the data of the step after it are lost.
         """
         self.trace(iterator)
+        if self._left:
+            raise RuntimeError("a loop that was left goes on with a new stream only")
         rows = self._train(tf.constant(steps)).numpy()
+        self._left = 0 < len(rows) < steps
         return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
 
     def trace(self, iterator: Iterator[Batch]) -> None:
@@ -60,16 +66,17 @@ class DeviceLoop:
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
             rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-            done, more, ends_at = 0, steps > 0, self._learning_rate.ends_at()
+            done, ends_at = 0, self._learning_rate.ends_at()
             begin = step.now()
             batches = step.fetch(iterator)
             waited = step.now(batches) - begin
             # Not `and`, which becomes a branch of its own in every step.
-            while more & (progress.read_value() < ends_at):
-                more = done + 1 < tf.minimum(steps, most_steps.read_value())
+            while (done < tf.minimum(steps, most_steps.read_value())) & (
+                progress.read_value() < ends_at
+            ):
                 # The data of the next step come while this one computes.
                 upcoming = batches
-                if more:
+                if done + 1 < steps:
                     upcoming = step.fetch(iterator)
                 rows = rows.write(done, packed_step(batches, waited))
                 # In this order: TensorFlow reads one clock after the other.
@@ -77,5 +84,6 @@ class DeviceLoop:
                 waited, batches, done = step.now(upcoming) - trained, upcoming, done + 1
             return tf.ensure_shape(rows.stack(), [None, len(self._names)])
 
+        self._left = False
         self._train, self._iterator = train.get_concrete_function(), iterator
         self.traces += 1
