@@ -35,8 +35,8 @@ def test_there_are_two_images_in_the_making_for_every_core(
 
 
 def test_a_quarter_of_the_memory_is_the_bound() -> None:
-    free = tune(Layout(1024), (512, 512, 3), 64, 1000 * GIB)
-    bound = tune(Layout(1024), (512, 512, 3), 64, 16 * GIB)
+    free = tune(Layout(768), (512, 512, 3), 64, 1000 * GIB)
+    bound = tune(Layout(768), (512, 512, 3), 64, 16 * GIB)
     assert bound.peak_bytes <= 4 * GIB < free.peak_bytes
     assert bound.at_once >= 1 and bound.prefetched >= 1
     least = tune(Layout(1024, replicas=2), (4096, 4096, 3), 64, GIB)
