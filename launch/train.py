@@ -149,8 +149,7 @@ def train_on(
     command, plan, first = job.command, job.plan, job.found.step
 
     def finished() -> bool:
-        rate = run.learning_rate
-        return bool(rate.progress.numpy() >= rate.ends_at().numpy())
+        return bool(run.learning_rate.finished().numpy())
 
     def stop_requested() -> bool:
         if host.control.stop_requested():

@@ -83,6 +83,14 @@ def call(
     return finish(start(flags, cwd, extra, module))
 
 
+def run_program(program: str) -> list[str]:
+    """The lines that a Python program prints that has to end with code 0."""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
 def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """Calls the functions, as many at once as there are processors; their results by name."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -167,12 +175,12 @@ class Run:
 
 
 def relative_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """‖a − b‖ / ‖a‖; infinite if only `a` is zero."""
+    """‖a − b‖ / ‖a‖; infinite if only `a` is zero, or one of them is not finite."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     difference, norm = np.linalg.norm(a - b), np.linalg.norm(a)
     if difference == 0:
         return 0.0
-    return float(difference / norm) if norm else float("inf")
+    return float(difference / norm) if norm and np.isfinite(difference) else float("inf")
 
 
 def worst_difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> tuple[float, str]:

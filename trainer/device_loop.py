@@ -56,7 +56,8 @@ class DeviceLoop:
         """Makes the function for this iterator, which the first call would do."""
         if iterator is self._iterator:
             return
-        step, progress, most_steps = self._step, self._learning_rate.progress, self._most_steps
+        step, learning_rate, most_steps = self._step, self._learning_rate, self._most_steps
+        progress = learning_rate.progress
 
         def packed_step(batches: tuple[Batch, ...], waited: tf.Tensor) -> tf.Tensor:
             row = step(batches) | {"input_wait": waited}
@@ -66,10 +67,13 @@ class DeviceLoop:
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
             rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-            done, ends_at = 0, self._learning_rate.ends_at()
+            done, ends_at = 0, learning_rate.ends_at()
             begin = step.now()
             batches = step.fetch(iterator)
             waited = step.now(batches) - begin
+            # No step begins before all is there, or computing would count as waiting.
+            with tf.control_dependencies([waited]):
+                steps = tf.identity(steps)
             # Not `and`, which becomes a branch of its own in every step.
             while (done < tf.minimum(steps, most_steps.read_value())) & (
                 progress.read_value() < ends_at

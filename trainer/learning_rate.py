@@ -83,6 +83,10 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         planned = self.plan.steps - 1e-6 if self.plan.adascale > 1 else NEVER
         return tf.minimum(self.steering.read_value()[1], planned)
 
+    def finished(self) -> tf.Tensor:
+        """Whether the run ends here, bool []."""
+        return self.progress.read_value() >= self.ends_at()
+
     def columns(self) -> dict[str, tf.Tensor]:
         """What the step's row says of it besides the rate: the momentum where a curve moves it."""
         return {} if self.momentum is None else {"momentum": self.momentum.read_value()}

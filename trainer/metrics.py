@@ -113,10 +113,10 @@ class MetricsWriter:
         """Writes one row; see `Row`."""
         self.write_all([Row(step, epoch, seconds, values)])
 
-    def write_all(self, rows: Sequence["Row"]) -> None:
+    def write_all(self, rows: Sequence[Row]) -> None:
         """Writes rows, in one go: to hand a line over to the file takes longer than to make it."""
         self._file.add(*map(_line_of, rows))
-        self._add_to_boards([(row.step, row.values) for row in rows])
+        self._add_to_boards((row.step, row.values) for row in rows)
 
     def _add_to_boards(self, rows: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
         events: dict[str, list[event_pb2.Event]] = {name: [] for name in self._boards}

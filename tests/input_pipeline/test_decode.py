@@ -170,7 +170,8 @@ def test_what_has_no_size_counts_as_a_pixel_since_decoding_tells_what_is_wrong()
     plain = encoded(COLOUR, "JPEG")
     frame = plain.index(b"\xff\xc0")
     damaged = [b"", b"text", plain[:3], plain[: frame + 6], plain[:2] + plain[frame + 19 :]]
-    damaged += [encoded(COLOUR, "PNG")[:20], encoded(COLOUR, "BMP")[:12]]
+    png = encoded(COLOUR, "PNG")
+    damaged += [png[:20], png[:16] + b"\xff" * 8 + png[24:], encoded(COLOUR, "BMP")[:12]]
     assert image_sizes(damaged).tolist() == [[1, 1]] * len(damaged)
     assert image_sizes([]).shape == (0, 2)
 

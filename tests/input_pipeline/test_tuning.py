@@ -1,10 +1,7 @@
 """What the input works on at once, and that the memory it takes is what the formula says."""
 
-import subprocess
-import sys
-
 import pytest
-from helpers import REPOSITORY
+from helpers import run_program
 
 from input_pipeline.layout import Layout
 from input_pipeline.tuning import tune
@@ -72,14 +69,7 @@ print(peak() - before, formula)
 
 
 def test_the_memory_it_takes_is_within_the_formula() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert ended.returncode == 0, ended.stderr
-    taken, formula = map(int, ended.stdout.split())
+    (line,) = run_program(PROGRAM)
+    taken, formula = map(int, line.split())
     # TensorFlow's own start-up of a pipeline is some ten megabytes.
     assert 0.3 * formula < taken < formula + 100 * 2**20

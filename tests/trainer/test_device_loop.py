@@ -1,10 +1,8 @@
 """Blocks of any length see the same data, and one that is left is the last of its stream."""
 
 import json
-import subprocess
-import sys
 
-from helpers import REPOSITORY
+from helpers import run_program
 
 # Two replicas, two micro-batches each; prints the losses of seven steps in one block and in three,
 # then of a block that is left in its first step.
@@ -44,15 +42,7 @@ except RuntimeError as error:
 
 
 def test_blocks_go_through_the_data_in_turn_until_one_is_left() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert ended.returncode == 0, ended.stderr
-    at_once, in_blocks, left, error = map(json.loads, ended.stdout.splitlines())
+    at_once, in_blocks, left, error = map(json.loads, run_program(PROGRAM))
     assert len(set(at_once)) == 7  # the weights stay: what differs is the data
     assert in_blocks == at_once
     assert len(left) == 1 and left[0] not in at_once

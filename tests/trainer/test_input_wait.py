@@ -1,11 +1,9 @@
 """The time that a step waits for its data, measured inside the device loop."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from helpers import REPOSITORY
+from helpers import run_program
 
 from launch import flags
 from launch.job import plan_command
@@ -51,19 +49,8 @@ for _ in range(BLOCKS):
 
 def measure(seconds: float, blocks: int) -> list[dict[str, float]]:
     """What each block of ten steps says it waited, and how long it took."""
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            PROGRAM.replace("SECONDS", str(seconds)).replace("BLOCKS", str(blocks)),
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
+    program = PROGRAM.replace("SECONDS", str(seconds)).replace("BLOCKS", str(blocks))
+    return [json.loads(line) for line in run_program(program)]
 
 
 def test_a_block_waits_as_long_as_its_data_takes_less_what_training_hides() -> None:

@@ -1,10 +1,8 @@
 """Both ways to hand micro-batches to replicas give the same ones to the same replicas."""
 
 import json
-import subprocess
-import sys
 
-from helpers import REPOSITORY
+from helpers import run_program
 
 PROGRAM = """
 import json
@@ -36,10 +34,7 @@ print(json.dumps([isinstance(own, tf.data.Dataset), sums(iter(own)), sums(iter(t
 
 
 def test_replicas_take_turns_as_those_of_tf_distribute_do() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr
-    plain, own, theirs = json.loads(ended.stdout)
+    (line,) = run_program(PROGRAM)
+    plain, own, theirs = json.loads(line)
     assert plain, "CPU replicas share an iterator"
     assert own == theirs == [[n + n * n for n in range(3 * s, 3 * s + 3)] for s in range(5)]
