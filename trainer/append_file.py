@@ -16,6 +16,7 @@ class AppendFile:
     """Appends pieces in their order; those that storage does not take are kept and written later.
 
         file.add(b"a piece\\n")  # in the file; or warned of once, and offered again with the next
+        file.add(b"a piece\\n", wait=False)  # there in a moment; or warned of with the next
         file.sync()              # what is in the file is now on the disk
         file.unsynced()          # what was not, up to now
 
@@ -27,12 +28,17 @@ class AppendFile:
       path: the file; its folder is made.
       warn: tells a person, from the thread that calls `add`.
       begin: the bytes of the file that are kept; None: all.
+      frame: makes of a piece what the file holds of it, in the thread that writes.
     """
 
     def __init__(
-        self, path: pathlib.Path, warn: Callable[[str], None], begin: int | None = None
+        self,
+        path: pathlib.Path,
+        warn: Callable[[str], None],
+        begin: int | None = None,
+        frame: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        self._path, self._warn, self._end = path, warn, begin
+        self._path, self._warn, self._end, self._frame = path, warn, begin, frame
         self._descriptor: int | None = None
         self._pieces: list[bytes] = []  # not in the file
         self._written: list[bytes] = []  # in it, but perhaps not on the disk
@@ -42,16 +48,20 @@ class AppendFile:
         self._change = threading.Condition()
         threading.Thread(target=self._work, daemon=True, name=f"writes {path.name}").start()
 
-    def add(self, *pieces: bytes) -> None:
-        """Appends the pieces, or keeps them for later."""
+    def add(self, *pieces: bytes, wait: bool = True) -> None:
+        """Appends the pieces, or keeps them for later.
+
+        Args:
+          wait: for these; else for those before them only, which takes a tenth of the time.
+        """
         with self._change:
+            if not wait:
+                self._late = not self._settled()
             self._pieces += pieces
             self._wanted = True
             self._change.notify_all()
-            done = self._change.wait_for(
-                lambda: not (self._wanted or self._busy), 0 if self._late else _PATIENCE_SECONDS
-            )
-            self._late = not done
+            if wait:
+                self._late = not self._settled()
             fault = "it does not answer" if self._late else self._fault
         if fault and not self._warned:
             self._warn(
@@ -79,6 +89,11 @@ class AppendFile:
           OSError: the disk does not take it.
         """
         with self._change:
+            self._settled()
+        self._sync()
+
+    def _sync(self) -> None:
+        with self._change:
             if self._descriptor is None:
                 return
             descriptor, count = os.dup(self._descriptor), len(self._written)
@@ -94,25 +109,30 @@ class AppendFile:
         if self._pieces:
             self.add()
 
+    def _settled(self) -> bool:
+        """Whether the writing thread has done all it can, once it has or the time is up."""
+        seconds = 0 if self._late else _PATIENCE_SECONDS
+        return self._change.wait_for(lambda: not (self._wanted or self._busy), seconds)
+
     def _work(self) -> None:
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._wanted)
                 self._wanted, self._busy = False, True
-                count, data = len(self._pieces), b"".join(self._pieces)
+                pieces = list(self._pieces)
             fault = ""
             try:
                 if len(self._written) > _MOST_UNSYNCED:
-                    self.sync()
-                self._write(data)
+                    self._sync()
+                self._write(b"".join(map(self._frame, pieces)))
             except OSError as error:
                 fault = error.strerror or str(error)
                 self._forget()
             with self._change:
                 self._busy, self._fault = False, fault
                 if not fault:
-                    self._written += self._pieces[:count]
-                    del self._pieces[:count]
+                    self._written += pieces
+                    del self._pieces[: len(pieces)]
                 self._change.notify_all()
 
     def _write(self, data: bytes) -> None:

@@ -35,17 +35,15 @@ class Board:
         # TensorBoard reads a folder's files by name: whatever the clock says, this is the last.
         second = max([int(time.time()), *(1 + it for it in _seconds_of_event_files(folder))])
         name = f"{second}.{socket.gethostname()}.{os.getpid()}"
-        self._file = AppendFile(folder / f"events.out.tfevents.{name}", warn)
+        path = folder / f"events.out.tfevents.{name}"
+        self._file = AppendFile(path, warn, frame=_framed)
         started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
         self.add([version, _event(first, session_log=started)])
 
-    def add(self, events: Sequence[event_pb2.Event]) -> None:
-        """Appends events, or keeps them until the file can be written."""
-        framed = io.BytesIO()
-        for event in events:
-            RecordWriter(framed).write(event.SerializeToString())
-        self._file.add(framed.getvalue())
+    def add(self, events: Sequence[event_pb2.Event], wait: bool = True) -> None:
+        """Appends events, or keeps them until the file can be written; see `AppendFile.add`."""
+        self._file.add(*(event.SerializeToString() for event in events), wait=wait)
 
     def close(self) -> None:
         """Offers once more what could not be written."""
@@ -114,8 +112,8 @@ class MetricsWriter:
         self.write_all([Row(step, epoch, seconds, values)])
 
     def write_all(self, rows: Sequence[Row]) -> None:
-        """Writes rows, in one go: to hand a line over to the file takes longer than to make it."""
-        self._file.add(*map(_line_of, rows))
+        """Hands rows over, in one go and without waiting for the disk: training goes on beside."""
+        self._file.add(*map(_line_of, rows), wait=False)
         self._add_to_boards((row.step, row.values) for row in rows)
 
     def _add_to_boards(self, rows: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
@@ -134,7 +132,7 @@ class MetricsWriter:
                     events[name].append(_event(step, summary=summary))
         for name, board in self._boards.items():
             if events[name]:
-                board.add(events[name])
+                board.add(events[name], wait=False)
 
     def note(self, step: int, epoch: float, seconds: float, event: Mapping[str, Any]) -> None:
         """Writes an event: plain JSON, named by its key `event`; TensorBoard gets it as text."""
@@ -226,6 +224,13 @@ def _is_kept(row: Mapping[str, Any], step: int, to_evaluate: bool) -> bool:
 
 def _of_evaluation(row: Mapping[str, Any]) -> bool:
     return row.get("event") == "plateau" or any(name.startswith("eval/") for name in row)
+
+
+def _framed(event: bytes) -> bytes:
+    """As a record, with checksums; TensorBoard's own are worked out in Python, byte by byte."""
+    record = io.BytesIO()
+    RecordWriter(record).write(event)
+    return record.getvalue()
 
 
 def _event(step: int, **what: Any) -> event_pb2.Event:

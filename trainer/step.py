@@ -17,6 +17,7 @@ import tensorflow as tf
 from trainer.averaging import WeightAverages
 from trainer.batch_norm import LocalStatistics
 from trainer.communication import all_reduce
+from trainer.fused_batch_norm import fused
 from trainer.gradient_noise import GradientNoise
 from trainer.gradients import STATISTICS, make_gradients, unpack
 from trainer.learning_rate import LearningRate
@@ -104,7 +105,8 @@ class TrainStep:
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
         """Trains a step on what `fetch` gave; its row of scalars by name, the same each time."""
         strategy, settings = self._strategy, self._settings
-        gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
+        with fused(self._model, strategy.num_replicas_in_sync):
+            gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         micro_square, square = row.pop("micro_square"), row.pop("square")
         gain = self._set_rate(micro_square, square, row["finite"] > 0)

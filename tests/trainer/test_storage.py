@@ -107,6 +107,30 @@ def test_a_file_that_hangs_is_waited_for_once(
     assert "cannot be written (it does not answer)" in warning
 
 
+def test_who_does_not_wait_is_told_of_a_fault_with_the_next_piece(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append_file, "_PATIENCE_SECONDS", 0.01)
+    said: list[str] = []
+    os.mkfifo(tmp_path / "pipe")
+    file = AppendFile(tmp_path / "pipe", said.append)
+    file.add(*lines(0), wait=False)
+    assert (said, file.pending()) == ([], lines(0))
+    file.add(*lines(1), wait=False)
+    assert len(said) == 1 and file.pending() == lines(0, 1)
+
+
+def test_what_nobody_waited_for_is_in_the_file_once_it_is_synchronized(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = AppendFile(tmp_path / "file", print, frame=lambda piece: b"<" + piece + b">")
+    for number in range(100):
+        file.add(b"%d" % number, wait=False)
+    file.sync()
+    assert (tmp_path / "file").read_bytes() == b"".join(b"<%d>" % n for n in range(100))
+    assert file.unsynced() == []
+
+
 @pytest.mark.parametrize("kill", [False, True])
 def test_metrics_have_no_gap_after_a_full_disk(disk: Disk, kill: bool) -> None:
     """Freed in time, or killed and gone on from a checkpoint that holds what is not written."""
@@ -117,6 +141,7 @@ def test_metrics_have_no_gap_after_a_full_disk(disk: Disk, kill: bool) -> None:
         metrics.write(step, step / 4, step, {"train/loss": float(step), "eval/loss": 2.0 * step})
 
     write(1)
+    metrics.close()  # waits until it is there
     disk.fill()
     for step in range(2, 200):
         write(step)
