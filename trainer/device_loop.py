@@ -84,7 +84,7 @@ class DeviceLoop:
                     upcoming = step.fetch(iterator)
                 rows = rows.write(done, packed_step(batches, waited))
                 # In this order: TensorFlow reads one clock after the other.
-                trained = step.now(progress.read_value())
+                trained = step.now(progress.value())
                 waited, batches, done = step.now(upcoming) - trained, upcoming, done + 1
             return tf.ensure_shape(rows.stack(), [None, len(self._names)])
 

@@ -94,7 +94,7 @@ def make_locator(
         loss: tf.Tensor,
     ) -> tf.Tensor:
         return tf.cond(
-            finite > 0, lambda: tf.zeros([]), lambda: first_place(micro_batches, gradient, loss)
+            finite, lambda: tf.zeros([]), lambda: first_place(micro_batches, gradient, loss)
         )
 
     return Locator(places, locate)

@@ -109,14 +109,16 @@ class TrainStep:
             gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         micro_square, square = row.pop("micro_square"), row.pop("square")
-        gain = self._set_rate(micro_square, square, row["finite"] > 0)
-        row |= self._numbers_of(row["finite"] > 0)
+        # Not before: the first operations of the forward pass would stand in line behind these.
+        with tf.control_dependencies([row["train/loss"]]):
+            gain = self._set_rate(micro_square, square, row["finite"])
+        row |= self._numbers_of(row["finite"])
         if self._locator:
             row["nonfinite_place"] = self._locator.locate(
                 row["finite"], micro_batches, summed, row["train/loss"]
             )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
-        if row["finite"] > 0:
+        if row["finite"]:
             strategy.run(self._apply, args=(gradients,))
             self._learning_rate.progress.assign_add(gain)
         else:

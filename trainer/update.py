@@ -19,7 +19,8 @@ def make_finish(
     """A function from the sums to each variable's gradient, clipped, and the step's row.
 
     The row's norm, and whether it is finite, are those of the gradient before clipping. It also
-    holds what is no metric: `square` and `micro_square` for the gradient's noise.
+    holds what is no metric: `square` and `micro_square` for the gradient's noise. All are float32
+    [], but for `finite`, bool [].
     """
     weights = [variable.value for variable in variables]
     sizes = [weight.shape.num_elements() for weight in weights]
@@ -35,7 +36,8 @@ def make_finish(
             "train/loss": loss,
             "train/accuracy": tf.math.divide_no_nan(sums.correct, sums.weight),
             "gradient_norm": norm,
-            "finite": tf.cast(tf.math.is_finite(norm) & tf.math.is_finite(loss), tf.float32),
+            # Of the square, not of the norm: the update waits for it.
+            "finite": tf.math.is_finite(square) & tf.math.is_finite(loss),
             "micro_square": sums.micro_square,
             "square": square,
         }
