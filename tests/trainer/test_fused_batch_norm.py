@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import relative_difference
+from helpers import relative_difference, run_program
 
 from trainer.fused_batch_norm import fused
 
@@ -133,3 +133,37 @@ def test_an_error_leaves_the_layers_as_they_were() -> None:
         assert "call" in vars(model.layers[0])
         raise ZeroDivisionError
     assert "call" not in vars(model.layers[0])
+
+
+# Prints how many such kernels and how many divisions by a deviation there are in the step.
+PROGRAM = """
+from input_pipeline.faults import Faults
+from launch import cli, flags
+from launch.data import training_data
+from launch.job import plan_command
+command = flags.read_command(["--device=cpu", "--model=cnn", *"FLAGS".split()])
+plan, devices, sources = plan_command(command)
+cli.import_tensorflow(0)
+from trainer.run import build_run
+
+run = build_run(command.settings, plan, devices)
+data = training_data(command, plan, sources["train"], 0, Faults(sources["train"]))
+run.trace(iter(run.stream(data)))
+graph = run.train_loop._train.graph.as_graph_def()
+nodes = [node.op for function in graph.library.function for node in function.node_def]
+print(nodes.count("FusedBatchNormV3"), nodes.count("Rsqrt"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "kernels", "elementary"),
+    [
+        ("--replicas=1", 4, 0),
+        ("--replicas=1 --accumulate=2", 8, 0),
+        ("--replicas=2", 0, 8),
+        ("--replicas=2 --batch_norm=local", 8, 0),
+    ],
+)
+def test_the_step_has_it_where_it_can(flags: str, kernels: int, elementary: int) -> None:
+    (line,) = run_program(PROGRAM.replace("FLAGS", flags))
+    assert line == f"{kernels} {elementary}"
