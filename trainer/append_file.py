@@ -52,7 +52,7 @@ class AppendFile:
         """Appends the pieces, or keeps them for later.
 
         Args:
-          wait: for these; else for those before them only, which takes a tenth of the time.
+          wait: for these; else for those before them only, which are mostly there by then.
         """
         with self._change:
             if not wait:

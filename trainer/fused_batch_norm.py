@@ -1,7 +1,7 @@
 """BatchNormalization in training as the one kernel that TensorFlow has for it.
 
-Keras writes its formula in elementary operations: some ten passes over the activations, and as many
-backward. A layer that sums over replicas within its pass has to; any other can do without.
+Keras writes its formula in elementary operations, each a pass over the activations, and so are their
+gradients. A layer that sums over replicas within its pass has to; any other can do without.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import tensorflow as tf
 from trainer.batch_norm import normalizations
 
 _Layer = keras.layers.BatchNormalization
-# The least that cuDNN took when TensorFlow's own function was written.
+# TensorFlow's own function around the kernel takes this in place of less, for cuDNN's sake.
 _LEAST_EPSILON = 1.001e-5
 
 
