@@ -1,7 +1,7 @@
 """BatchNormalization in training as the one kernel that TensorFlow has for it.
 
-Keras writes its formula in elementary operations, each a pass over the activations, and so are their
-gradients. A layer that sums over replicas within its pass has to; any other can do without.
+Keras writes its formula in elementary operations, each a pass over the activations, and so are
+their gradients. A layer that sums over replicas within its pass has to; any other can do without.
 """
 
 import contextlib
