@@ -25,6 +25,7 @@ from input_pipeline.files import (
     open_files,
     size_and_time,
 )
+from input_pipeline.interrupts import interrupt_held
 
 HEADER, FOOTER = 12, 4  # bytes before and after a record's data
 # The form of the kept file: another number here, and those of older versions are built anew.
@@ -130,17 +131,23 @@ def _load(path: Path, stamp: str) -> np.ndarray | None:
 
 def _build(paths: Sequence[str], sizes: Sequence[int], bounds: np.ndarray) -> np.ndarray:
     """Walks all files, several at once: int64 [records + 1]."""
-    pool = ThreadPoolExecutor(_WALKS_AT_ONCE)
-    bar = tqdm(total=sum(sizes), desc="index", unit="B", unit_scale=True, delay=1, disable=None)
     parts = []
-    try:
-        walks = pool.map(_walk, paths, open_files(paths), sizes)
-        for part, size, first in zip(walks, sizes, bounds, strict=False):
-            parts.append(part + first)
-            bar.update(size)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        bar.close()
+    with (
+        interrupt_held() as interrupted,
+        tqdm(
+            total=sum(sizes), desc="index", unit="B", unit_scale=True, delay=1, disable=None
+        ) as bar,
+    ):
+        pool = ThreadPoolExecutor(_WALKS_AT_ONCE)
+        try:
+            walks = pool.map(_walk, paths, open_files(paths), sizes)
+            for part, size, first in zip(walks, sizes, bounds, strict=False):
+                if interrupted():
+                    break
+                parts.append(part + first)
+                bar.update(size)
+        finally:
+            pool.shutdown(cancel_futures=True)
     return np.concatenate([*parts, bounds[-1:]])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 
 from input_pipeline.example import write_example
+from input_pipeline.interrupts import interrupt_held
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.tfrecord import CLASSES
 from input_pipeline.tfrecord_index import masked_crc
@@ -40,6 +41,7 @@ def write_tfrecords(
     Raises:
         ValueError: a record cannot be read, or the examples have weights.
         OSError: the files cannot be written.
+        KeyboardInterrupt: Ctrl-C was pressed; nothing is left.
     """
     for source in sources.values():
         if source.weighted:
@@ -49,22 +51,31 @@ def write_tfrecords(
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
     most = sources["train"].length
-    with tempfile.TemporaryDirectory(
-        prefix=f".writing-{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
-    ) as place:
+    with (
+        interrupt_held() as interrupted,
+        tempfile.TemporaryDirectory(
+            prefix=f".writing-{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+        ) as place,
+    ):
         beside = Path(place) / folder.name
         beside.mkdir()
         for split, source in sources.items():
             count = min(source.length, max(1, round(shards * source.length / most)))
-            _write_split(source, split, beside, count, written)
+            _write_split(source, split, beside, count, written, interrupted)
         names = sources["train"].class_names or range(sources["train"].num_classes)
         text = "".join(f"{name}\n" for name in names)
         (beside / CLASSES).write_text(text, encoding="utf-8")
-        os.replace(beside, folder)
+        if not interrupted():
+            os.replace(beside, folder)
 
 
 def _write_split(
-    source: Source, split: str, folder: Path, shards: int, written: Callable[[int], object]
+    source: Source,
+    split: str,
+    folder: Path,
+    shards: int,
+    written: Callable[[int], object],
+    interrupted: Callable[[], bool],
 ) -> None:
     """Writes the shards of a split, several at once; each holds adjacent records."""
     stop = threading.Event()
@@ -73,7 +84,7 @@ def _write_split(
         path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
         with path.open("wb") as file:
             for first in range(0, len(records), BLOCK):
-                if stop.is_set():
+                if stop.is_set() or interrupted():
                     return
                 block = records[first : first + BLOCK]
                 _write_block(source, block, file)

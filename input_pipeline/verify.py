@@ -11,6 +11,7 @@ import PIL.Image
 
 from input_pipeline.bad_records import BadRecord
 from input_pipeline.checks import fault_of
+from input_pipeline.interrupts import interrupt_held
 from input_pipeline.sources.source import Source
 
 # Records of one task; reading is fastest in such blocks.
@@ -25,19 +26,25 @@ def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadReco
     Args:
         source: opened with leave_out=False, or it would not show those that are listed already.
         looked_at: called with the number of records that were looked at since the last call.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
-    pool = ThreadPoolExecutor(os.cpu_count())
     found = []
-    try:
-        # A future is large beside a record: never millions of them at once.
-        for first in range(0, source.length, _AT_ONCE):
-            records = np.arange(first, min(first + _AT_ONCE, source.length))
-            parts = [records[row : row + BLOCK] for row in range(0, len(records), BLOCK)]
-            for part, bad in zip(parts, pool.map(partial(_bad_of, source), parts), strict=True):
-                found += bad
-                looked_at(len(part))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with interrupt_held() as interrupted:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
+            # A future is large beside a record: never millions of them at once.
+            for first in range(0, source.length, _AT_ONCE):
+                records = np.arange(first, min(first + _AT_ONCE, source.length))
+                parts = [records[row : row + BLOCK] for row in range(0, len(records), BLOCK)]
+                for part, bad in zip(parts, pool.map(partial(_bad_of, source), parts), strict=True):
+                    if interrupted():
+                        return found
+                    found += bad
+                    looked_at(len(part))
+        finally:
+            pool.shutdown(cancel_futures=True)
     return found
 
 
