@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from trainer.learning_rate import LearningRate
+from trainer.learning_rate import LearningRate, host_variable
 from trainer.losses import Batch
 from trainer.step import TrainStep
 
@@ -18,7 +18,7 @@ class DeviceLoop:
 
     Args:
       step: one step, and what fetches its data.
-      learning_rate: says when the run is finished.
+      learning_rate: looks ahead, and says when the run ends.
       most_steps: int32 [], of a call; set to 1 by any thread, it leaves one after the step in hand.
 
     Attributes:
@@ -29,6 +29,8 @@ class DeviceLoop:
         self, step: TrainStep, learning_rate: LearningRate, most_steps: tf.Variable
     ) -> None:
         self._step, self._learning_rate, self._most_steps = step, learning_rate, most_steps
+        # Of the call: a tensor would be handed on from step to step, a variable is just there.
+        self._steps = host_variable(np.int32(0), "steps")
         self._iterator: Iterator[Batch] | None = None
         self._names: tuple[str, ...] = ()
         self.traces = 0
@@ -49,15 +51,15 @@ class DeviceLoop:
         if self._left:
             raise RuntimeError("a loop that was left goes on with a new stream only")
         rows = self._train(tf.constant(steps)).numpy()
-        self._left = 0 < len(rows) < steps
+        self._left = 0 < len(rows) < steps and len(rows) < self._steps.numpy()
         return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
 
     def trace(self, iterator: Iterator[Batch]) -> None:
         """Makes the function for this iterator, which the first call would do."""
         if iterator is self._iterator:
             return
-        step, learning_rate, most_steps = self._step, self._learning_rate, self._most_steps
-        progress = learning_rate.progress
+        step, learning_rate = self._step, self._learning_rate
+        all_steps, most_steps = self._steps, self._most_steps
 
         def packed_step(batches: tuple[Batch, ...], waited: tf.Tensor) -> tf.Tensor:
             row = step(batches) | {"input_wait": waited}
@@ -67,24 +69,21 @@ class DeviceLoop:
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
             rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-            done, ends_at = 0, learning_rate.ends_at()
+            all_steps.assign(learning_rate.look_ahead(steps))
             begin = step.now()
             batches = step.fetch(iterator)
             waited = step.now(batches) - begin
             # No step begins before all is there, or computing would count as waiting.
             with tf.control_dependencies([waited]):
-                steps = tf.identity(steps)
-            # Not `and`, which becomes a branch of its own in every step.
-            while (done < tf.minimum(steps, most_steps.read_value())) & (
-                progress.read_value() < ends_at
-            ):
+                done = tf.zeros([], tf.int32)
+            while done < tf.minimum(all_steps.read_value(), most_steps.read_value()):
                 # The data of the next step come while this one computes.
                 upcoming = batches
-                if done + 1 < steps:
+                if done + 1 < all_steps.read_value():
                     upcoming = step.fetch(iterator)
                 rows = rows.write(done, packed_step(batches, waited))
                 # In this order: TensorFlow reads one clock after the other.
-                trained = step.now(progress.value())
+                trained = step.now(learning_rate.progress.value())
                 waited, batches, done = step.now(upcoming) - trained, upcoming, done + 1
             return tf.ensure_shape(rows.stack(), [None, len(self._names)])
 

@@ -10,13 +10,18 @@ import tensorflow as tf
 from trainer.curves import NEVER, LearningRatePlan
 from trainer.device_curves import make_momentum, make_rate
 
+# Rates that are worked out together: a multiple of the numbers in a processor's vector.
+_TOGETHER = 16
+
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of a run.
 
-    Before each update the step calls `set_applied`, which works the rate out once and puts it in
-    `applied` (float32 []); the optimizer reads `applied` and the step returns it, so the rate that
-    is logged is the very one that was applied. It follows from variables that every checkpoint has:
+    Before each update the step calls `set_applied`, which puts the rate in `applied` (float32 []);
+    the optimizer reads `applied` and the step returns it, so the rate that is logged is the very
+    one that was applied. It follows from variables that every checkpoint has, and that between two
+    updates of a device loop only `progress` leaves as they are not; so `look_ahead` works the rates
+    of a whole loop out at its beginning:
 
     - `progress` (float64 []): the updates done, with AdaScale the sum of their gains;
     - `scale` (float32 []): what the rate is multiplied by: plateau, a person, a backoff;
@@ -36,16 +41,50 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.scale = host_variable(np.float32(1.0), "scale")
         self.steering = host_variable(np.array([NEVER, NEVER, 1.0]), "steering")
         self._backoff: Mapping[str, float] = {}
+        # AdaScale's gains nobody knows yet, and a user's own schedule may take one step only.
+        self._foreseen = plan.adascale <= 1 and not plan.decay.startswith("python:")
+        # What `look_ahead` has found: the progress then, and the rates from there on.
+        self._first = host_variable(np.float64(0.0), "first")
+        self._rates = host_variable(np.zeros(0, np.float32), "rates", shape=[None])
         with strategy.scope():
             # The optimizer reads these two for every variable.
             self.applied = replicated_variable("applied")
             self.momentum = replicated_variable("momentum") if self._momentum_curve else None
 
-    def set_applied(self, gain: tf.Tensor | float = 1.0) -> None:
-        """Works out the rate of the next update; `gain` is AdaScale's, float64 []."""
+    def look_ahead(self, updates: tf.Tensor) -> tf.Tensor:
+        """Prepares for a device loop, which nobody else steers.
+
+        Args:
+          updates: how many are wanted, int32 [].
+
+        Returns:
+          How many of them begin before the run ends for sure, int32 []; 0 if it has ended.
+        """
+        first = self.progress.read_value()
+        # The gains are at most what AdaScale's is.
+        left = tf.math.ceil((self.ends_at() - first) / self.plan.adascale)
+        updates = tf.cast(tf.clip_by_value(left, 0.0, tf.cast(updates, tf.float64)), tf.int32)
+        if self._foreseen:
+            self._first.assign(first)
+            self._rates.assign(tf.cast(self._planned(first, updates), tf.float32) * self.scale)
+        return updates
+
+    def _planned(self, first: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
+        # What does not fill a vector is worked out by other instructions, and the last bit of an
+        # update's rate would depend on where its loop began.
+        count = (updates + _TOGETHER - 1) // _TOGETHER * _TOGETHER
+        progress = first + tf.range(tf.cast(count, tf.float64))
+        return self._rate(progress, self.steering.read_value())
+
+    def set_applied(self, gain: tf.Tensor) -> None:
+        """Sets the rate of the next update; `gain` is AdaScale's, float64 []."""
         progress = self.progress.read_value()
-        rate = self._rate(progress, self.steering.read_value())
-        self.applied.assign(tf.cast(rate * gain, tf.float32) * self.scale)
+        if self._foreseen:
+            update = tf.cast(tf.round(progress - self._first.read_value()), tf.int32)
+            self.applied.assign(tf.gather(self._rates, update))
+        else:
+            rate = self._rate(progress, self.steering.read_value())
+            self.applied.assign(tf.cast(rate * gain, tf.float32) * self.scale)
         if self.momentum is not None:
             self.momentum.assign(tf.cast(self._momentum_curve(progress), tf.float32))
 
@@ -74,7 +113,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     def count_in_steps(self, ratio: float) -> None:
         """Counts in other steps from here on, `ratio` of them for every one so far."""
         steering = self.steering.numpy()
-        self.progress.assign(self.progress.numpy() * ratio)
+        # To this many parts of a step, updates can be counted on without rounding.
+        self.progress.assign(np.round(self.progress.numpy() * ratio * 2.0**20) / 2.0**20)
         self.steering.assign(np.where(steering < NEVER, steering * ratio, steering))
 
     def ends_at(self) -> tf.Tensor:
@@ -105,14 +145,14 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def host_variable(value: Any, name: str) -> tf.Variable:
+def host_variable(value: Any, name: str, shape: Sequence[int | None] | None = None) -> tf.Variable:
     """A number that decides about the step, on the CPU of every worker, which all work it out.
 
     To be created outside of a strategy's scope, where it would be on every replica and its
     copies kept alike by messages between the devices in every step.
     """
     with tf.device("CPU:0"):
-        return tf.Variable(value, trainable=False, name=name)
+        return tf.Variable(value, trainable=False, name=name, shape=shape)
 
 
 def replicated_variable(name: str, value: float = 0.0) -> tf.Variable:

@@ -55,7 +55,7 @@ def train(
         block = dataclasses.replace(block, final=block.last >= last or finished())
         step = block.last
         if not steps_per_loop and seconds:
-            wanted = int(_BLOCK_SECONDS / (seconds / length))
+            wanted = int(_BLOCK_SECONDS / (seconds / block.steps))
             per_block = min(max(1, wanted), 2 * length + 8, _MOST_STEPS)
         for action in actions:
             action(block)

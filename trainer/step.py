@@ -109,9 +109,7 @@ class TrainStep:
             gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         micro_square, square = row.pop("micro_square"), row.pop("square")
-        # Not before: the first operations of the forward pass would stand in line behind these.
-        with tf.control_dependencies([row["train/loss"]]):
-            gain = self._set_rate(micro_square, square, row["finite"])
+        gain = self._set_rate(micro_square, square, row["finite"])
         row |= self._numbers_of(row["finite"])
         if self._locator:
             row["nonfinite_place"] = self._locator.locate(

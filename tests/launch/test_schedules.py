@@ -20,6 +20,7 @@ from trainer import curves
 from trainer.curves import parse_decay, parse_warmup
 from trainer.device_curves import make_rate
 from trainer.durations import parse_duration
+from trainer.learning_rate import LearningRate
 from trainer.learning_rate_plan import plan_learning_rate
 from trainer.settings import LearningRateSettings
 
@@ -151,6 +152,39 @@ def test_every_decay_with_every_warmup_is_the_closed_formula_on_the_device() -> 
         device = [float(curve(tf.constant(p, tf.float64))) for p in range(STEPS)]
         for found in (planned, device):
             np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=f"{decay}, {warmup}")
+
+
+def test_the_bits_of_a_rate_do_not_depend_on_where_its_loop_began() -> None:
+    for decay, warmup in PRODUCT:
+        plan = plan_learning_rate(
+            LearningRateSettings(PEAK, "none", 64, parse_warmup(warmup), parse_decay(decay), END),
+            global_batch=64,
+            examples=640,
+            train_for=parse_duration(f"{STEPS}st"),
+        )
+        rate = LearningRate(plan, tf.distribute.get_strategy())
+        # Those of the float64s that the applied ones are rounded from, which seldom show in them.
+        together = rate._planned(tf.constant(0.0, tf.float64), tf.constant(STEPS)).numpy()
+        for first, updates in ((0, 1), (5, 3), (6, 7), (13, 18), (59, 1)):
+            begin = tf.constant(first, tf.float64)
+            found = rate._planned(begin, tf.constant(updates)).numpy()[:updates]
+            assert found.tolist() == together[first : first + updates].tolist(), (decay, warmup)
+
+
+def test_an_update_gets_its_own_rate_where_the_run_now_counts_in_other_steps() -> None:
+    plan = curves.LearningRatePlan(PEAK, END, STEPS, "none", 0, 0.0, "linear")
+    rate = LearningRate(plan, tf.distribute.get_strategy())
+    rate.progress.assign(1.0)
+    rate.count_in_steps(1 / 3)
+    first = rate.progress.numpy()
+    assert first == pytest.approx(1 / 3, abs=1e-6)
+    assert rate.look_ahead(tf.constant(50)).numpy() == 50
+    for update in range(50):
+        assert rate.progress.numpy() - first == update
+        rate.set_applied(tf.ones([], tf.float64))
+        wanted = PEAK + (END - PEAK) * (1 / 3 + update) / STEPS
+        assert rate.applied.numpy() == pytest.approx(wanted, rel=1e-5)
+        rate.progress.assign_add(1.0)
 
 
 def test_one_cycle_moves_the_momentum_against_the_rate(runs: list[Run]) -> None:

@@ -4,8 +4,8 @@ import json
 
 from helpers import run_program
 
-# Two replicas, two micro-batches each; prints the losses of seven steps in one block and in three,
-# then of a block that is left in its first step.
+# Two replicas, two micro-batches each; prints the losses of twelve steps in one block and in five,
+# the fourth of which may do three updates only, then of a block that is left in its first step.
 PROGRAM = """
 import json
 from input_pipeline.faults import Faults
@@ -29,9 +29,13 @@ def stream():
 def losses(iterator, steps):
     return run.train_loop(iterator, steps)["train/loss"].tolist()
 
-print(json.dumps(losses(stream(), 7)))
+print(json.dumps(losses(stream(), 12)))
 blocks = stream()
-print(json.dumps(losses(blocks, 1) + losses(blocks, 4) + losses(blocks, 2)))
+before = losses(blocks, 1) + losses(blocks, 4) + losses(blocks, 2)
+run.learning_rate.steering[1].assign(run.learning_rate.progress + 2.5)
+short = losses(blocks, 5)
+run.learning_rate.steering[1].assign(1e18)
+print(json.dumps([before, short, losses(blocks, 2)]))
 run.most_steps.assign(1)
 print(json.dumps(losses(blocks, 5)))
 try:
@@ -43,7 +47,9 @@ except RuntimeError as error:
 
 def test_blocks_go_through_the_data_in_turn_until_one_is_left() -> None:
     at_once, in_blocks, left, error = map(json.loads, run_program(PROGRAM))
-    assert len(set(at_once)) == 7  # the weights stay: what differs is the data
-    assert in_blocks == at_once
+    assert len(set(at_once)) == 12  # the weights stay: what differs is the data
+    before, short, after = in_blocks
+    assert len(short) == 3
+    assert before + short + after == at_once
     assert len(left) == 1 and left[0] not in at_once
     assert "new stream" in error
