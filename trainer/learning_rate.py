@@ -19,14 +19,16 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     Before each update the step calls `set_applied`, which puts the rate in `applied` (float32 []);
     the optimizer reads `applied` and the step returns it, so the rate that is logged is the very
-    one that was applied. It follows from variables that every checkpoint has, and that between two
-    updates of a device loop only `progress` leaves as they are not; so `look_ahead` works the rates
-    of a whole loop out at its beginning:
+    one that was applied. It follows from variables that every checkpoint has:
 
     - `progress` (float64 []): the updates done, with AdaScale the sum of their gains;
     - `scale` (float32 []): what the rate is multiplied by: plateau, a person, a backoff;
     - `steering` (float64 [3]): where a person held the curve, where a cooldown ends the run, and
       how long that cooldown is; `NEVER` where nobody did.
+
+    Within a device loop only `progress` changes, by 1 an update, so `look_ahead` works out all its
+    rates at once. AdaScale's gains nobody knows beforehand, and a user's own schedule may take one
+    step only: with these each rate is worked out by itself.
 
     After a rollback there is also a backoff: a factor, the progress where it began, and over how
     much the rate comes back. The host keeps it and sets it before the device loop is traced.
@@ -41,7 +43,6 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.scale = host_variable(np.float32(1.0), "scale")
         self.steering = host_variable(np.array([NEVER, NEVER, 1.0]), "steering")
         self._backoff: Mapping[str, float] = {}
-        # AdaScale's gains nobody knows yet, and a user's own schedule may take one step only.
         self._foreseen = plan.adascale <= 1 and not plan.decay.startswith("python:")
         # What `look_ahead` has found: the progress then, and the rates from there on.
         self._first = host_variable(np.float64(0.0), "first")
