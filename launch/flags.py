@@ -60,7 +60,8 @@ def define_training_flags() -> flags.FlagValues:
         "steps_per_loop",
         0,
         0,
-        "Steps on the device without the host.\n0: as many as take about half a second.",
+        "Steps on the device without the host.\n10,000 at most; 0: as many as take about half a "
+        "second.",
     )
     add.text(
         "resume",

@@ -59,7 +59,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
           updates: how many are wanted, int32 [].
 
         Returns:
-          How many of them begin before the run ends for sure, int32 []; 0 if it has ended.
+          How many of them to do at most, int32 []: they surely begin before the run ends; 0 if it
+          has ended.
         """
         first = self.progress.read_value()
         # The gains are at most what AdaScale's is.
@@ -113,6 +114,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     def count_in_steps(self, ratio: float) -> None:
         """Counts in other steps from here on, `ratio` of them for every one so far."""
+        if ratio == 1:  # gains leave a progress that the rounding below would change
+            return
         steering = self.steering.numpy()
         # To this many parts of a step, updates can be counted on without rounding.
         self.progress.assign(np.round(self.progress.numpy() * ratio * 2.0**20) / 2.0**20)

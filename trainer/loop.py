@@ -11,6 +11,7 @@ from trainer.losses import Batch
 
 # The host looks in this often where --steps_per_loop does not say otherwise.
 _BLOCK_SECONDS = 0.5
+# A block holds its steps' rates and rows in memory.
 _MOST_STEPS = 10_000
 
 
@@ -38,14 +39,14 @@ def train(
     Args:
       next_boundary: the first step after a step that no block crosses, because an action needs the
         state there.
-      steps_per_loop: steps a block at most; 0 for as many as take about half a second.
+      steps_per_loop: steps a block at most, up to 10,000; 0: as many as take about half a second.
       finished: whether the run ends before `last`, asked after every block.
       stop_requested: asked before every block.
 
     Returns:
       The last block, or None if it was asked to stop before the first.
     """
-    block, step, per_block = None, first, steps_per_loop or 1
+    block, step, per_block = None, first, min(steps_per_loop or 1, _MOST_STEPS)
     while step < last and not (block and block.final) and not stop_requested():
         length = int(min(per_block, last - step, next_boundary(step) - step))
         begin = time.perf_counter()
