@@ -5,8 +5,9 @@ of a record is known only by walking all those before it. The walk is made once 
 bytes a record, beside the files or in the user's cache: mapped into memory and not loaded.
 """
 
+import functools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -140,7 +141,8 @@ def _build(paths: Sequence[str], sizes: Sequence[int], bounds: np.ndarray) -> np
     ):
         pool = ThreadPoolExecutor(_WALKS_AT_ONCE)
         try:
-            walks = pool.map(_walk, paths, open_files(paths), sizes)
+            walk = functools.partial(_walk, interrupted)
+            walks = pool.map(walk, paths, open_files(paths), sizes)
             for part, size, first in zip(walks, sizes, bounds, strict=False):
                 if interrupted():
                     break
@@ -151,19 +153,21 @@ def _build(paths: Sequence[str], sizes: Sequence[int], bounds: np.ndarray) -> np
     return np.concatenate([*parts, bounds[-1:]])
 
 
-def _walk(path: str, file: OpenFile, size: int) -> np.ndarray:
-    """int64 [records of the file], where each begins, in bytes."""
+def _walk(interrupted: Callable[[], bool], path: str, file: OpenFile, size: int) -> np.ndarray:
+    """int64 [records of the file], where each begins, in bytes; fewer once interrupted."""
     try:
-        return np.fromiter(_starts(path, file, size), np.int64)
+        return np.fromiter(_starts(interrupted, path, file, size), np.int64)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): restore the file.") from None
 
 
-def _starts(path: str, file: OpenFile, size: int) -> Iterator[int]:
+def _starts(interrupted: Callable[[], bool], path: str, file: OpenFile, size: int) -> Iterator[int]:
     start, chunk, first = 0, b"", 0
     length = _REMOTE_CHUNK if is_remote(path) else _LOCAL_CHUNK
     while start < size:
         if start + HEADER > first + len(chunk):
+            if interrupted():
+                return
             chunk, first = file.read_at(length, start), start
         header = chunk[start - first : start - first + HEADER]
         end = size + 1

@@ -41,7 +41,7 @@ def write_tfrecords(
     Raises:
         ValueError: a record cannot be read, or the examples have weights.
         OSError: the files cannot be written.
-        KeyboardInterrupt: Ctrl-C was pressed; nothing is left.
+        KeyboardInterrupt: Ctrl-C was pressed; nothing is left, unless all was done by then.
     """
     for source in sources.values():
         if source.weighted:
@@ -61,7 +61,8 @@ def write_tfrecords(
         beside.mkdir()
         for split, source in sources.items():
             count = min(source.length, max(1, round(shards * source.length / most)))
-            _write_split(source, split, beside, count, written, interrupted)
+            if not interrupted():
+                _write_split(source, split, beside, count, written, interrupted)
         names = sources["train"].class_names or range(sources["train"].num_classes)
         text = "".join(f"{name}\n" for name in names)
         (beside / CLASSES).write_text(text, encoding="utf-8")
@@ -81,6 +82,8 @@ def _write_split(
     stop = threading.Event()
 
     def write(shard: int, records: np.ndarray) -> None:
+        if stop.is_set() or interrupted():
+            return
         path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
         with path.open("wb") as file:
             for first in range(0, len(records), BLOCK):

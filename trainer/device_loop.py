@@ -36,7 +36,7 @@ class DeviceLoop:
         self.traces = 0
 
     def __call__(self, iterator: Iterator[Batch], steps: int) -> dict[str, np.ndarray]:
-        """Runs so many steps, or fewer where the run is finished or is to be left, but one.
+        """Runs so many steps, or fewer where the run could end or is to be left, but one.
 
         Args:
           iterator: yields what the step takes.

@@ -82,8 +82,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         """Sets the rate of the next update; `gain` is AdaScale's, float64 []."""
         progress = self.progress.read_value()
         if self._foreseen:
-            update = tf.cast(tf.round(progress - self._first.read_value()), tf.int32)
-            self.applied.assign(tf.gather(self._rates, update))
+            # On a GPU the index would have to come back in every step.
+            with tf.device("CPU:0"):
+                update = tf.cast(tf.round(progress - self._first.read_value()), tf.int32)
+                rate = tf.gather(self._rates, update)
+            self.applied.assign(rate)
         else:
             rate = self._rate(progress, self.steering.read_value())
             self.applied.assign(tf.cast(rate * gain, tf.float32) * self.scale)
@@ -116,10 +119,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         """Counts in other steps from here on, `ratio` of them for every one so far."""
         if ratio == 1:  # gains leave a progress that the rounding below would change
             return
-        steering = self.steering.numpy()
-        # To this many parts of a step, updates can be counted on without rounding.
-        self.progress.assign(np.round(self.progress.numpy() * ratio * 2.0**20) / 2.0**20)
-        self.steering.assign(np.where(steering < NEVER, steering * ratio, steering))
+        for variable in (self.progress, self.steering):
+            before = variable.numpy()
+            # To so many parts of a step, updates can be counted on without rounding.
+            counted = np.round(before * ratio * 2.0**20) / 2.0**20
+            variable.assign(np.where(before < NEVER, counted, before))
 
     def ends_at(self) -> tf.Tensor:
         """The progress at which the run ends, float64 []: a cooldown is over, AdaScale is done."""

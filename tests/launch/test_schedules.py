@@ -175,10 +175,13 @@ def test_an_update_gets_its_own_rate_where_the_run_now_counts_in_other_steps() -
     plan = curves.LearningRatePlan(PEAK, END, STEPS, "none", 0, 0.0, "linear")
     rate = LearningRate(plan, tf.distribute.get_strategy())
     rate.progress.assign(1.0)
+    rate.steering[1].assign(151.0)  # where a cooldown ends the run
     rate.count_in_steps(1 / 3)
     first = rate.progress.numpy()
     assert first == pytest.approx(1 / 3, abs=1e-6)
-    assert rate.look_ahead(tf.constant(50)).numpy() == 50
+    assert rate.look_ahead(tf.constant(60)).numpy() == 50
+    rate.steering[1].assign(1e18)
+    rate.look_ahead(tf.constant(60))
     for update in range(50):
         assert rate.progress.numpy() - first == update
         rate.set_applied(tf.ones([], tf.float64))

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from trainer.blocks import due, next_due
+from trainer.loop import train
 
 PERIODS = [1.0, 1.5, 2.0, 7.0, 22.453125, 112.265625, 1437 / 100]
 
@@ -33,3 +35,19 @@ def test_nothing_is_due_before_the_first_step() -> None:
 
 def test_a_period_as_long_as_the_run_is_due_at_its_end_alone() -> None:
     assert [step for step in range(1, 51) if due(step, 50)] == [50]
+
+
+def test_a_block_has_ten_thousand_steps_at_most() -> None:
+    blocks = []
+    train(
+        lambda stream, steps: {"loss": np.zeros(steps)},
+        iter(()),
+        first=0,
+        last=25_000,
+        next_boundary=lambda step: math.inf,
+        steps_per_loop=10**9,
+        actions=[lambda block: blocks.append(block.last)],
+        finished=lambda: False,
+        stop_requested=lambda: False,
+    )
+    assert blocks == [10_000, 20_000, 25_000]
