@@ -78,10 +78,10 @@ def stopped_in_evaluations(folder: pathlib.Path) -> tuple[Run, dict[str, Any]]:
 
 
 def stopped_after_a_time(folder: pathlib.Path) -> tuple[Run, Ended]:
-    """In a device loop, which is 10,000 steps long however many more are asked for."""
+    """In the first device loop, whose 10,000 steps take minutes."""
     flags = (
-        "--device=cpu --model=mlp --train_for=1Gst --eval_every=0 --checkpoint_every=0 "
-        f"--steps_per_loop=1000000000 --stop_after=10s {PATIENT} --run_dir=run"
+        "--device=cpu --model=cnn --global_batch=1024 --train_for=1Gst --eval_every=0 "
+        f"--checkpoint_every=0 --steps_per_loop=10000 --stop_after=10s {PATIENT} --run_dir=run"
     )
     return Run(folder / "run"), finish(start(flags, folder))
 
@@ -153,7 +153,7 @@ def test_stop_after_ends_a_long_device_loop_after_its_step(stories: dict[str, An
     assert ended.code == 75, ended
     (step,) = re.findall(r"^--stop_after: stopped at step ([\d,]+), every", ended.out, re.MULTILINE)
     step = int(step.replace(",", ""))
-    assert step == 0 or step % 10_000
+    assert step < 10_000
     # None where the machine took longer to start.
     assert run.checkpoints() == [step] * (step > 0)
 
