@@ -3,12 +3,16 @@
 import functools
 import os
 import pathlib
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from helpers import Run, train
+
+# Who starts the tests in the background of a script has them ignore Ctrl-C, and all their processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Clipping that clips, weight decay, augmentation, synchronized BatchNormalization.
 CNN = (
