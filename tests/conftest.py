@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers import Run, train
 
-# Who starts the tests in the background of a script has them ignore Ctrl-C, and all their processes.
+# Started in the background of a script, the tests and all their processes would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Clipping that clips, weight decay, augmentation, synchronized BatchNormalization.
