@@ -48,7 +48,9 @@ class GradientNoise:
     def update(
         self, micro_square: tf.Tensor, square: tf.Tensor, finite: tf.Tensor | bool = True
     ) -> None:
-        """Takes one step's square norms in, both float32 [], if `finite`, bool [].
+        """Takes one step's square norms in, both float32 [], if they and `finite`, bool [], are.
+
+        Parts that cancel in the sum can have squares beyond a float32 where its own is not.
 
         Args:
           micro_square: the sum over micro-batches of |g|², g being the micro-batch's part of the
@@ -63,6 +65,7 @@ class GradientNoise:
         now = tf.stack([noise, signal, tf.ones_like(noise)])
         before = self.averages.read_value()
         after = self._keep * before + (1 - self._keep) * now
+        finite &= tf.math.is_finite(micro_square)
         self.averages.assign(tf.where(finite, after, before))
 
     def noise_scale(self) -> tf.Tensor:
@@ -76,10 +79,14 @@ class GradientNoise:
         return {"noise_scale": self.noise_scale()} if self.measured else {}
 
     def gain(self) -> tf.Tensor:
-        """AdaScale's gain, float64 [], between 1 and global batch / reference batch."""
+        """AdaScale's gain, float64 [], between 1 and global batch / reference batch.
+
+        It is 1 until there is a finite step to tell it from.
+        """
         noise, signal, weight = tf.unstack(self.averages.read_value())
         # The variance at the reference batch, and the floors of the paper's appendix B.
         reference = self._batch / self._largest_gain
-        variance = tf.maximum(noise / weight / reference, 1e-6)
-        signal = tf.maximum(signal / weight, 0.0)
-        return (variance + signal) / (variance / self._largest_gain + signal)
+        variance = tf.maximum(tf.math.divide_no_nan(noise, weight) / reference, 1e-6)
+        signal = tf.maximum(tf.math.divide_no_nan(signal, weight), 0.0)
+        gain = (variance + signal) / (variance / self._largest_gain + signal)
+        return tf.where(weight > 0, gain, 1.0)

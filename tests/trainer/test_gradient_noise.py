@@ -47,6 +47,23 @@ def test_the_gain_stays_within_its_bounds() -> None:
         assert float(estimator.gain()) == pytest.approx(wanted, rel=1e-2)
 
 
+@pytest.mark.parametrize("micro_square", [np.inf, np.nan])
+@pytest.mark.parametrize("square", [1.0, np.inf, np.nan])
+def test_the_gain_is_1_until_a_step_is_finite_and_then_what_the_finite_ones_say(
+    micro_square: float, square: float
+) -> None:
+    noise, finite_only = GradientNoise(64, 2, 8.0), GradientNoise(64, 2, 8.0)
+    assert float(noise.gain()) == 1.0
+    overflow = tf.constant(micro_square), tf.constant(square), tf.constant(np.isfinite(square))
+    noise.update(*overflow)
+    assert float(noise.gain()) == 1.0
+    for estimator in (noise, finite_only):
+        estimator.update(tf.constant(0.75), tf.constant(1.0))
+    noise.update(*overflow)
+    assert 1.0 < float(noise.gain()) == float(finite_only.gain()) < 8.0
+    assert noise.averages.numpy().tolist() == finite_only.averages.numpy().tolist()
+
+
 def test_a_single_micro_batch_is_not_measured() -> None:
     assert not GradientNoise(64, 1, 1.0).measured
     assert GradientNoise(64, 2, 1.0).measured
