@@ -250,9 +250,7 @@ def _decay(plan: LearningRatePlan) -> Callable[[Array], Array]:
             peak * np.sqrt(given["timescale"] / (given["timescale"] + q)), end
         ),
         "wsd": wsd,
-        "one_cycle": lambda q: _cycle(
-            plan, q, peak / given["start"], peak, max(peak / given["end"], end)
-        ),
+        "one_cycle": lambda q: _cycle(plan, q, *cycle_rates(plan)),
     }[plan.decay]
 
 
@@ -272,14 +270,30 @@ def _restarts(plan: LearningRatePlan, q: Array) -> Array:
     return plan.end + (plan.peak - plan.end) * lowered * (1 + np.cos(np.pi * share)) / 2
 
 
+def cycle_rates(plan: LearningRatePlan) -> tuple[float, float, float]:
+    """The rates of one_cycle: its first, its highest and its last."""
+    first = plan.peak / plan.arguments["start"]
+    return first, plan.peak, max(first / plan.arguments["end"], plan.end)
+
+
+def cycle_lengths(plan: LearningRatePlan) -> tuple[float, float]:
+    """Of one_cycle: the updates after its first one to the top, and from there to the last one.
+
+    The top is below 0, before the first update, where the rise is less than one update long.
+    """
+    top = plan.arguments["rise"] - 1
+    return top, (plan.decay_steps - 1 - top) or 1.0
+
+
 def _cycle(plan: LearningRatePlan, q: Array, first: float, middle: float, last: float) -> Array:
     """A half cosine from `first` to `middle` over the rise, and another one to `last`.
 
-    Smith and Topin 2018, https://arxiv.org/abs/1708.07120, in the form that is usual today.
+    Smith and Topin 2018, https://arxiv.org/abs/1708.07120, as PyTorch's OneCycleLR has it: the
+    update with which the rise ends has `middle`, and the last update has `last`.
     """
-    rise, length = plan.arguments["rise"], plan.decay_steps
-    up = np.clip(q / max(rise, 1), 0.0, 1.0)
-    down = np.clip((q - rise) / max(length - rise, 1), 0.0, 1.0)
+    top, fall = cycle_lengths(plan)
+    up = np.clip(q / top, 0.0, 1.0) if top > 0 else 1.0
+    down = np.clip((q - top) / fall, 0.0, 1.0)
     rising = middle + (first - middle) * (1 + np.cos(np.pi * up)) / 2
     falling = last + (middle - last) * (1 + np.cos(np.pi * down)) / 2
-    return np.where(q < rise, rising, falling)
+    return np.where(q <= top, rising, falling)

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from keras.optimizers import schedules
 
-from trainer.curves import LearningRatePlan, warmup_target
+from trainer.curves import LearningRatePlan, cycle_lengths, cycle_rates, warmup_target
 
 Curve = Callable[[Any], Any]  # progress, float64 [] → rate, float64 []
 
@@ -100,9 +100,7 @@ def make_decay(plan: LearningRatePlan) -> Curve:
             )
         ),
         "wsd": lambda: _warmup_stable_decay(plan),
-        "one_cycle": lambda: _cycle(
-            plan, peak / given["start"], peak, max(peak / given["end"], end)
-        ),
+        "one_cycle": lambda: _cycle(plan, *cycle_rates(plan)),
     }[plan.decay]()
 
 
@@ -125,15 +123,14 @@ def _warmup_stable_decay(plan: LearningRatePlan) -> Curve:
 
 
 def _cycle(plan: LearningRatePlan, first: float, middle: float, last: float) -> Curve:
-    rise = plan.arguments["rise"]
-    fall = max(plan.decay_steps - rise, 1.0)
+    top, fall = cycle_lengths(plan)
 
     def curve(step: Any) -> Any:
-        up = ops.clip(step / max(rise, 1.0), 0.0, 1.0)
-        down = ops.clip((step - rise) / fall, 0.0, 1.0)
+        up = ops.clip(step / top, 0.0, 1.0) if top > 0 else ops.ones_like(step)
+        down = ops.clip((step - top) / fall, 0.0, 1.0)
         rising = middle + (first - middle) * (1 + ops.cos(math.pi * up)) / 2
         falling = last + (middle - last) * (1 + ops.cos(math.pi * down)) / 2
-        return ops.where(step < rise, rising, falling)
+        return ops.where(step <= top, rising, falling)
 
     return curve
 

@@ -53,15 +53,12 @@ class Duration:
                     f"{self.text} is a share of the run and cannot define its length; "
                     "use st, ep or ex, for example 60ep."
                 )
-            return self.amount / 100 * total
-        return (
-            self.amount
-            * {
-                "st": 1.0,
-                "ep": examples / global_batch,
-                "ex": 1.0 / global_batch,
-            }[self.unit]
-        )
+            return self.amount * total / 100
+        # Multiplied first: 29 % of 50 would come to less than 14.5, and 49 examples to less than 1.
+        whole, part = {"st": (1, 1), "ep": (examples, global_batch), "ex": (1, global_batch)}[
+            self.unit
+        ]
+        return self.amount * whole / part
 
 
 def parse_duration_or_time(text: str) -> Duration:

@@ -154,6 +154,9 @@ def plan_learning_rate(
         name: float(in_steps(value)) if isinstance(value, Duration) else value
         for name, value in settings.decay.arguments.items()
     }
+    if settings.decay.name == "one_cycle":
+        rise = settings.decay.arguments["rise"]  # not rounded, as PyTorch's is
+        arguments["rise"] = rise.exact_steps(global_batch=batch, examples=examples, total=steps)
     if settings.decay.name == "inverse_sqrt" and not arguments["timescale"]:
         arguments["timescale"] = float(max(warmup, 1))
     plan = LearningRatePlan(

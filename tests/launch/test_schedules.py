@@ -54,8 +54,8 @@ def _restarts(q: int) -> float:
 
 def _one_cycle(q: int, length: int) -> float:
     if q < 15:
-        return PEAK + (PEAK / 10 - PEAK) * (1 + math.cos(math.pi * q / 15)) / 2
-    share = (q - 15) / (length - 15)
+        return PEAK + (PEAK / 10 - PEAK) * (1 + math.cos(math.pi * q / 14)) / 2
+    share = (q - 14) / (length - 15)
     return END + (PEAK - END) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -194,7 +194,7 @@ def test_one_cycle_moves_the_momentum_against_the_rate(runs: list[Run]) -> None:
     number = GRID.index(("one_cycle(rise=15st,start=10,end=1e4)", "8st"))
     moved = [row["momentum"] for row in runs[number].rows("momentum")]
     after = range(STEPS - 8)
-    shares = [q / 15 if q < 15 else 1 - (q - 15) / (STEPS - 23) for q in after]
+    shares = [q / 14 if q < 15 else 1 - (q - 14) / (STEPS - 23) for q in after]
     wanted = [0.95] * 8 + [0.85 + 0.1 * (1 + math.cos(math.pi * share)) / 2 for share in shares]
     np.testing.assert_allclose(moved, wanted, rtol=1e-6)
 

@@ -1,5 +1,8 @@
 """Durations: every unit and prefix, rounding, and the sentences about what is none."""
 
+import fractions
+import math
+
 import pytest
 
 from trainer.durations import parse_duration, parse_duration_or_time
@@ -34,6 +37,19 @@ def test_a_duration_is_a_whole_number_of_steps(text: str, steps: int) -> None:
 
 def test_exact_steps_are_not_rounded() -> None:
     assert parse_duration("5ep").exact_steps(**UNITS) == 5 * 1437 / 64
+
+
+def test_a_share_is_rounded_half_up_as_exact_arithmetic_does() -> None:
+    half = fractions.Fraction(1, 2)
+    for percent in range(1, 101):
+        share, epochs = parse_duration(f"{percent}%"), parse_duration(f"{percent}ep")
+        for total in range(1, 130):
+            exact = fractions.Fraction(percent * total, 100)
+            found = share.steps(global_batch=64, examples=1437, total=total)
+            assert found == max(1, math.floor(exact + half)), (percent, total)
+            exact = fractions.Fraction(percent * 49, total)
+            found = epochs.steps(global_batch=total, examples=49)
+            assert found == max(1, math.floor(exact + half)), (percent, total)
 
 
 def test_a_duration_is_shown_as_it_was_written() -> None:
