@@ -64,7 +64,7 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "step(30ep:0.1,60ep:0.1),\ncosine_restarts(period=10ep,longer=2,lower=1), "
         "inverse_sqrt(timescale=1ep),\nwsd(cooldown=20%,shape=linear|cosine|sqrt), "
         "one_cycle(rise=30%,start=25,end=1e4,\nlow=0.85,high=0.95) or python:module:function, "
-        "called with (peak, steps).",
+        "called with (peak, steps).\none_cycle is PyTorch's where there is no warmup.",
     )
     add.number(
         "end_learning_rate",
@@ -83,7 +83,8 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "",
         "Cut the rate when a metric stalls: reduce(0.1).\nreduce(factor=0.1,patience=5,"
         "metric=eval/loss,threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
-        "evaluations, threshold is relative, minimum is of the scale.",
+        "evaluations, threshold is relative, minimum is of the scale. By PyTorch's rule: "
+        "the cut comes with evaluation patience + 1 without a gain; Keras's comes one earlier.",
     )
 
 

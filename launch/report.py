@@ -189,9 +189,10 @@ def summary_text(
 ) -> str:
     """The closing summary: accuracy, time, speed, input, batch size, where everything is."""
     rows, seconds = [], history.now()
-    if history.evaluation:
-        accuracy, loss = history.evaluation["eval/accuracy"], history.evaluation["eval/loss"]
-        rows.append(("accuracy", f"{accuracy:.2%}, loss {loss:.4f}"))
+    accuracy, loss = (history.evaluation.get(f"eval/{name}") for name in ("accuracy", "loss"))
+    if accuracy is not None:
+        shown = "not finite" if loss is None else f"{loss:.4f}"
+        rows.append(("accuracy", f"{accuracy:.2%}, loss {shown}"))
     if history.best is not None:
         where = f"at step {history.best_step:,}, in {run_dir}/best"
         rows.append(("best", f"{history.best:.2%} {where}"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainer import plateau
 from trainer.blocks import Block
-from trainer.evaluation import OF_ROWS, evaluate_in_pieces
+from trainer.evaluation import evaluate_in_pieces, means, score
 from trainer.files import sync, write_json
 from trainer.from_json import from_json
 from trainer.metrics import MetricsWriter, Row
@@ -44,7 +44,8 @@ class History:
     seconds: float = 0.0  # of training, up to the process's start
     best: float | None = None  # the best eval/accuracy
     best_step: int = 0
-    evaluation: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest
+    # The newest, what is finite of it: JSON has no other numbers.
+    evaluation: dict[str, float] = dataclasses.field(default_factory=dict)
     evaluated: int = 0  # the step that it is of
     to_evaluate: bool = False  # a stop has left out the evaluation that is due at this step
     # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
@@ -86,6 +87,16 @@ class History:
             over = rollback.over / batch
             self.backoff = {"factor": factor, "since": progress, "over": over} if over else {}
             self.rollbacks, self.seconds = self.rollbacks + 1, rollback.seconds
+
+    def take_in(self, step: int, values: Mapping[str, float]) -> bool:
+        """Keeps an evaluation, and says whether it is the best so far; see `evaluation.score`."""
+        self.evaluation = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.evaluated, found = step, score(values)
+        # Not `found > best`: older versions kept a NaN, which nothing is above.
+        if found is None or (self.best is not None and self.best >= found):
+            return False
+        self.best, self.best_step = found, step
+        return True
 
     def to_json(self) -> dict[str, Any]:
         """The part that outlives the process."""
@@ -217,19 +228,20 @@ class Evaluate:
             # Its destructor would wait for reads that are going on.
             self.left.append(iterator)
             return
-        values = {}
-        for of, (loss, correct, weight) in zip(OF_ROWS, rows, strict=False):
-            values[f"eval/loss{of}"] = float(loss / weight)
-            values[f"eval/accuracy{of}"] = float(correct / weight)
-        epoch = self.plan.epoch(step)
+        values, epoch = means(rows), self.plan.epoch(step)
         self.metrics.write(step, epoch, self.history.now(), values)
-        self.history.evaluation, self.history.evaluated = values, step
-        best = self.history.best is None or values["eval/accuracy"] > self.history.best
+        best = self.history.take_in(step, values)
         if best:
-            self.history.best, self.history.best_step = values["eval/accuracy"], step
+            kept = {"step": step, "epoch": epoch, **self.history.evaluation}
             with self.storage.attempt(f"the best model, that of step {step:,},"):
                 save_model(self.run, self.folder / "model.keras")
-                write_json(self.folder / "metrics.json", {"step": step, "epoch": epoch, **values})
+                write_json(self.folder / "metrics.json", kept)
+        if not rows[0, 2]:
+            self.say(
+                f"step {step:,} (epoch {epoch:.1f})  nothing was evaluated: the weights of all "
+                f"{self.plan.dataset.eval_examples:,} evaluation examples are 0"
+            )
+            return
         self.say(
             f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
             f"eval/accuracy {values['eval/accuracy']:.2%}"

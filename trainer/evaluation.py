@@ -1,7 +1,8 @@
 """Evaluation: one exact pass over the data, whatever the batch and the number of replicas."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import keras
@@ -31,15 +32,20 @@ def make_evaluation(
     A row holds sums of loss, correct and weight, all times the examples' own weights and not their
     classes': the model is measured on the data as they are. With averages there are two rows, the
     first of which is theirs. Each replica sees the same number of batches; what pads the last one
-    weighs nothing. `so_far`, if given, is what the pieces before came to: this one goes on adding
-    to it, so that the bits do not depend on the pieces.
+    weighs nothing, and what weighs nothing adds nothing, whatever the model says of it. An answer
+    with a NaN in it is not correct. `so_far`, if given, is what the pieces before came to: this one
+    goes on adding to it, so that the bits do not depend on the pieces.
     """
     losses = make_losses(0.0)
 
     def sums(batch: Batch) -> tf.Tensor:
         logits = model(batch["image"], training=False)
-        loss = tf.reduce_sum(losses(batch["label"], logits) * batch["weight"])
-        return tf.stack([loss, count_correct(batch, logits), tf.reduce_sum(batch["weight"])])
+        weight = batch["weight"]
+        loss = tf.reduce_sum(tf.math.multiply_no_nan(losses(batch["label"], logits), weight))
+        # `argmax` would take a NaN for the first class.
+        answered = tf.where(tf.math.is_nan(tf.reduce_sum(logits, axis=-1)), 0.0, weight)
+        correct = count_correct({**batch, "weight": answered}, logits)
+        return tf.stack([loss, correct, tf.reduce_sum(weight)])
 
     def rows(batch: Batch) -> tf.Tensor:
         if averages is None:
@@ -63,6 +69,27 @@ def make_evaluation(
         return add(iterator, batches, so_far)
 
     return evaluate
+
+
+def means(rows: "np.ndarray") -> dict[str, float]:
+    """`eval/loss` and `eval/accuracy` of what `make_evaluation` gave, and `…_raw` of a second row.
+
+    They are NaN where all weights are 0: there is no mean of nothing.
+    """
+    values = {}
+    for of, (loss, correct, weight) in zip(OF_ROWS, rows.tolist(), strict=False):
+        values[f"eval/loss{of}"] = loss / weight if weight else math.nan
+        values[f"eval/accuracy{of}"] = correct / weight if weight else math.nan
+    return values
+
+
+def score(values: Mapping[str, float]) -> float | None:
+    """What the best evaluation is told by: its accuracy; None where that or its loss is no number.
+
+    A model whose loss is not finite is never the best, however many answers happen to be right.
+    """
+    accuracy, loss = (values.get(f"eval/{name}", math.nan) for name in ("accuracy", "loss"))
+    return accuracy if math.isfinite(accuracy) and math.isfinite(loss) else None
 
 
 def evaluate_in_pieces(

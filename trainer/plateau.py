@@ -1,5 +1,6 @@
 """Lower the learning rate when a metric has stopped improving, as a change of its scale."""
 
+import math
 from collections.abc import Mapping
 
 from trainer.calls import Parameter, bind, choose, parse_call
@@ -37,20 +38,23 @@ def judge(
 ) -> tuple[dict[str, float], bool]:
     """Takes one evaluation into account: the state to keep, and whether to cut the rate now.
 
-    The rule is that of Keras's and PyTorch's ReduceLROnPlateau: after more than `patience`
-    evaluations in a row without a relative improvement of `threshold` the rate is cut; the
-    `cooldown` evaluations after a cut do not count. The state is {} at first, and plain JSON.
+    The rule is that of PyTorch's ReduceLROnPlateau: after more than `patience` evaluations in a row
+    without a relative improvement of `threshold` the rate is cut; the `cooldown` evaluations after
+    a cut do not count. Keras's counts one evaluation less of either, and its threshold is absolute.
+    A value that is not finite is no improvement, and any finite one is better. The state is {} at
+    first, and plain JSON.
     """
     # Lower is better from here on.
     value = -value if settings.metric == "eval/accuracy" else value
-    best, bad = state.get("best"), state.get("bad", 0)
+    best, bad = state.get("best", math.inf), state.get("bad", 0)
     waiting = state.get("waiting", 0)
-    if best is None or value < best - settings.threshold * abs(best):
-        best, bad = value, 0
+    known = math.isfinite(best)  # older versions kept a NaN
+    if math.isfinite(value) and (not known or value < best - settings.threshold * abs(best)):
+        best, bad, known = value, 0, True
     elif not waiting:
         bad += 1
     waiting = max(0, waiting - 1)
     cut = bad > settings.patience
     if cut:
         bad, waiting = 0, settings.cooldown
-    return {"best": best, "bad": bad, "waiting": waiting}, cut
+    return {"bad": bad, "waiting": waiting} | ({"best": best} if known else {}), cut

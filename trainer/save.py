@@ -8,6 +8,7 @@ from typing import Any
 from trainer.actions import History
 from trainer.blocks import Block
 from trainer.checkpoints import Checkpoints, SaveError
+from trainer.evaluation import score
 from trainer.metrics import MetricsWriter
 from trainer.plan import Plan
 
@@ -100,8 +101,7 @@ class Save:
 
     def _score(self, step: int) -> float | None:
         history = self._history
-        evaluated = history.evaluation and history.evaluated == step
-        return history.evaluation["eval/accuracy"] if evaluated else None
+        return score(history.evaluation) if history.evaluated == step else None
 
     def _begin(self, step: int, final: bool) -> bool:
         """Begins to save; what was logged up to the step reaches the disk first."""

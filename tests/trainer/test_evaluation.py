@@ -1,16 +1,27 @@
 """An evaluation counts every example exactly once, whatever the batch and the replica count."""
 
+import dataclasses
 import functools
 import itertools
+import json
+import math
 import operator
+import pathlib
 from collections.abc import Callable, Iterator
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import Run, evaluate_in_keras, train, worst_difference
 
-from trainer.evaluation import evaluate_in_pieces
+from launch import flags
+from launch.job import plan_command
+from trainer.actions import Evaluate, History
+from trainer.evaluation import evaluate_in_pieces, make_evaluation, score
+from trainer.metrics import MetricsWriter
+from trainer.plateau import parse_plateau
+from trainer.storage import Storage
 
 EXAMPLES = 360
 # With a learning rate of 0 all of them evaluate the same weights. None of these batches divides the
@@ -98,3 +109,116 @@ def test_a_pass_is_left_before_the_next_piece() -> None:
     answers = iter([True, False])
     assert evaluate_in_pieces(adder(pieces), iter([1.0] * 9), 9, lambda: next(answers)) is None
     assert pieces == [1]
+
+
+ANSWERS = {
+    "right": ([1.0, 0.0, 0.0], 0),
+    "wrong": ([0.0, 1.0, 0.0], 2),
+    "nan": ([0.0, math.nan, 0.0], 0),
+    "inf": ([math.inf, 0.0, 0.0], 0),
+}
+
+
+class Answers:
+    """What `Evaluate` reads of a run: the model's answer to an image is the image itself."""
+
+    averages = None
+
+    def __init__(self) -> None:
+        inputs = keras.Input((3,))
+        self.model = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
+        self.evaluate = make_evaluation(tf.distribute.get_strategy(), self.model)
+        self.learning_rate = self
+        self.scale = tf.Variable(1.0)
+
+
+class Evaluations:
+    """A run's evaluations, each of the answers named, in batches of two, and what came of them."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        plan, _, _ = plan_command(flags.read_command(["--device=cpu", "--dataset=digits"]))
+        self.facts = dataclasses.replace(plan.dataset, eval_examples=4)
+        self.plan = dataclasses.replace(plan, dataset=self.facts, eval_batch=2)
+        self.run, self.history, self.said = Answers(), History(), []
+        self.metrics = MetricsWriter(folder, 0)
+        self.folder, self.step = folder, 0
+
+    def __call__(self, *names: str, weights: tuple[float, ...] = (1.0,) * 4) -> dict[str, float]:
+        answers, labels = zip(*(ANSWERS[name] for name in names), strict=True)
+        batch = {
+            "image": np.float32(answers),
+            "label": np.array(labels),
+            "weight": np.float32(weights),
+        }
+        self.step += 1
+        Evaluate(
+            self.run,
+            self.plan,
+            self.history,
+            self.metrics,
+            tf.data.Dataset.from_tensor_slices(batch).batch(2),
+            self.folder / "best",
+            parse_plateau("reduce(0.5,patience=1)"),
+            self.said.append,
+            Storage(self.said.append),
+            lambda: True,
+        ).evaluate(self.step)
+        self.metrics.flush()
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [row for row in map(json.loads, lines) if "eval/loss" in row][-1]
+
+
+@pytest.fixture(name="evaluations")
+def some_evaluations(tmp_path: pathlib.Path) -> Evaluations:
+    return Evaluations(tmp_path)
+
+
+def test_what_weighs_nothing_adds_nothing_and_a_nan_is_no_right_answer(
+    evaluations: Evaluations,
+) -> None:
+    clean = evaluations("right", "wrong", "right", "right")
+    for name in ("nan", "inf"):
+        masked = evaluations("right", "wrong", "right", name, weights=(1.5, 1.5, 1.5, 0))
+        assert masked["eval/accuracy"] == pytest.approx(2 / 3)
+        shares = math.exp(1) + 2
+        losses = [math.log(shares) - 1, math.log(shares), math.log(shares) - 1]
+        assert masked["eval/loss"] == pytest.approx(sum(losses) / 3)
+    poisoned = evaluations("right", "nan", "right", "right")
+    assert (poisoned["eval/accuracy"], poisoned["eval/loss"]) == (0.75, None)
+    assert clean["eval/accuracy"] == 0.75
+
+
+@pytest.mark.parametrize("first", ["nan", "inf"])
+def test_a_first_evaluation_that_is_not_finite_is_forgotten_by_all(
+    evaluations: Evaluations, first: str
+) -> None:
+    history, best = evaluations.history, evaluations.folder / "best" / "metrics.json"
+    evaluations("right", "right", "right", first)
+    assert score(history.evaluation) is history.best is None and not best.exists()
+    assert history.plateau == {"bad": 1, "waiting": 0}
+    evaluations("right", "wrong", "wrong", "wrong")
+    assert (history.best, history.best_step) == (0.25, 2)
+    evaluations("right", "right", "right", first)
+    evaluations("right", "right", "wrong", "wrong")
+    assert (history.best, history.best_step) == (0.5, 4)
+    assert json.loads(best.read_text())["eval/accuracy"] == 0.5
+    # Of what a checkpoint keeps, all is JSON.
+    json.dumps(history.to_json(), allow_nan=False)
+    assert evaluations.run.scale.numpy() == 1
+    # And one that an older version was poisoned by recovers.
+    history.best, history.plateau = math.nan, {"best": math.nan, "bad": 0, "waiting": 0}
+    evaluations("right", "wrong", "wrong", "wrong")
+    assert (history.best, history.best_step) == (0.25, 5) and history.plateau["best"] < 2
+
+
+def test_weights_that_are_all_0_are_said_and_judge_nothing(evaluations: Evaluations) -> None:
+    evaluations("right", "right", "wrong", "wrong")
+    before = dict(evaluations.history.plateau)
+    for _ in range(5):
+        row = evaluations("right", "right", "right", "right", weights=(0.0,) * 4)
+        assert row["eval/loss"] is row["eval/accuracy"] is None
+    assert evaluations.said[-1].endswith(
+        "nothing was evaluated: the weights of all 4 evaluation examples are 0"
+    )
+    assert (evaluations.history.best, evaluations.history.best_step) == (0.5, 1)
+    assert evaluations.history.plateau == before and evaluations.run.scale.numpy() == 1

@@ -1,6 +1,7 @@
 """When a checkpoint is made, and that a run which ends is saved or says that it is not."""
 
 import dataclasses
+import math
 import pathlib
 import threading
 from typing import Any
@@ -14,7 +15,7 @@ from launch.job import plan_command
 from trainer import save
 from trainer.actions import History
 from trainer.blocks import Block
-from trainer.checkpoint_files import Keep, checkpoint_steps, read_state
+from trainer.checkpoint_files import Keep, best_steps, checkpoint_steps, read_state
 from trainer.checkpoints import Checkpoints, SaveError
 from trainer.metrics import MetricsWriter
 from trainer.save import Save
@@ -48,8 +49,7 @@ class Saver:
         """One step; the steps of the checkpoints after it."""
         self.variable.assign(last)
         if accuracy is not None:
-            self.history.evaluation = {"eval/accuracy": accuracy}
-            self.history.evaluated = last
+            self.history.take_in(last, {"eval/accuracy": accuracy, "eval/loss": 1.0})
         self.save(Block(last - 1, {"finite": np.ones(1)}, None, final))
         if not final:
             self.checkpoints.wait()
@@ -81,6 +81,18 @@ def test_the_best_evaluations_are_saved_where_they_are(tmp_path: pathlib.Path) -
         assert saved == {1: [1], 2: [1, 2], 3: [2, 3], 4: [2, 3, 4]}.get(step, saved)
     assert saved == [2, 4, 6]
     assert saver.block(7, final=True) == [2, 6, 7]
+
+
+def test_an_evaluation_that_is_not_finite_is_none_of_the_best(tmp_path: pathlib.Path) -> None:
+    saver, saved = Saver(tmp_path, 1000.0, keep_best=2), []
+    for step, accuracy in enumerate((math.nan, 0.1, math.inf, 0.3, math.nan, 0.2), 1):
+        saved = saver.block(step, accuracy=accuracy)
+        assert saved == {1: [], 2: [2], 3: [2], 4: [2, 4], 5: [2, 4], 6: [4, 6]}[step]
+    saver.block(7, final=True, accuracy=math.nan)
+    assert read_state(saver.folder / "step-7")["score"] is None
+    assert "NaN" not in (saver.folder / "step-7" / "state.json").read_text()
+    # One of an older version may hold a NaN.
+    assert best_steps({1: math.nan, 2: 0.1, 3: 0.3, 4: math.nan, 5: 0.2}) == [3, 5, 2]
 
 
 def test_a_stop_right_after_a_checkpoint_does_not_make_it_again(tmp_path: pathlib.Path) -> None:
