@@ -1,11 +1,12 @@
-"""How many records each class has, without TensorFlow."""
+"""The labels of a source's records, without TensorFlow."""
 
 import contextlib
 
 import numpy as np
 
-from input_pipeline.sources import Source
-from input_pipeline.verify import BLOCK
+from input_pipeline.sources.source import Source
+
+_READ_AT_ONCE = 64
 
 
 def count_labels(source: Source) -> np.ndarray:
@@ -13,19 +14,25 @@ def count_labels(source: Source) -> np.ndarray:
 
     Where the source does not know its labels, every record is read.
     """
-    if source.labels is not None:
-        labels = source.labels
-    else:
-        blocks = np.split(np.arange(source.length), range(BLOCK, source.length, BLOCK))
-        labels = np.concatenate([_labels(source, block) for block in blocks])
+    labels = all_labels(source)
     valid = (labels >= 0) & (labels < source.num_classes)
     return np.bincount(labels[valid], minlength=source.num_classes)
 
 
+def all_labels(source: Source) -> np.ndarray:
+    """The labels of all records, int64 [length], -1 of those that cannot be read.
+
+    Where the source does not know its labels, every record is read.
+    """
+    if source.labels is not None:
+        return source.labels
+    blocks = np.split(np.arange(source.length), range(_READ_AT_ONCE, source.length, _READ_AT_ONCE))
+    return np.concatenate([_labels(source, block) for block in blocks])
+
+
 def _labels(source: Source, records: np.ndarray) -> np.ndarray:
-    """The labels of those of the records that can be read."""
     with contextlib.suppress(ValueError):
         return source.read(records)[1]
     if len(records) == 1:
-        return np.zeros(0, np.int64)
+        return np.array([-1])
     return np.concatenate([_labels(source, part) for part in np.array_split(records, 2)])

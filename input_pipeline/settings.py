@@ -13,6 +13,9 @@ class DataSettings:
         train_split: what to train on, a split of TFDS such as `train[:90%]` or the name of a
             folder in folder:DIR; empty: `train`.
         eval_split: what to evaluate on; empty: the first of `test` and `validation` that exists.
+        holdout: the share of a dataset's training records to evaluate on instead, such as `10%`;
+            empty: 10 % where it has no split to evaluate on, else none.
+        seed: chooses the records that are held out.
         features: where a tf.train.Example holds image, label and, if it has one, its weight:
             `image=NAME,label=NAME,weight=NAME`; empty: what TFDS says, else `image` and `label`.
         num_classes: the number of classes of TFRecord files; 0: that of their classes.txt.
@@ -29,6 +32,8 @@ class DataSettings:
     data_dir: str = ""
     train_split: str = ""
     eval_split: str = ""
+    holdout: str = ""
+    seed: int = 0
     features: str = ""
     num_classes: int = 0
     image_size: int = 0

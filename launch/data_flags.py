@@ -3,7 +3,9 @@
 from absl import flags
 
 from input_pipeline.settings import DataSettings
+from input_pipeline.sources.holdout import parse_share
 from launch.define import Group
+from launch.parsing import parsed
 
 # Those that decide what comes out of a run.
 DECISIVE = frozenset(
@@ -11,6 +13,7 @@ DECISIVE = frozenset(
         "dataset",
         "train_split",
         "eval_split",
+        "holdout",
         "features",
         "num_classes",
         "image_size",
@@ -27,6 +30,7 @@ RARE = frozenset(
         "data_dir",
         "eval_split",
         "features",
+        "holdout",
         "max_bad_records",
         "num_classes",
         "shuffle_block",
@@ -38,7 +42,7 @@ _DATASET = (
     "digits: handwritten digits that come with the package;\n"
     "synthetic:HxWxC[xCLASSES]: patterns made on the fly;\n"
     "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
-    "folder:DIR: images in DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
+    "folder:DIR: images in DIR/CLASS, or DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
     "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
     "python:module:function: called with train or eval, returns a Source."
@@ -61,7 +65,15 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "eval_split",
         "",
         "What to evaluate on; default: test.\n"
-        "Of tfds: else validation; of folder: else val, validation or eval.",
+        "Of tfds: else validation; of folder: else val, validation, eval, valid, …\n"
+        "Where there is none: see --holdout.",
+    )
+    add.text(
+        "holdout",
+        "",
+        "Share held out to evaluate on: 10%.\n"
+        "Of each class, chosen by --seed. Default: 10% where the dataset has no split to evaluate\n"
+        "on; given, it is taken from the training records and such a split stays unused.",
     )
     add.text(
         "features",
@@ -99,12 +111,20 @@ def define_data_flags(values: flags.FlagValues) -> None:
 
 
 def data_settings(values: flags.FlagValues) -> DataSettings:
-    """The settings, from flags that were parsed."""
+    """The settings, from flags that were parsed.
+
+    Raises:
+      ValueError: the share to hold out is none.
+    """
+    if values.holdout:
+        parsed(values, "holdout", parse_share)
     return DataSettings(
         dataset=values.dataset,
         data_dir=values.data_dir,
         train_split=values.train_split,
         eval_split=values.eval_split,
+        holdout=values.holdout,
+        seed=values.seed,
         features=values.features,
         num_classes=values.num_classes,
         image_size=values.image_size,

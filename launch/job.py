@@ -116,6 +116,7 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
         image_shape=check_data(command.data, train, sources["eval"]),
         shuffle_block=command.data.shuffle_block,
         left_out=sum(source.left_out for source in sources.values()),
+        notes=train.notes + sources["eval"].notes,
         class_weights=parsed(command.values, "class_weights", weights),
     )
 

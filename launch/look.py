@@ -220,6 +220,7 @@ def summary_text(sources: dict[str, Source], contents: dict[str, Contents]) -> s
             text += f"; {looked.left_out:,} are bad and left out"
         rows.append((split, text))
         rows.append(("", classes_text(source, looked.labels)))
+        rows += [("", note) for note in source.notes]
     shared = contents["train"].first_record.keys() & contents["eval"].first_record.keys()
     rows.append(("duplicates", duplicates_text(sources, contents, shared)))
     return report.table(rows)

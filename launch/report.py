@@ -68,6 +68,7 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
             f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
             f"{shape}, {data.num_classes} classes{left_out if data.left_out else ''}",
         ),
+        *(("data", note) for note in data.notes),
         ("order", reading_text(plan)),
         ("model", plan.model),
         ("optimizer", optimizer_text(plan)),

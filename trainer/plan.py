@@ -38,6 +38,7 @@ class DatasetFacts:
     shuffle_block: int = 0  # records of the blocks that are permuted; 0: all records are
     left_out: int = 0  # bad records that are in the files and not among the examples
     class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1
+    notes: tuple[str, ...] = ()  # how the examples were chosen: what was left out, or held out
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,10 @@ TensorFlow loads. Each kind is imported only when it is asked for.
 import dataclasses
 import difflib
 import importlib
+from collections.abc import Sequence
 
 from input_pipeline.settings import DataSettings
+from input_pipeline.sources.holdout import hold_out
 from input_pipeline.sources.source import Source, leave_out_bad
 
 __all__ = ["DATASETS", "Source", "open_source", "open_sources"]
@@ -24,6 +26,8 @@ DATASETS = {
     "arrays": "arrays:FILE.npz",
     "python": "python:module:function",
 }
+# Those that have something to evaluate on, always; the modules of the others say whether they have.
+_WITH_EVALUATION = ("digits", "synthetic", "python")
 # The settings that mean something to some kinds only.
 _BELONG = {
     "data_dir": ("tfds",),
@@ -40,7 +44,7 @@ def open_sources(settings: DataSettings) -> dict[str, Source]:
     Raises:
         ValueError: as open_source does.
     """
-    train, evaluation = (open_source(settings, split) for split in _SPLITS)
+    train, evaluation = _opened(settings, _SPLITS, leave_out=True).values()
     if evaluation.encoded:
         shape = (*evaluation.image_shape[:2], train.image_shape[2])
         evaluation = dataclasses.replace(evaluation, image_shape=shape)
@@ -61,6 +65,31 @@ def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -
     """
     if split not in _SPLITS:
         raise ValueError(f"the split {split!r} is unknown: use one of {', '.join(_SPLITS)}.")
+    return _opened(settings, (split,), leave_out)[split]
+
+
+def _opened(settings: DataSettings, splits: Sequence[str], leave_out: bool) -> dict[str, Source]:
+    kind, rest = _kind(settings)
+    module = importlib.import_module(f"input_pipeline.sources.{kind}")
+    if settings.holdout and settings.eval_split:
+        raise ValueError(
+            f"--holdout={settings.holdout} and --eval_split={settings.eval_split} both say what to "
+            "evaluate on: leave one out."
+        )
+    has_own = kind in _WITH_EVALUATION or module.has_evaluation(rest, settings)
+    if settings.holdout or not has_own:
+        whole = _not_empty(module.open_split(rest, settings, "train"))
+        parts = hold_out(whole, settings.holdout, settings.seed)
+    else:
+        parts = {split: module.open_split(rest, settings, split) for split in splits}
+    return {
+        split: _not_empty(leave_out_bad(parts[split]) if leave_out else parts[split])
+        for split in splits
+    }
+
+
+def _kind(settings: DataSettings) -> tuple[str, str]:
+    """The kind of the dataset, and what follows the colon."""
     kind, colon, rest = settings.dataset.partition(":")
     if kind not in DATASETS or (colon and DATASETS[kind] == kind):
         nearest = difflib.get_close_matches(kind, DATASETS, n=1, cutoff=0.5)
@@ -78,10 +107,10 @@ def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -
             )
     if DATASETS[kind] != kind and not rest and kind != "synthetic":
         raise ValueError(f"the dataset {settings.dataset!r} is incomplete: use {DATASETS[kind]}.")
-    module = importlib.import_module(f"input_pipeline.sources.{kind}")
-    source = module.open_split(rest, settings, split)
-    if leave_out:
-        source = leave_out_bad(source)
+    return kind, rest
+
+
+def _not_empty(source: Source) -> Source:
     if not source.length:
         lost = f" but {source.left_out} bad ones" if source.left_out else ""
         raise ValueError(

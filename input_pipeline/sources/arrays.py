@@ -80,6 +80,15 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     )
 
 
+def has_evaluation(rest: str, settings: DataSettings) -> bool:
+    """Whether there are arrays to evaluate on; what cannot be read is told when it is opened."""
+    try:
+        with zipfile.ZipFile(Path(rest).expanduser()) as archive:
+            return any(f"{name}.npy" in archive.namelist() for name in _NAMES["eval"])
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
 def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -> np.ndarray:
     labels = _array(archive, file, path, _NAMES[split][1])
     if not labels.size:

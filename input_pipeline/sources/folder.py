@@ -1,7 +1,9 @@
 """`folder:DIR`: image files, in `DIR/train/CLASS/` to train and `DIR/test/CLASS/` to evaluate.
 
-To evaluate, the first of test, val, validation and eval is taken. A class is a folder, however deep
-the images lie in it; its label is its place among the names of the training classes, sorted.
+To evaluate, the first of test, val, validation and so on is taken. Where there is none, as where
+the classes lie in DIR itself, a part of each class is held out: see `sources.holdout`. A class is a
+folder, however deep the images lie in it; its label is its place among the names of the training
+classes, sorted.
 """
 
 import os
@@ -15,38 +17,47 @@ from input_pipeline.files import digest, reason
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import Source
+from input_pipeline.sources.walk import Walk, find_files, keep_images, printable
 
-_EVALUATION = ("test", "val", "validation", "eval")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+# In the order in which they are taken; people write them with capitals too.
+_TRAIN = ("train", "training")
+_EVALUATION = ("test", "val", "validation", "eval", "valid", "testing", "evaluation", "dev")
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: a folder is missing, a class is empty or unknown, or nothing is an image.
+        ValueError: a folder is missing, a class is empty or unknown, an image would be of two
+            classes or of both splits, or nothing is an image.
     """
     root = Path(rest).expanduser()
-    classes = _folders(_split_folder(root, "train", settings.train_split))
-    folder = _split_folder(root, split, getattr(settings, f"{split}_split"))
+    train = _train_folder(root, settings.train_split)
+    folder = train if split == "train" else _evaluation_folder(root, settings.eval_split)
+    classes = _folders(train)
     here = _folders(folder)
     _check_classes(folder, here, classes)
-    found = [_images_below(folder / label) for label in here]
-    for label, (below, _) in zip(here, found, strict=True):
-        if not below:
+    walk = find_files(folder, here)
+    if split == "eval":
+        _check_apart(find_files(train, classes), walk)
+    keep_images(folder, walk)
+    notes = walk.notes()
+    for label, files in walk.files.items():
+        if not files:
+            said = "".join(f" ({note})" for note in notes)
             raise ValueError(
-                f"the class {label!r} is empty, {folder / label} holds no image "
-                f"({', '.join(_SUFFIXES)}): put some there or remove the folder."
+                f"the class {label!r} is empty, {folder / label} holds no image{said}: put some "
+                "there or remove the folder."
             )
     labels = [classes.index(label) for label in here]
     images = FolderImages(
         folders=tuple(os.fsencode(folder / label) for label in classes),
-        below=np.array([path for below, _ in found for path in below]),
-        labels=np.repeat(np.array(labels, np.int64), [len(below) for below, _ in found]),
+        below=np.array([path for files in walk.files.values() for path in files]),
+        labels=np.repeat(np.array(labels, np.int64), [len(f) for f in walk.files.values()]),
     )
     # Replacing, adding or removing an image changes its folder's time; so a list of bad ones holds
     # until one is overwritten in its place.
-    stamp = digest([here, [times for _, times in found]])
+    stamp = digest([here, walk.times, len(images.labels)])
     return Source(
         name=f"{root.resolve().name}/{split}",
         length=len(images.labels),
@@ -58,7 +69,14 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         class_names=tuple(classes),
         describe=images.path,
         bad_list=bad_list_of([str(folder / "*")], stamp),
+        notes=tuple(f"{folder.name}: {note}" for note in notes),
     )
+
+
+def has_evaluation(rest: str, settings: DataSettings) -> bool:
+    """Whether there are images to evaluate on beside those to train on."""
+    root = Path(rest).expanduser()
+    return bool(settings.eval_split) or _first_of(_EVALUATION, root) is not None
 
 
 @dataclass(frozen=True)
@@ -102,24 +120,65 @@ class FolderImages:
         return images, self.labels[records]
 
 
-def _split_folder(root: Path, split: str, given: str) -> Path:
-    """The folder of a split: the one that was asked for, else the first of the usual names."""
+def _train_folder(root: Path, given: str) -> Path:
+    """The folder of the classes to train on: the one asked for, the usual one, or DIR itself."""
     if not root.is_dir():
-        raise ValueError(f"the folder {root} does not exist: give the one that holds train/CLASS.")
-    names = [given] if given else ["train"] if split == "train" else list(_EVALUATION)
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    there = _folders(root)
-    raise ValueError(
-        f"{root} holds no folder {' or '.join(names)}, but {_some(there)}: put the folders of the "
-        f"classes into {root / 'train'} and {root / 'test'}, or name another folder in it with "
-        f"--{split}_split."
+        raise ValueError(
+            f"the folder {root} does not exist: give the one that holds train/CLASS, or CLASS."
+        )
+    usual = _first_of((given,) if given else _TRAIN, root)
+    if usual is not None:
+        return root / usual
+    # What is called `test` is no class: the folder to train on has another name.
+    if given or _first_of(_EVALUATION, root) is not None:
+        raise _no_folder(root, (given,) if given else _TRAIN, "train")
+    folders = _folders(root)
+    if len(folders) == 1:
+        raise ValueError(
+            f"{root} holds the folder {folders[0]} alone, and one class is nothing to tell apart: "
+            f"if the classes lie in it, give folder:{root / folders[0]}."
+        )
+    return root
+
+
+def _evaluation_folder(root: Path, given: str) -> Path:
+    usual = _first_of((given,) if given else _EVALUATION, root)
+    if usual is None:
+        raise _no_folder(root, (given,) if given else _EVALUATION, "eval")
+    return root / usual
+
+
+def _no_folder(root: Path, names: tuple[str, ...], split: str) -> ValueError:
+    return ValueError(
+        f"{root} holds no folder {' or '.join(names)}, but {_some(_folders(root))}: put the "
+        f"folders of the classes into {root / 'train'} and {root / 'test'}, or name another folder "
+        f"in it with --{split}_split."
     )
 
 
+def _first_of(names: tuple[str, ...], root: Path) -> str | None:
+    """The folder that has the first of these names, or the first but for capitals."""
+    if len(names) == 1:  # it was asked for
+        return names[0] if (root / names[0]).is_dir() else None
+    folders = {name.lower(): name for name in reversed(_folders(root))}
+    return next((folders[name] for name in names if name in folders), None)
+
+
 def _folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
     return sorted(x.name for x in os.scandir(folder) if x.is_dir() and not x.name.startswith("."))
+
+
+def _check_apart(train: Walk, evaluation: Walk) -> None:
+    """Sees that no folder is trained and evaluated on, by whatever path."""
+    for folder in (folder for folder in evaluation.folders if folder in train.folders):
+        there, here = (printable(walk.folders[folder][0]) for walk in (train, evaluation))
+        which = f"{here} is {there}, and would be" if here != there else f"{here} would be"
+        raise ValueError(
+            f"the folder {which} trained and evaluated on: give other images to evaluate on, or "
+            "hold a part of them out with --holdout=10%."
+        )
 
 
 def _check_classes(folder: Path, here: list[str], classes: list[str]) -> None:
@@ -131,22 +190,6 @@ def _check_classes(folder: Path, here: list[str], classes: list[str]) -> None:
                 f"the folder {folder / label} is a class that there is nothing of to train on: "
                 f"remove it, or give images of it for training; the classes are {_some(classes)}."
             )
-
-
-def _images_below(folder: Path) -> tuple[list[bytes], list[int]]:
-    """The paths of the images below a folder, sorted, and the times of the folders they lie in."""
-    found, times = [], []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        times.append(os.stat(place).st_mtime_ns)
-        relative = os.path.relpath(place, folder)
-        prefix = "" if relative == os.curdir else relative + os.sep
-        found += [
-            os.fsencode(prefix + name)
-            for name in names
-            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found), times
 
 
 def _some(names: list[str]) -> str:

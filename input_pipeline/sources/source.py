@@ -35,6 +35,7 @@ class Source:
             left out, they are the same.
         bad_list: where the bad records of the files are listed, if anywhere.
         index: that of the TFRecord files that the records lie in, if they do.
+        notes: what a person should know of how these records were chosen, a sentence each.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Source:
     numbers: Callable[[np.ndarray], np.ndarray] = np.asarray
     bad_list: BadList | None = None
     index: TFRecordIndex | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.describe is None:
@@ -87,7 +89,17 @@ def leave_out_bad(source: Source) -> Source:
     listed = [record.number for record in source.bad_list.load()] if source.bad_list else []
     if not listed:
         return source
-    bad = np.flatnonzero(np.isin(source.numbers(np.arange(source.length)), listed))
-    begins, ends = np.concatenate([[0], bad + 1]), np.concatenate([bad, [source.length]])
-    rest = select(source, np.stack([begins, ends], axis=1))
-    return dataclasses.replace(rest, left_out=len(bad))
+    bad = np.isin(source.numbers(np.arange(source.length)), listed)
+    if not bad.any():
+        return source
+    return dataclasses.replace(select(source, ranges_where(~bad)), left_out=int(bad.sum()))
+
+
+def ranges_where(wanted: np.ndarray) -> np.ndarray:
+    """The ranges of the records that are wanted, int64 [k, 2], each [begin, end).
+
+    Args:
+        wanted: bool [length].
+    """
+    changes = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+    return changes.reshape(-1, 2)

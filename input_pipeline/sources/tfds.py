@@ -6,8 +6,9 @@ files, TFRecord or ArrayRecord, are read here.
 
 import difflib
 import os
+from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,7 +38,10 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     info = _info(rest, settings.data_dir)
     features = _features(info, settings.features)
     image, label = info.features[features.image], info.features[features.label]
-    paths, lengths, ranges = _files(info, _split(info, settings, split))
+    spec = _split(info, settings, split)
+    paths, lengths, ranges = _files(info, spec)
+    if split == "eval":
+        _check_apart(info, _split(info, settings, "train"), spec)
     files = _open_files(info, paths, lengths)
     reader = files
     if isinstance(files, TFRecordIndex):
@@ -84,20 +88,69 @@ def _info(name: str, data_dir: str) -> "tfds.core.DatasetInfo":
         ) from None
 
 
+def has_evaluation(rest: str, settings: DataSettings) -> bool:
+    """Whether the dataset has a split to evaluate on, or one was asked for."""
+    return bool(settings.eval_split) or bool(_usual(_info(rest, settings.data_dir), "eval"))
+
+
+def _usual(info: "tfds.core.DatasetInfo", split: str) -> str:
+    names = ("train",) if split == "train" else _EVALUATION
+    return next((name for name in names if name in info.splits), "")
+
+
 def _split(info: "tfds.core.DatasetInfo", settings: DataSettings, split: str) -> str:
     """The split in TFDS's language: the one that was asked for, else the usual one."""
     given = settings.train_split if split == "train" else settings.eval_split
-    if given:
-        return given
-    names = ("train",) if split == "train" else _EVALUATION
-    for name in names:
-        if name in info.splits:
-            return name
-    raise ValueError(
-        f"{info.full_name} has no split {' or '.join(names)}, but {', '.join(info.splits)}: "
-        f"say with --{split}_split which to take, for example "
-        f"--{split}_split={'train[:90%]' if split == 'train' else 'train[90%:]'}."
-    )
+    usual = given or _usual(info, split)
+    if not usual:
+        first = next(iter(info.splits), "NAME")
+        raise ValueError(
+            f"{info.full_name} has no split train, but {', '.join(info.splits)}: say with "
+            f"--train_split which to take, for example --train_split={first}."
+        )
+    return usual
+
+
+def _check_apart(info: "tfds.core.DatasetInfo", train: str, evaluation: str) -> None:
+    """Sees that no record is trained and evaluated on.
+
+    Raises:
+        ValueError: some are; the sentence says which.
+    """
+    trained = defaultdict(list)
+    for name, begin, end in _spans(info, train):
+        trained[name].append((begin, end))
+    shared = [
+        f"{name}[{max(begin, a)}:{min(end, b)}]"
+        for name, begin, end in _spans(info, evaluation)
+        for a, b in trained[name]
+        if max(begin, a) < min(end, b)
+    ]
+    if shared:
+        raise ValueError(
+            f"{info.full_name} would be evaluated on what it is trained on: {', '.join(shared)} is "
+            f"in {train}, to train on, and in {evaluation}, to evaluate on; give splits that share "
+            "no record, such as --train_split='train[:90%]' --eval_split='train[90%:]', or leave "
+            "--eval_split out and say --holdout=10%."
+        )
+
+
+def _spans(info: "tfds.core.DatasetInfo", spec: str) -> list[tuple[str, int, int]]:
+    """The ranges of the dataset's own splits that a split consists of: name, begin, end."""
+    firsts = {
+        str(path): (name, int(first))
+        for name, split in info.splits.items()
+        for path, first in zip(split.filepaths, np.cumsum([0, *split.shard_lengths]), strict=False)
+    }
+    spans: list[tuple[str, int, int]] = []
+    for part in _parts(info, spec):
+        name, first = firsts[part.filename]
+        begin, end = first + part.skip, first + part.skip + part.take
+        if spans and spans[-1][0] == name and spans[-1][2] == begin:  # it goes on in the next file
+            spans[-1] = (name, spans[-1][1], end)
+        else:
+            spans.append((name, begin, end))
+    return spans
 
 
 def _files(info: "tfds.core.DatasetInfo", spec: str) -> tuple[list[str], list[int], np.ndarray]:
@@ -109,16 +162,7 @@ def _files(info: "tfds.core.DatasetInfo", spec: str) -> tuple[list[str], list[in
         The paths, the number of records of each, and int64 [k, 2], the ranges of record numbers
         that the split consists of, counted over all these files.
     """
-    try:
-        parts = info.splits[spec].file_instructions
-    except (ValueError, KeyError, AssertionError) as error:
-        raise ValueError(
-            f"the split {spec!r} of {info.full_name} is not valid ({_first_line(error)}): use "
-            f"{', '.join(info.splits)}, a slice such as train[:90%] or train[1000:], or a sum of "
-            "them such as train+test."
-        ) from None
-    if not parts or min(part.take for part in parts) < 1:
-        raise ValueError(f"the split {spec!r} of {info.full_name} is empty: give one with records.")
+    parts = _parts(info, spec)
     needed = {part.filename for part in parts}
     paths, lengths = [], []
     for split in info.splits.values():
@@ -130,6 +174,21 @@ def _files(info: "tfds.core.DatasetInfo", spec: str) -> tuple[list[str], list[in
     begins = [firsts[part.filename] + part.skip for part in parts]
     ends = [begin + part.take for begin, part in zip(begins, parts, strict=True)]
     return paths, lengths, np.array([begins, ends], np.int64).T
+
+
+def _parts(info: "tfds.core.DatasetInfo", spec: str) -> list[Any]:
+    """The files of a split with what is to be taken of each, as TFDS says it."""
+    try:
+        parts = info.splits[spec].file_instructions
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"the split {spec!r} of {info.full_name} is not valid ({_first_line(error)}): use "
+            f"{', '.join(info.splits)}, a slice such as train[:90%] or train[1000:], or a sum of "
+            "them such as train+test."
+        ) from None
+    if not parts or min(part.take for part in parts) < 1:
+        raise ValueError(f"the split {spec!r} of {info.full_name} is empty: give one with records.")
+    return parts
 
 
 def _open_files(

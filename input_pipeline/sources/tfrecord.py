@@ -13,7 +13,7 @@ import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
 from input_pipeline.example import ExampleFeatures, describe_features, read_example
-from input_pipeline.files import find_files, open_files, size_and_time
+from input_pipeline.files import find_files, is_remote, open_files, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import Source
@@ -37,12 +37,9 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             features, or nothing tells the number of classes.
     """
     train, _, evaluation = rest.partition(",")
-    if split == "eval" and not evaluation:
-        raise ValueError(
-            f"the dataset {settings.dataset!r} names no files to evaluate on: add their pattern "
-            f"after a comma, tfrecord:{train},EVAL_GLOB."
-        )
     paths = find_files((train if split == "train" else evaluation).strip())
+    if split == "eval":
+        _check_apart(find_files(train.strip()), paths)
     index = open_index(paths)
     name = f"{os.path.basename(os.path.dirname(paths[0])) or 'tfrecord'}/{split}"
     if not len(index):
@@ -71,6 +68,11 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     )
 
 
+def has_evaluation(rest: str, settings: DataSettings) -> bool:
+    """Whether there are files to evaluate on."""
+    return bool(rest.partition(",")[2].strip())
+
+
 def parse_features(text: str) -> dict[str, str]:
     """The names in `image=NAME,label=NAME,weight=NAME` by what they are of; any may be left out.
 
@@ -89,6 +91,23 @@ def parse_features(text: str) -> dict[str, str]:
             "for example image=image/encoded,label=image/class/label."
         )
     return names
+
+
+def _check_apart(train: list[str], evaluation: list[str]) -> None:
+    """Sees that no file is trained and evaluated on, by whatever name.
+
+    Raises:
+        ValueError: one is.
+    """
+    real = {path if is_remote(path) else os.path.realpath(path): path for path in train}
+    for path in evaluation:
+        other = real.get(path if is_remote(path) else os.path.realpath(path))
+        if other:
+            also = "" if other == path else f" is {other} and"
+            raise ValueError(
+                f"{path}{also} would be trained and evaluated on: give patterns that share no "
+                "file, or leave EVAL_GLOB out and say --holdout=10%."
+            )
 
 
 def _check_features(records: Records, features: ExampleFeatures, index: TFRecordIndex) -> None:

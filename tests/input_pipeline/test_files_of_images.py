@@ -75,8 +75,13 @@ def test_the_folder_of_a_split_is_the_usual_one_or_the_one_asked_for(tmp_path: P
     write(tmp_path / "test/cat/z.png", image(0))
     assert opened(f"folder:{tmp_path}", "eval").length == 1
     assert opened(f"folder:{tmp_path}", "eval", eval_split="val").length == 2
-    assert opened(f"folder:{tmp_path}", "eval", eval_split="train").length == 4
     assert opened(f"folder:{tmp_path}", "train", train_split="test").length == 1
+    # As others write them: the first of them is taken, whatever its capitals.
+    (tmp_path / "test").rename(tmp_path / "Validation")
+    (tmp_path / "train").rename(tmp_path / "Training")
+    (tmp_path / "val").rename(tmp_path / "testing")
+    sources = open_sources(DataSettings(f"folder:{tmp_path}"))
+    assert [source.length for source in sources.values()] == [4, 1]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,8 @@ def test_the_folder_of_a_split_is_the_usual_one_or_the_one_asked_for(tmp_path: P
         ([image(1), image(2, size=(4, 4))], (None, None, 3)),
         ([image(1, mode="L"), image(2, mode="L")], (3, 4, 1)),
         ([image(1, mode="L"), image(2)], (3, 4, 3)),
-        ([b"damaged", image(2)], (3, 4, 3)),  # what is wrong with it, training or verifying says
+        # What is wrong with it, training or verifying says.
+        ([image(1)[:16], image(2)], (3, 4, 3)),
     ],
 )
 def test_the_shape_is_that_of_the_images(
@@ -121,9 +127,12 @@ def test_a_class_that_is_not_trained_on_is_named(tmp_path: Path) -> None:
         opened(f"folder:{tmp_path}", "eval")
 
 
-def test_a_folder_without_splits_says_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_classes_says_what_to_do(tmp_path: Path) -> None:
     write(tmp_path / "cat/1.png", image(1))
-    with pytest.raises(ValueError, match=r"holds no folder train, but cat: put the folders of the"):
+    with pytest.raises(ValueError, match=r"holds the folder cat alone, and .* give folder:.*/cat"):
+        opened(f"folder:{tmp_path}")
+    write(tmp_path / "Test/cat/1.png", image(1))
+    with pytest.raises(ValueError, match=r"holds no folder train or training, but Test, cat: put"):
         opened(f"folder:{tmp_path}")
     with pytest.raises(ValueError, match=r"missing does not exist"):
         opened(f"folder:{tmp_path / 'missing'}")
@@ -131,7 +140,9 @@ def test_a_folder_without_splits_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train holds no folder: put one in for each class"):
         opened(f"folder:{tmp_path}")
     write(tmp_path / "train/cat/1.png", b"no image")
-    with pytest.raises(ValueError, match="no image in a known format"):
+    with pytest.raises(
+        ValueError, match=r"the class 'cat' is empty, .*1 file left out: \.png without an image 1"
+    ):
         opened(f"folder:{tmp_path}")
 
 
@@ -195,10 +206,13 @@ def test_what_is_wrong_with_tfrecord_files_is_said(
         opened(f"tfrecord:{tmp_path}/{dataset}", **settings)
 
 
-def test_tfrecord_files_to_evaluate_on_are_asked_for(tmp_path: Path) -> None:
+def test_a_tfrecord_file_is_not_trained_and_evaluated_on(tmp_path: Path) -> None:
     write_records(tmp_path / "train-0.tfrecord")
-    with pytest.raises(ValueError, match=r"add their pattern after a comma, tfrecord:.*,EVAL_GLOB"):
-        opened(f"tfrecord:{tmp_path}/train-*", "eval")
+    (tmp_path / "val-0.tfrecord").symlink_to("train-0.tfrecord")
+    for evaluation, also in (("train-*", ""), ("val-*", " is .*train-0.tfrecord and")):
+        dataset = f"tfrecord:{tmp_path}/train-*,{tmp_path}/{evaluation}"
+        with pytest.raises(ValueError, match=rf"-0\.tfrecord{also} would be trained and evaluated"):
+            opened(dataset, "eval", num_classes=2)
 
 
 ARRAYS = {

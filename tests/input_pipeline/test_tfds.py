@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources import Source, open_source
+from input_pipeline.sources import Source, open_source, open_sources
 from input_pipeline.streams import evaluation_stream
 
 FORMATS = ("tfrecord", "array_record")
@@ -157,19 +157,69 @@ def test_what_cannot_be_opened_is_said(
         opened(data_dir, name, **settings)
 
 
-def test_a_split_to_evaluate_on_is_asked_for(data_dir: Path) -> None:
-    settings = {"features": "image=second"}
-    with pytest.raises(
-        ValueError, match=r"no split test or validation, but train: say with --eval"
-    ):
-        opened(data_dir, "odd", "eval", **settings)
+def test_a_dataset_with_one_split_can_be_cut_in_two(data_dir: Path) -> None:
     train, evaluation = (
-        opened(data_dir, "odd", split, train_split="train[:4]", eval_split="train[4:]", **settings)
+        opened(
+            data_dir,
+            "odd",
+            split,
+            train_split="train[:4]",
+            eval_split="train[4:]",
+            features="image=second",
+        )
         for split in ("train", "eval")
     )
     assert (train.length, evaluation.length) == (4, 1)
     rows = read_all(train) + read_all(evaluation)
     assert sorted(rows) == [(50, 0), (51, 1), (52, 2), (53, 0), (54, 1)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "share, held", [("", (1, 1, 1)), ("25%", (4, 4, 3)), ("80%", (11, 11, 10))]
+)
+def test_a_part_of_each_class_is_held_out_where_there_is_nothing_to_evaluate_on(
+    tmp_path: Path, form: str, share: str, held: tuple[int, ...]
+) -> None:
+    prepare(tmp_path, "single", file_format=form, splits={"train": range(41)})
+    settings = DataSettings("tfds:single", str(tmp_path), holdout=share, seed=3)
+    train, evaluation = (read_all(source) for source in open_sources(settings).values())
+    assert sorted(train + evaluation) == [(number, number % 3) for number in range(41)]
+    labels = np.array([label for _, label in evaluation])
+    assert tuple(np.bincount(labels)) == held
+    note = f"{share or '10%'} of each class by --seed=3, {sum(held)} of 41"
+    assert note in "".join(open_sources(settings)["eval"].notes)
+
+
+@pytest.mark.parametrize(
+    "train, evaluation, shared",
+    [
+        ("", "train[90%:]", r"train\[37:41\]"),
+        ("train[:60%]", "train[50%:]", r"train\[20:25\]"),
+        ("train[:30]", "train[29:]", r"train\[29:30\]"),
+        ("train+test", "test", r"test\[0:11\]"),
+        ("test[:5]+train[:3]", "train[1:2]+test[-7:]", r"train\[1:2\], test\[4:5\]"),
+        ("train[:20]+train[10:]", "train", r"train\[0:20\], train\[10:41\]"),
+        ("test", "", r"test\[0:11\]"),
+    ],
+)
+def test_splits_that_share_records_are_refused(
+    data_dir: Path, train: str, evaluation: str, shared: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"on what it is trained on: {shared} is in"):
+        opened(data_dir, "as_tfrecord", "eval", train_split=train, eval_split=evaluation)
+
+
+@pytest.mark.parametrize(
+    "train, evaluation", [("train[:20]", "train[20:]"), ("train[5:6]", "train[:5]+train[6:]+test")]
+)
+def test_splits_that_share_nothing_are_opened(data_dir: Path, train: str, evaluation: str) -> None:
+    settings = {"train_split": train, "eval_split": evaluation}
+    parts = [
+        set(read_all(opened(data_dir, "as_tfrecord", split, **settings)))
+        for split in ("train", "eval")
+    ]
+    assert len(parts[0] | parts[1]) == len(parts[0]) + len(parts[1])
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import shutil
 import signal
 
 import numpy as np
@@ -209,8 +210,9 @@ def test_a_run_does_not_go_on_with_other_examples(tmp_path: pathlib.Path) -> Non
     (run / "plan.json").write_text(json.dumps({"dataset": {"train_examples": 24}}))
     flags = "--device=cpu --dataset=folder:pets --run_dir=run --global_batch=6 --png="
     assert call(flags, tmp_path, module="launch.plan").code == 0
-    ended = call(f"{flags} --train_split=test", tmp_path, module="launch.plan")
-    assert ended.code == 2 and "trained with --train_split=, not test; give that" in ended.err
+    shutil.copytree(tmp_path / "pets/test", tmp_path / "pets/other")
+    ended = call(f"{flags} --train_split=other", tmp_path, module="launch.plan")
+    assert ended.code == 2 and "trained with --train_split=, not other; give that" in ended.err
     source.bad_list.update(np.arange(24), [BadRecord(17, "there", "why")])
     ended = call(flags, tmp_path, module="launch.plan")
     assert ended.code == 2

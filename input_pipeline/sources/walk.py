@@ -1,0 +1,203 @@
+"""The image files below the folders of classes: each real folder once, and what is left out.
+
+What a file is its first bytes say, whatever its name: to read them takes 7 µs a file of the page
+cache, and threads where the disk has to answer first.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from input_pipeline.files import reason
+from input_pipeline.image_format import DECODED, HEAD, image_format
+
+# Of images as people name them: one of these that holds none is worth more than its suffix.
+_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_KINDS_SHOWN, _PLACES_SHOWN, _LONGEST_SUFFIX = 8, 3, 8
+_THREADS, _FILES_AT_ONCE = 8, 512
+
+Identity = tuple[int, int]  # of a real folder: its device and inode
+
+
+@dataclass
+class Walk:
+    """What was found below the folders of the classes.
+
+    Attributes:
+        files: by class, the paths of its files below its folder, sorted.
+        folders: the path of every real folder that was looked into, and its class.
+        times: of these folders' last changes, in nanoseconds.
+        left_out: how many files are no images to train on, by what they are.
+        links: the links that were not followed: they lead to a folder above or one that was seen.
+    """
+
+    files: dict[str, list[bytes]] = field(default_factory=dict)
+    folders: dict[Identity, tuple[bytes, str]] = field(default_factory=dict)
+    times: list[int] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    links: list[bytes] = field(default_factory=list)
+
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of what was left out, a sentence each."""
+        said = []
+        if self.left_out:
+            total = self.left_out.total()
+            shown = sorted(self.left_out.items(), key=lambda pair: (-pair[1], pair[0]))[
+                :_KINDS_SHOWN
+            ]
+            parts = [f"{what} {count:,}" for what, count in shown]
+            rest = total - sum(count for _, count in shown)
+            parts += [f"and {rest:,} more"] if rest else []
+            said.append(f"{total:,} file{'s' * (total != 1)} left out: {', '.join(parts)}")
+        if self.links:
+            count = len(self.links)
+            shown = ", ".join(map(printable, self.links[:_PLACES_SHOWN]))
+            more = f" and {count - _PLACES_SHOWN:,} more" if count > _PLACES_SHOWN else ""
+            which = "1 link" if count == 1 else f"{count:,} links"
+            said.append(f"{which} left out, to folders that are counted already: {shown}{more}")
+        return tuple(said)
+
+
+def find_files(folder: Path, classes: Sequence[str]) -> Walk:
+    """All files below the folders of the classes but the hidden ones; links are followed.
+
+    Args:
+        folder: where the classes' folders are.
+        classes: their names.
+
+    Raises:
+        ValueError: a folder cannot be read, or belongs to two classes by way of a link.
+    """
+    walk, real = Walk(), Path(os.path.realpath(folder))
+    above = {_identity(place) for place in (real, *real.parents)}
+    for entry in _entries(os.fsencode(folder)):
+        name = os.fsdecode(entry.name)
+        if name not in classes:
+            is_hidden = name.startswith(".")
+            walk.left_out["hidden" if is_hidden else "beside the folders of the classes"] += 1
+    for label in classes:
+        walk.files[label] = _files_below(os.fsencode(folder / label), label, above, walk)
+    return walk
+
+
+def keep_images(folder: Path, walk: Walk) -> None:
+    """Takes from the walk's files, and counts, those that hold no image that can be decoded."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for label, files in walk.files.items():
+            top = os.fsencode(folder / label)
+            starts = range(0, len(files), _FILES_AT_ONCE)
+            parts = [files[start : start + _FILES_AT_ONCE] for start in starts]
+            whys = [
+                why
+                for part in pool.map(
+                    lambda names, top=top: [_why_not(top, n) for n in names], parts
+                )
+                for why in part
+            ]
+            walk.left_out.update(why for why in whys if why)
+            walk.files[label] = [file for file, why in zip(files, whys, strict=True) if not why]
+
+
+def printable(path: bytes) -> str:
+    """A path for a message: bytes that are no text are escaped."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _files_below(top: bytes, label: str, above: set[Identity], walk: Walk) -> list[bytes]:
+    files, real, links = [], [top], []
+    while real or links:
+        # Links last: a folder is to be known by its own path.
+        place = real.pop() if real else links.pop()
+        identity = _identity(place)
+        if identity in above or not _is_new(identity, place, label, walk):
+            walk.links.append(place)
+            continue
+        walk.times.append(os.stat(place).st_mtime_ns)
+        for entry in _entries(place):
+            kind = _kind(entry)
+            if kind == "file":
+                files.append(entry.path[len(top) + 1 :])
+            elif kind in ("folder", "link"):
+                (links if kind == "link" else real).append(entry.path)
+            else:
+                walk.left_out[kind] += 1
+    return sorted(files)
+
+
+def _is_new(identity: Identity, place: bytes, label: str, walk: Walk) -> bool:
+    """Whether a folder is met for the first time; it is kept.
+
+    Raises:
+        ValueError: it belongs to another class.
+    """
+    before, owner = walk.folders.setdefault(identity, (place, label))
+    if owner != label:
+        raise ValueError(
+            f"{printable(place)} and {printable(before)} are the same folder by way of a link, so "
+            f"its images would be of two classes, {label} and {owner}: remove the link."
+        )
+    return before is place
+
+
+def _identity(place: bytes | Path) -> Identity:
+    try:
+        status = os.stat(place)
+    except OSError as error:
+        raise _unreadable(place, error) from None
+    return status.st_dev, status.st_ino
+
+
+def _entries(place: bytes) -> list[os.DirEntry[bytes]]:
+    """What lies in a folder, sorted by name backwards: the last is taken first."""
+    try:
+        with os.scandir(place) as entries:
+            return sorted(entries, key=lambda entry: entry.name, reverse=True)
+    except OSError as error:
+        raise _unreadable(place, error) from None
+
+
+def _unreadable(place: bytes | Path, error: OSError) -> ValueError:
+    path = printable(os.fsencode(place))
+    return ValueError(
+        f"the folder {path} cannot be read ({reason(error)}): make it readable or remove it."
+    )
+
+
+def _kind(entry: os.DirEntry[bytes]) -> str:
+    """`file`, `folder` or `link`, to a folder; else what it is left out as."""
+    if entry.name.startswith(b"."):
+        return "hidden"
+    try:
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "link" if entry.is_symlink() else "folder"
+    except OSError:  # such as a link to itself
+        return "broken links"
+    return "broken links" if entry.is_symlink() else "devices and pipes"
+
+
+def _why_not(top: bytes, name: bytes) -> str:
+    """What a file is left out as; empty for an image that can be decoded."""
+    try:
+        handle = os.open(os.path.join(top, name), os.O_RDONLY)
+        try:
+            head = os.read(handle, HEAD)
+        finally:
+            os.close(handle)
+    except OSError:
+        return "unreadable"
+    form = image_format(head)
+    if form in DECODED:
+        return ""
+    if not head:
+        return "empty"
+    suffix = os.path.splitext(printable(name))[1].lower()
+    if not suffix:
+        return form or "without a suffix"
+    if len(suffix) > _LONGEST_SUFFIX or not suffix[1:].isalnum():
+        return "others"
+    return f"{suffix} without an image" if form is None and suffix in _SUFFIXES else suffix
