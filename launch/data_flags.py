@@ -44,6 +44,7 @@ _DATASET = (
     "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
     "folder:DIR: images in DIR/CLASS, or DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
+    "csv:FILE: a table of image files with columns path, label and maybe weight and split;\n"
     "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
     "python:module:function: called with train or eval, returns a Source."
 )
@@ -59,7 +60,8 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "train_split",
         "",
         "What to train on; default: train.\n"
-        "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name.",
+        "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name;\n"
+        "csv: what the column of the split holds.",
     )
     add.text(
         "eval_split",
@@ -78,7 +80,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
     add.text(
         "features",
         "",
-        "Features: image=NAME,label=NAME.\nOf tf.train.Examples. Default: image and label.\n"
+        "Features: image=NAME,label=NAME.\nOf tf.train.Examples; of csv, the columns' names.\n"
         "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
     )
     add.integer(

@@ -24,6 +24,7 @@ DATASETS = {
     "folder": "folder:DIR",
     "tfrecord": "tfrecord:GLOB,EVAL_GLOB",
     "arrays": "arrays:FILE.npz",
+    "csv": "csv:FILE",
     "python": "python:module:function",
 }
 # Those that have something to evaluate on, always; the modules of the others say whether they have.
@@ -31,9 +32,9 @@ _WITH_EVALUATION = ("digits", "synthetic", "python")
 # The settings that mean something to some kinds only.
 _BELONG = {
     "data_dir": ("tfds",),
-    "train_split": ("tfds", "folder"),
-    "eval_split": ("tfds", "folder"),
-    "features": ("tfds", "tfrecord"),
+    "train_split": ("tfds", "folder", "csv"),
+    "eval_split": ("tfds", "folder", "csv"),
+    "features": ("tfds", "tfrecord", "csv"),
     "num_classes": ("tfrecord",),
 }
 
@@ -103,11 +104,16 @@ def _kind(settings: DataSettings) -> tuple[str, str]:
         if getattr(settings, name) and kind not in kinds:
             raise ValueError(
                 f"--{name}={getattr(settings, name)} belongs to datasets of the kind "
-                f"{' and '.join(kinds)}, not to {settings.dataset!r}: leave it out."
+                f"{_and(kinds)}, not to {settings.dataset!r}: leave it out."
             )
     if DATASETS[kind] != kind and not rest and kind != "synthetic":
         raise ValueError(f"the dataset {settings.dataset!r} is incomplete: use {DATASETS[kind]}.")
     return kind, rest
+
+
+def _and(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _not_empty(source: Source) -> Source:

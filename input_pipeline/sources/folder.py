@@ -17,11 +17,8 @@ from input_pipeline.files import digest, reason
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import Source
+from input_pipeline.sources.split_names import USUAL, usual
 from input_pipeline.sources.walk import Walk, find_files, keep_images, printable
-
-# In the order in which they are taken; people write them with capitals too.
-_TRAIN = ("train", "training")
-_EVALUATION = ("test", "val", "validation", "eval", "valid", "testing", "evaluation", "dev")
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -76,7 +73,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
 def has_evaluation(rest: str, settings: DataSettings) -> bool:
     """Whether there are images to evaluate on beside those to train on."""
     root = Path(rest).expanduser()
-    return bool(settings.eval_split) or _first_of(_EVALUATION, root) is not None
+    return bool(settings.eval_split) or usual("eval", _folders(root)) is not None
 
 
 @dataclass(frozen=True)
@@ -126,13 +123,11 @@ def _train_folder(root: Path, given: str) -> Path:
         raise ValueError(
             f"the folder {root} does not exist: give the one that holds train/CLASS, or CLASS."
         )
-    usual = _first_of((given,) if given else _TRAIN, root)
-    if usual is not None:
-        return root / usual
-    # What is called `test` is no class: the folder to train on has another name.
-    if given or _first_of(_EVALUATION, root) is not None:
-        raise _no_folder(root, (given,) if given else _TRAIN, "train")
     folders = _folders(root)
+    name = given or usual("train", folders)
+    # What is called `test` is no class: the folder to train on has another name.
+    if name or usual("eval", folders):
+        return _folder(root, name, "train")
     if len(folders) == 1:
         raise ValueError(
             f"{root} holds the folder {folders[0]} alone, and one class is nothing to tell apart: "
@@ -142,26 +137,17 @@ def _train_folder(root: Path, given: str) -> Path:
 
 
 def _evaluation_folder(root: Path, given: str) -> Path:
-    usual = _first_of((given,) if given else _EVALUATION, root)
-    if usual is None:
-        raise _no_folder(root, (given,) if given else _EVALUATION, "eval")
-    return root / usual
+    return _folder(root, given or usual("eval", _folders(root)), "eval")
 
 
-def _no_folder(root: Path, names: tuple[str, ...], split: str) -> ValueError:
-    return ValueError(
-        f"{root} holds no folder {' or '.join(names)}, but {_some(_folders(root))}: put the "
-        f"folders of the classes into {root / 'train'} and {root / 'test'}, or name another folder "
-        f"in it with --{split}_split."
+def _folder(root: Path, name: str | None, split: str) -> Path:
+    if name and (root / name).is_dir():
+        return root / name
+    raise ValueError(
+        f"{root} holds no folder {name or ' or '.join(USUAL[split])}, but "
+        f"{_some(_folders(root))}: put the folders of the classes into {root / 'train'} and "
+        f"{root / 'test'}, or name another folder in it with --{split}_split."
     )
-
-
-def _first_of(names: tuple[str, ...], root: Path) -> str | None:
-    """The folder that has the first of these names, or the first but for capitals."""
-    if len(names) == 1:  # it was asked for
-        return names[0] if (root / names[0]).is_dir() else None
-    folders = {name.lower(): name for name in reversed(_folders(root))}
-    return next((folders[name] for name in names if name in folders), None)
 
 
 def _folders(folder: Path) -> list[str]:
