@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader as FileReader
 
-from input_pipeline.files import size_and_time
+from input_pipeline.files import digest_of, size_and_time
 
 
 class ArrayRecordReader:
@@ -26,6 +26,11 @@ class ArrayRecordReader:
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
+
+    def order(self) -> str:
+        """A digest of the files' sizes and their numbers of records, wherever they lie."""
+        sizes = np.array([size for size, _ in self.facts], np.int64)
+        return digest_of(sizes, np.diff(self._bounds))
 
     def describe(self, record: int) -> str:
         """Where a record lies; these files have no byte offsets that mean anything to a person."""

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 # Handles that the rest of the process may need beside those of the data.
 _SPARE_HANDLES = 256
@@ -90,6 +92,15 @@ def digest(parts: Sequence[object]) -> str:
     """16 hexadecimal digits that tell these values, as text, from others."""
     text = "\0".join(map(str, parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def digest_of(*parts: bytes | np.ndarray) -> str:
+    """16 hexadecimal digits that tell these bytes, and arrays of integers, from others."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part.astype("<i8").tobytes() if isinstance(part, np.ndarray) else part
+        hashed.update(len(data).to_bytes(8, "little") + data)
+    return hashed.hexdigest()
 
 
 def kept_paths(paths: Sequence[str], name: str) -> list[Path]:

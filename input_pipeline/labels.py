@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 
+from input_pipeline.files import digest_of
 from input_pipeline.sources.source import Source
 
 _READ_AT_ONCE = 64
@@ -28,6 +29,11 @@ def all_labels(source: Source) -> np.ndarray:
         return source.labels
     blocks = np.split(np.arange(source.length), range(_READ_AT_ONCE, source.length, _READ_AT_ONCE))
     return np.concatenate([_labels(source, block) for block in blocks])
+
+
+def labels_digest(source: Source) -> str:
+    """A digest of the labels in their order; empty where they are not known without reading."""
+    return "" if source.labels is None else digest_of(source.labels)
 
 
 def _labels(source: Source, records: np.ndarray) -> np.ndarray:

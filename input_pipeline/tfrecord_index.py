@@ -20,10 +20,12 @@ from tqdm import tqdm
 from input_pipeline.files import (
     OpenFile,
     digest,
+    digest_of,
     is_remote,
     keep,
     kept_paths,
     open_files,
+    reason,
     size_and_time,
 )
 from input_pipeline.interrupts import interrupt_held
@@ -35,6 +37,7 @@ _NAME = ".lockstep-index-{}.npy"
 # What the walk reads at once: a page or four where a read is cheap, much where each takes long.
 _LOCAL_CHUNK, _REMOTE_CHUNK = 1 << 14, 1 << 22
 _WALKS_AT_ONCE = 16
+_CHECKSUMS_LOOKED_AT = 32
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,28 @@ class TFRecordIndex:
         # Of files that begin at the same byte, all but the last are empty.
         files = np.searchsorted(self.bounds, begin, side="right") - 1
         return files, begin - self.bounds[files], end - begin
+
+    def order(self) -> str:
+        """A digest of the files' sizes, their numbers of records, and some records' checksums.
+
+        So it is the same wherever the files lie, and rarely that of others.
+
+        Raises:
+            ValueError: a file cannot be read.
+        """
+        counts = np.diff(np.searchsorted(self.starts[:-1], self.bounds))
+        looked_at = np.linspace(0, len(self) - 1, _CHECKSUMS_LOOKED_AT).astype(np.int64)
+        files, begins, lengths = self.place(np.unique(looked_at))
+        crcs = []
+        for file, end in zip(files, begins + lengths, strict=True):
+            path = self.paths[file]
+            try:
+                crcs.append(open_files([path])[0].read_at(FOOTER, int(end) - FOOTER))
+            except OSError as error:
+                raise ValueError(
+                    f"{path} cannot be read ({reason(error)}): restore the file."
+                ) from None
+        return digest_of(np.diff(self.bounds), counts, *crcs)
 
     def describe(self, record: int) -> str:
         """Where a record lies: `FILE, record at byte OFFSET`."""

@@ -13,10 +13,10 @@ from typing import BinaryIO
 import numpy as np
 import PIL.Image
 
+from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.example import write_example
 from input_pipeline.interrupts import interrupt_held
 from input_pipeline.sources.source import Source
-from input_pipeline.sources.tfrecord import CLASSES
 from input_pipeline.tfrecord_index import masked_crc
 from input_pipeline.verify import BLOCK
 
@@ -63,8 +63,7 @@ def write_tfrecords(
             count = min(source.length, max(1, round(shards * source.length / most)))
             if not interrupted():
                 _write_split(source, split, beside, count, written, interrupted)
-        names = sources["train"].class_names or range(sources["train"].num_classes)
-        text = "".join(f"{name}\n" for name in names)
+        text = names_text(sources["train"].names())
         (beside / CLASSES).write_text(text, encoding="utf-8")
         if not interrupted():
             os.replace(beside, folder)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.faults import Faults
 from input_pipeline.reads import Reads
 from launch import flags, report
@@ -75,7 +76,9 @@ def make_host(
     progress = report.Progress(plan, found.step)
     checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
     history, unwritten = restored_history(job, run, checkpoints)
-    with storage.attempt("flags.txt or plan.json"):
+    classes = names_text(job.sources["train"].names())
+    with storage.attempt("flags.txt, plan.json or classes.txt"):
+        write_text(run_dir / CLASSES, classes)
         write_text(run_dir / "flags.txt", flags.flagfile_text(job.command))
         write_json(run_dir / "plan.json", plan.to_json())
     metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say, history.to_evaluate)
@@ -93,7 +96,17 @@ def make_host(
     evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
     plateau, best = settings.learning_rate.plateau, run_dir / "best"
     evaluate = actions.Evaluate(
-        run, plan, history, metrics, evaluation, best, plateau, progress.say, storage, go_on
+        run,
+        plan,
+        history,
+        metrics,
+        evaluation,
+        best,
+        plateau,
+        progress.say,
+        storage,
+        go_on,
+        classes,
     )
     show = watched(plan, history, progress, note)
     log = actions.Log(plan, history, metrics, run.groups, show)
@@ -177,10 +190,10 @@ def tell_of_start(job: Job, note: Note) -> None:
     for rollback in job.found.rollbacks:
         if rollback.to == step:
             note(step, rollback.event())
-    if job.changes:
+    if job.changes or job.told:
         pairs = {name: list(pair) for name, pair in job.changes.items()}
         numbers = rederived(job.plan, job.found)
-        event = {"event": "resumed", "changed": pairs}
+        event = {"event": "resumed", "changed": pairs} | ({"data": job.told} if job.told else {})
         note(step, event | ({"rederived": numbers} if numbers else {}))
 
 

@@ -6,15 +6,15 @@ import pathlib
 from typing import IO, Any
 
 from input_pipeline.checks import check_data, check_mixing
-from input_pipeline.labels import count_labels
+from input_pipeline.labels import count_labels, labels_digest
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
 from launch.parsing import parsed
 from trainer.class_weights import class_weights
-from trainer.files import read_json
 from trainer.going_on import going_on
-from trainer.plan import DatasetFacts, Devices, Plan, choose_devices, make_plan
+from trainer.plan import DatasetFacts, Devices, Plan, SplitDigests, choose_devices, make_plan
 from trainer.run_folder import Found, fallback_folder, newest_checkpoint, open_run_folder
+from trainer.same_data import facts_from_json, moved, provably_same, told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Job:
     sources: dict[str, Source]  # train and eval
     found: Found
     changes: dict[str, tuple[Any, Any]]  # flags: what the checkpoint was made with, and now
+    told: list[str]  # what there is to say of the data of before and now
     held: IO[str]  # the run folder's lock
 
     @property
@@ -65,9 +66,8 @@ def open_job(command: flags.Command) -> Job:
     # First the lock: a process that is still saving would be found without what it saves.
     held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
     found = newest_checkpoint(run_dir, fallback)
-    check_changes(command, changed_flags(command, plan, found), found)
-    check_same_examples(plan, run_dir, found)
-    job = going_on_from(Job(command, plan, devices, sources, found, {}, held), found)
+    told = check_changes(command, plan, found)
+    job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)
     first = job.plan.position(found.step)
     check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch, first)
     return job
@@ -118,7 +118,15 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
         left_out=sum(source.left_out for source in sources.values()),
         notes=train.notes + sources["eval"].notes,
         class_weights=parsed(command.values, "class_weights", weights),
+        class_names=train.class_names,
+        train=digests(train),
+        evaluation=digests(sources["eval"]),
     )
+
+
+def digests(source: Source) -> SplitDigests:
+    """What tells the examples of a split from others."""
+    return SplitDigests(labels_digest(source), source.order, source.contents)
 
 
 def gpus_here(command: flags.Command) -> int:
@@ -149,41 +157,52 @@ def changed_flags(command: flags.Command, plan: Plan, found: Found) -> dict[str,
     }
 
 
-def check_changes(
-    command: flags.Command, changed: dict[str, tuple[Any, Any]], found: Found
-) -> None:
-    """Sees that a run can go on with other flags.
+def check_changes(command: flags.Command, plan: Plan, found: Found) -> list[str]:
+    """Sees that a run can go on with these flags and these data.
+
+    Returns:
+      What there is to say of the data.
 
     Raises:
-      ValueError: the position in the data would mean something else, or --resume=exact was given.
+      ValueError: a position in the data would mean another example or another label, or
+        --resume=exact was given.
     """
+    if found.state is None:
+        return []
+    run_dir, changed = command.settings.run.run_dir, changed_flags(command, plan, found)
+    now, then = plan.dataset, dataset_before(found)
+    same = then is not None and provably_same(then, now)
     for name in ("dataset", "train_split", "seed"):
-        if name in changed:
+        if name in changed and (name == "seed" or not same):
             before, after = changed[name]
             raise ValueError(
-                f"the run in {command.settings.run.run_dir} was trained with "
-                f"--{name}={before}, not {after}; give that, or another --run_dir."
+                f"the run in {run_dir} was trained with --{name}={before}, not {after}; give that, "
+                "or another --run_dir."
             )
-    if changed and command.settings.run.resume == "exact":
+    if then is None:  # of an older version
+        return []
+    why = moved(then, now, resized="image_size" in changed)
+    if why:
         raise ValueError(
-            f"--resume=exact, but {command.settings.run.run_dir} was trained with other flags; "
-            f"give those, or --resume=auto:\n{report.changes_text(found.step, changed)}"
+            f"the run in {run_dir} was trained on other data than {now.name} is now: {why}; "
+            "give it the same data, or another --run_dir."
         )
+    said = told(then, now)
+    if command.settings.run.resume == "exact" and (changed or said):
+        table = [report.changes_text(found.step, changed)] if changed else []
+        raise ValueError(
+            f"--resume=exact, but {run_dir} was trained with other flags or data; give those, or "
+            "--resume=auto:\n" + "\n".join([*table, *said])
+        )
+    return said
 
 
-def check_same_examples(plan: Plan, run_dir: pathlib.Path, found: Found) -> None:
-    """Sees that a position in the data means the same example as when the run began.
+def dataset_before(found: Found) -> DatasetFacts | None:
+    """The data that the checkpoint was trained on; None where an older version did not keep them.
 
     Raises:
-      ValueError: there are more or fewer training examples than then.
+      ValueError: what it keeps of them cannot be read.
     """
-    before = read_json(run_dir / "plan.json") if found.state is not None else None
-    dataset = before.get("dataset") if isinstance(before, dict) else None
-    then = dataset.get("train_examples") if isinstance(dataset, dict) else None
-    now = plan.dataset.train_examples
-    if type(then) is int and then != now:
-        raise ValueError(
-            f"the run in {run_dir} was trained on {then:,} examples of {plan.dataset.name} and "
-            f"there are {now:,} now, {plan.dataset.left_out:,} bad ones left out; give it the same "
-            "data, or another --run_dir."
-        )
+    raw = (found.state or {}).get("dataset")
+    where = f"the checkpoint of step {found.step:,} in {found.folder}"
+    return None if raw is None else facts_from_json(raw, where)

@@ -7,7 +7,7 @@ from absl import flags as absl_flags
 
 from launch import chart, cli, flags, report
 from launch.help import help_text
-from launch.job import changed_flags, check_changes, check_same_examples, plan_command
+from launch.job import changed_flags, check_changes, plan_command
 from trainer.going_on import going_on, rederived
 from trainer.plan import Plan
 from trainer.run_folder import fallback_folder, newest_checkpoint
@@ -70,11 +70,10 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     run_dir = pathlib.Path(command.settings.run.run_dir)
     fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
     found = newest_checkpoint(run_dir, fallback)
+    told = check_changes(command, plan, found)
     changes = changed_flags(command, plan, found)
-    check_changes(command, changes, found)
-    check_same_examples(plan, run_dir, found)
     plan = going_on(plan, found)
-    notes = [report.changes_text(found.step, changes)] if changes else []
+    notes = [*told, report.changes_text(found.step, changes)] if changes else told
     notes += filter(None, [report.rederived_text(found.step, rederived(plan, found))])
     notes += [f"warning: {path} is damaged: {reason}" for path, reason in found.damaged]
     if found.step:

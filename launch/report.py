@@ -13,7 +13,7 @@ import tqdm
 from trainer.blocks import Block
 from trainer.calls import call_text
 from trainer.learning_rate_plan import phases
-from trainer.plan import Plan
+from trainer.plan import DatasetFacts, Plan
 
 if TYPE_CHECKING:
     from trainer.actions import History
@@ -46,6 +46,9 @@ def plan_text(plan: Plan) -> str:
     return table(rows)
 
 
+# Of so many classes at most the names are shown.
+_CLASSES_SHOWN = 20
+
 # Rows that are there only where something was asked for, and what they quote of the plan.
 _SAID = (("batch norm", "batch_norm"), ("averages", "averages"))
 
@@ -66,7 +69,7 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         (
             "data",
             f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
-            f"{shape}, {data.num_classes} classes{left_out if data.left_out else ''}",
+            f"{shape}, {classes_text(data)}{left_out if data.left_out else ''}",
         ),
         *(("data", note) for note in data.notes),
         ("order", reading_text(plan)),
@@ -74,7 +77,7 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         ("optimizer", optimizer_text(plan)),
         ("precision", plan.because["precision"]),
         ("repeats", plan.because["repeats"]),
-        *([("class weights", _class_weights(data.class_weights))] if data.class_weights else []),
+        *([("class weights", _class_weights(data))] if data.class_weights else []),
         *((name, plan.because[key]) for name, key in _SAID if key in plan.because),
     ]
 
@@ -86,11 +89,30 @@ def optimizer_text(plan: Plan) -> str:
     return f"{text}: {because}" if because else text
 
 
-def _class_weights(weights: Sequence[float]) -> str:
-    """The weights by label, or of many classes the smallest and largest."""
-    if len(weights) > 20:
-        return f"{min(weights):.3g} to {max(weights):.3g} of {len(weights):,} classes"
-    return ", ".join(f"{label}: {weight:.3g}" for label, weight in enumerate(weights))
+def _class_weights(data: DatasetFacts) -> str:
+    """The weights by class, or of many classes the smallest and largest."""
+    weights = data.class_weights
+    if len(weights) <= _CLASSES_SHOWN:
+        pairs = zip(class_names(data), weights, strict=True)
+        return ", ".join(f"{name}: {weight:.3g}" for name, weight in pairs)
+    ends = {min: "", max: ""}
+    for end in ends:
+        label = weights.index(end(weights))
+        ends[end] = f"{weights[label]:.3g} ({class_names(data)[label]})"
+    return f"{' to '.join(ends.values())} of {len(weights):,} classes"
+
+
+def class_names(data: DatasetFacts) -> Sequence[str]:
+    """The classes' names by label; their numbers where no names are known."""
+    return data.class_names or [str(label) for label in range(data.num_classes)]
+
+
+def classes_text(data: DatasetFacts) -> str:
+    """How many classes there are and, where they are few and have names, these by label."""
+    names, text = data.class_names, f"{data.num_classes:,} classes"
+    if not names or len(names) > _CLASSES_SHOWN or all(map(str.isdecimal, names)):
+        return text
+    return f"{text}: {', '.join(names)}"
 
 
 def reading_text(plan: Plan) -> str:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.faults import Faults
 from input_pipeline.reads import Reads
 from launch import cli, flags, report
@@ -16,7 +17,7 @@ from launch.job import Job, open_job
 from launch.startup import Startup
 from launch.stop import StopRequests
 from launch.watchdog import EVALUATING
-from trainer.files import read_lines
+from trainer.files import read_lines, write_text
 from trainer.going_on import rederived
 from trainer.run_folder import checkpoint_steps, tidy
 from trainer.storage import Storage
@@ -39,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
             job = open_job(command)
         stop.limit(command.settings.recovery, lambda: last_saved(job))
         print(report.plan_text(job.plan), flush=True)
+        for line in job.told:
+            print(line, flush=True)
         if job.changes:
             print(f"\n{report.changes_text(job.found.step, job.changes)}", flush=True)
             print(report.rederived_text(job.found.step, rederived(job.plan, job.found)), flush=True)
@@ -209,6 +212,7 @@ def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str,
         with Storage(print).attempt(f"the trained model in {folder}"):
             if folder is not None:
                 save_model(run, folder / "model.keras")
+                write_text(folder / CLASSES, names_text(job.sources["train"].names()))
                 break
     else:
         print(

@@ -16,7 +16,7 @@ import numpy as np
 from trainer import plateau
 from trainer.blocks import Block
 from trainer.evaluation import evaluate_in_pieces, means, score
-from trainer.files import sync, write_json
+from trainer.files import sync, write_json, write_text
 from trainer.from_json import from_json
 from trainer.metrics import MetricsWriter, Row
 from trainer.multipliers import Group
@@ -194,7 +194,13 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluates every `plan.eval_every` steps on all the evaluation data; keeps the best."""
+    """Evaluates every `plan.eval_every` steps on all the evaluation data; keeps the best.
+
+    Attributes:
+      folder: takes the best model, its metrics, and `classes`.
+      classes: the text of its classes.txt.
+      go_on: asked before every piece of a pass.
+    """
 
     run: Run
     plan: Plan
@@ -205,7 +211,8 @@ class Evaluate:
     plateau: PlateauSettings | None
     say: Callable[[str], None]
     storage: Storage
-    go_on: Callable[[], bool]  # asked before every piece of a pass
+    go_on: Callable[[], bool]
+    classes: str
     left: list[Any] = dataclasses.field(default_factory=list)
 
     def __call__(self, block: Block) -> None:
@@ -236,6 +243,7 @@ class Evaluate:
             with self.storage.attempt(f"the best model, that of step {step:,},"):
                 save_model(self.run, self.folder / "model.keras")
                 write_json(self.folder / "metrics.json", kept)
+                write_text(self.folder / "classes.txt", self.classes)
         if not rows[0, 2]:
             self.say(
                 f"step {step:,} (epoch {epoch:.1f})  nothing was evaluated: the weights of all "

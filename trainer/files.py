@@ -31,7 +31,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    # What of a file's name is no UTF-8 is a lone surrogate here; this is how JSON writes it.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode())
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -1,6 +1,7 @@
 """Saving a checkpoint when it is time, and in the end with patience: an action of the host."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -108,6 +109,7 @@ class Save:
         self._history.position, self._history.ahead = self._plan.position(step), self._plan.ahead
         state = {
             "flags": dict(self._flags),
+            "dataset": dataclasses.asdict(self._plan.dataset),
             "history": self._history.to_json(),
             "final": final,
             "score": self._score(step),

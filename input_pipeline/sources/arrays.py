@@ -9,13 +9,14 @@ that is (`np.savez_compressed`) is loaded.
 import os
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, reason, size_and_time
+from input_pipeline.files import digest, digest_of, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 
@@ -38,6 +39,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             labels = _labels(archive, file, path, "train")
             images, own = (_array(archive, file, path, name) for name in _NAMES[split])
             weights = _weights(archive, file, path, _WEIGHTS[split], len(images))
+            crcs = _checksums(archive, (_NAMES[split][0], _WEIGHTS[split]))
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read ({reason(error)}): give a file that np.savez wrote."
@@ -77,6 +79,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         labels=own,
         describe=lambda record: f"{path}, {x}[{record}]",
         bad_list=bad_list_of([str(path), split], digest(facts)),
+        contents=digest_of(crcs),
     )
 
 
@@ -115,6 +118,12 @@ def _weights(
             "more."
         )
     return weights.astype(np.float32)
+
+
+def _checksums(archive: zipfile.ZipFile, names: Sequence[str]) -> np.ndarray:
+    """Int64 [n], the checksums that the file holds of those of its arrays that are there."""
+    there = {member.filename.removesuffix(".npy"): member.CRC for member in archive.infolist()}
+    return np.array([there[name] for name in names if name in there], np.int64)
 
 
 def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> np.ndarray:

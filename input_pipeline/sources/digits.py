@@ -28,5 +28,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         image_shape=(8, 8, 1),
         encoded=True,
         read=lambda numbers: (images[numbers], labels[numbers]),
+        labels=labels,
         class_names=tuple("0123456789"),
+        order=index.order(),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from input_pipeline.bad_records import BadList
+from input_pipeline.files import digest
 from input_pipeline.tfrecord_index import TFRecordIndex
 
 
@@ -36,6 +37,12 @@ class Source:
         bad_list: where the bad records of the files are listed, if anywhere.
         index: that of the TFRecord files that the records lie in, if they do.
         notes: what a person should know of how these records were chosen, a sentence each.
+        order: a digest of what tells which record has which number, such as the files' names below
+            the dataset's folder; where it changes, a number means another record, and a run does
+            not go on. It must not depend on where the dataset lies, nor on times, so that a copy
+            has the same. Empty where it is not known.
+        contents: likewise of what may change while every number still means the same record, such
+            as the sizes of image files: a run goes on and says so. Empty where it is not known.
     """
 
     name: str
@@ -53,10 +60,16 @@ class Source:
     bad_list: BadList | None = None
     index: TFRecordIndex | None = None
     notes: tuple[str, ...] = ()
+    order: str = ""
+    contents: str = ""
 
     def __post_init__(self) -> None:
         if self.describe is None:
             object.__setattr__(self, "describe", lambda record: f"record {record} of {self.name}")
+
+    def names(self) -> tuple[str, ...]:
+        """The classes' names by label; their numbers where no names are known."""
+        return self.class_names or tuple(map(str, range(self.num_classes)))
 
 
 def select(source: Source, ranges: np.ndarray) -> Source:
@@ -81,6 +94,7 @@ def select(source: Source, ranges: np.ndarray) -> Source:
         labels=None if source.labels is None else source.labels[inside(np.arange(firsts[-1]))],
         describe=lambda record: source.describe(int(inside(np.array([record]))[0])),
         numbers=lambda records: source.numbers(inside(np.asarray(records))),
+        order=source.order and digest([source.order, *ranges.ravel().tolist()]),
     )
 
 

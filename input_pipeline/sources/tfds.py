@@ -58,6 +58,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         describe=files.describe,
         bad_list=_bad_list(files),
         index=files if isinstance(files, TFRecordIndex) else None,
+        order=files.order(),
     )
     return select(source, ranges)
 

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
+from input_pipeline.class_names import CLASSES, read_names
 from input_pipeline.example import ExampleFeatures, describe_features, read_example
 from input_pipeline.files import find_files, is_remote, open_files, size_and_time
 from input_pipeline.settings import DataSettings
@@ -20,7 +21,6 @@ from input_pipeline.sources.source import Source
 from input_pipeline.tfrecord_index import TFRecordIndex, open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
-CLASSES = "classes.txt"
 # So many records are looked at for an advice on the number of classes.
 _LABELS_LOOKED_AT = 1000
 # So many of the first records are tried to find one that can be read.
@@ -65,6 +65,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         describe=index.describe,
         bad_list=bad_list_of(paths, index.stamp),
         index=index,
+        order=index.order(),
     )
 
 
@@ -147,14 +148,24 @@ def _first_readable(records: Records, length: int) -> tuple[int, bytes]:
 
 
 def _class_names(path: str) -> tuple[str, ...]:
-    """The names in the file beside the training files, none where there is none."""
+    """The names in the file beside the training files, none where there is none.
+
+    Raises:
+        ValueError: it is no text.
+    """
     place = os.path.join(os.path.dirname(path), CLASSES)
     try:
         size, _ = size_and_time(place)
-        text = open_files([place])[0].read_at(size, 0).decode()
+        data = open_files([place])[0].read_at(size, 0)
     except ValueError:
         return ()
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        return read_names(data.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{place} is no text in UTF-8 (byte {error.start:,}): write the names of the classes "
+            "as UTF-8, one a line."
+        ) from None
 
 
 def _unknown(read: Callable[[np.ndarray], tuple[np.ndarray, ...]], length: int) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -270,3 +271,16 @@ assert "tensorflow" not in sys.modules
 """
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_digest_of_a_split_is_that_of_its_copy_and_of_no_other(
+    data_dir: Path, tmp_path: Path, form: str
+) -> None:
+    shutil.copytree(data_dir / f"as_{form}", tmp_path / f"as_{form}")
+    orders = [
+        opened(folder, f"as_{form}", train_split=spec).order
+        for folder in (data_dir, tmp_path)
+        for spec in ("train", "train[:50%]", "train[50%:]", "test")
+    ]
+    assert orders[:4] == orders[4:] and len(set(orders)) == 4
