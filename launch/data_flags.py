@@ -45,6 +45,7 @@ _DATASET = (
     "folder:DIR: images in DIR/CLASS, or DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
     "csv:FILE: a table of image files with columns path, label and maybe weight and split;\n"
+    "idx:DIR: MNIST's format, train-images-idx3-ubyte and so on, gzip or not;\n"
     "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
     "python:module:function: called with train or eval, returns a Source."
 )

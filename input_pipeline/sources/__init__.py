@@ -25,6 +25,7 @@ DATASETS = {
     "tfrecord": "tfrecord:GLOB,EVAL_GLOB",
     "arrays": "arrays:FILE.npz",
     "csv": "csv:FILE",
+    "idx": "idx:DIR",
     "python": "python:module:function",
 }
 # Those that have something to evaluate on, always; the modules of the others say whether they have.
