@@ -1,22 +1,26 @@
 """From the bytes of an image file to pixels of one size, decoding no more than is used of a JPEG.
 
-JPEG and PNG are TensorFlow's, in C++. WebP, GIF and BMP go through Pillow: TensorFlow 2.21 corrupts
+What comes out is what a person sees: turned as the EXIF data say, what is transparent over white.
+JPEG and PNG are TensorFlow's, in C++. All else goes through Pillow: TensorFlow 2.21 corrupts
 the heap on a WebP image with an alpha channel, takes a BMP palette for grey, and refuses GIF and
-BMP for grey sources. Of a GIF or an animated WebP the first frame counts; alpha is dropped, 16 bits
-are cut to 8. Resizing is bilinear without antialiasing, as is usual in TensorFlow's pipelines.
+BMP for grey sources. Of several pictures in a file the first counts; 16 bits are cut to 8. Resizing
+is bilinear without antialiasing, as is usual in TensorFlow's pipelines.
 """
 
-import io
 import math
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from input_pipeline.augment import Op
+from input_pipeline.image_header import ALPHA, FOREIGN, JPEG, UPRIGHT, image_facts
+from input_pipeline.pillow import PictureError, opened, png_file, upright
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# EXIF's orientations, once those from 5 on have their rows and columns exchanged: which of the two
+# are then mirrored.
+_TRANSPOSED, _MIRRORED_ROWS, _MIRRORED_COLUMNS = 5, (3, 4, 7, 8), (2, 3, 6, 7)
+# What a colour's parts weigh in its grey, by ITU-R BT.601, as JPEG and Pillow have it.
+_GREY = (0.299, 0.587, 0.114)
 # The share of the short side that an evaluation looks at: 224 of 256 pixels.
 _CENTRAL = 0.875
 
@@ -80,35 +84,121 @@ def central_windows(sizes: tf.Tensor) -> tf.Tensor:
 
 
 def decode_image(
-    contents: tf.Tensor, shape: tuple[int, int, int], window: tf.Tensor | None
+    contents: tf.Tensor,
+    shape: tuple[int, int, int],
+    window: tf.Tensor | None,
+    form: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Decodes a JPEG or PNG file; without a window the image must have the shape itself.
+    """Decodes a JPEG or PNG file as a person sees it; without a window it must have the shape.
 
     Args:
         contents: string [], the file.
         shape: (height, width, channels) of the result.
-        window: int32 [4], the part to resize to that shape: top, left, height, width.
+        window: int32 [4], the part to resize to that shape, as it is stored, see `stored_windows`:
+            top, left, height, width.
+        form: int32 [], the file's form, see `image_header`; left out, it is looked up.
 
     Returns:
         uint8 [height, width, channels].
     """
     channels = shape[2]
-    if window is None:
-        image = tf.io.decode_image(contents, channels=channels, expand_animations=False)
+    if form is None:
+        form = tf.ensure_shape(forms_of(contents[tf.newaxis], channels)[0], [])
+
+    def unusual() -> tf.Tensor:
+        image = _stored(contents, channels, window, form)
+        orientation = form % ALPHA
+        if window is None:
+            return tf.ensure_shape(_turned(image, orientation), shape)
+        turned = orientation >= _TRANSPOSED
+        sides = tf.where(turned, shape[1::-1], shape[:2])
+        image = _turned(_resized(image, sides), orientation)
         return tf.ensure_shape(image, shape)
 
+    # In a graph a function that stays one: of a branch that is not taken each node costs all the
+    # same.
+    if not tf.executing_eagerly():
+        attributes = {"_noinline": True}
+        unusual = tf.function(unusual, autograph=False, experimental_attributes=attributes)
+    if window is None:
+
+        def usual() -> tf.Tensor:
+            image = tf.io.decode_image(contents, channels=channels, expand_animations=False)
+            return tf.ensure_shape(image, shape)
+
+        return tf.cond((form == UPRIGHT) | (form == UPRIGHT + JPEG), usual, unusual)
+    if channels not in (1, 3):
+        return unusual()
+
     def jpeg() -> tf.Tensor:
+        return _resize(tf.image.decode_and_crop_jpeg(contents, window, channels=channels), shape)
+
+    return tf.cond(form == UPRIGHT + JPEG, jpeg, unusual)
+
+
+def _stored(
+    contents: tf.Tensor, channels: int, window: tf.Tensor | None, form: tf.Tensor
+) -> tf.Tensor:
+    """The window of an image as it is stored; what is transparent in it lies over white."""
+
+    def jpeg() -> tf.Tensor:
+        if window is None:
+            return tf.io.decode_jpeg(contents, channels=channels)
         return tf.image.decode_and_crop_jpeg(contents, window, channels=channels)
 
-    # A function that stays one: of a branch that is not taken each node costs all the same.
-    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def png() -> tf.Tensor:
-        image = tf.io.decode_png(contents, channels=channels)
-        return _cut(image, window)
+        return cut(tf.io.decode_png(contents, channels=channels))
+
+    def png_over_white() -> tf.Tensor:
+        layers = tf.cast(cut(tf.io.decode_png(contents, channels=4)), tf.float32)
+        opaque = layers[..., 3:] / 255
+        colours = layers[..., :3] * opaque + 255 * (1 - opaque)
+        if channels == 1:
+            colours = tf.reduce_sum(colours * _GREY, axis=-1, keepdims=True)
+        return tf.cast(tf.round(colours), tf.uint8)
+
+    def cut(image: tf.Tensor) -> tf.Tensor:
+        return image if window is None else _cut(image, window)
 
     if channels not in (1, 3):
-        return _resize(png(), shape)
-    return _resize(tf.cond(tf.strings.substr(contents, 0, 3) == _JPEG, jpeg, png), shape)
+        return png()
+    transparent = (form // ALPHA) % 2 == 1
+    return tf.cond(form >= JPEG, jpeg, lambda: tf.cond(transparent, png_over_white, png))
+
+
+def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """The image upright, uint8 [height, width, channels] → [height, width, channels]."""
+    image = tf.cond(
+        orientation >= _TRANSPOSED, lambda: tf.transpose(image, [1, 0, 2]), lambda: image
+    )
+    mirrored = [_among(orientation, _MIRRORED_ROWS), _among(orientation, _MIRRORED_COLUMNS), False]
+    return tf.raw_ops.Reverse(tensor=image, dims=tf.stack(mirrored))
+
+
+def stored_windows(windows: tf.Tensor, sizes: tf.Tensor, forms: tf.Tensor) -> tf.Tensor:
+    """Where windows of upright images lie in the images as they are stored.
+
+    Args:
+        windows: int32 [n, 4]: top, left, height, width.
+        sizes: int32 [n, 2], the upright images' heights and widths.
+        forms: int32 [n], of the files, see `image_header`.
+
+    Returns:
+        int32 [n, 4].
+    """
+    orientations = forms % ALPHA
+    mirrored = tf.stack(
+        [_among(orientations, _MIRRORED_ROWS), _among(orientations, _MIRRORED_COLUMNS)], axis=1
+    )
+    corners, parts = windows[:, :2], windows[:, 2:]
+    corners = tf.where(mirrored, sizes - corners - parts, corners)
+    upright = tf.concat([corners, parts], axis=1)
+    transposed = tf.gather(upright, [1, 0, 3, 2], axis=1)
+    return tf.where((orientations >= _TRANSPOSED)[:, tf.newaxis], transposed, upright)
+
+
+def _among(numbers: tf.Tensor, some: tuple[int, ...]) -> tf.Tensor:
+    return tf.reduce_any(numbers[..., tf.newaxis] == tf.constant(some), axis=-1)
 
 
 def cut_image(image: tf.Tensor, shape: tuple[int, int, int], window: tf.Tensor) -> tf.Tensor:
@@ -122,28 +212,40 @@ def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    resized = tf.image.resize(image, shape[:2], tf.image.ResizeMethod.BILINEAR)
-    return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), shape)
+    return tf.ensure_shape(_resized(image, shape[:2]), shape)
 
 
-def as_jpeg_or_png(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Image files that decode_image can take: others are rewritten as PNG.
+def _resized(image: tf.Tensor, sides: tf.Tensor | tuple[int, int]) -> tf.Tensor:
+    resized = tf.image.resize(image, sides, tf.image.ResizeMethod.BILINEAR)
+    return tf.cast(tf.round(resized), tf.uint8)
+
+
+def forms_of(contents: tf.Tensor, channels: int) -> tf.Tensor:
+    """The forms, int32 [n], of files, string [n], see `image_header`."""
+
+    def forms(files: np.ndarray) -> np.ndarray:
+        return image_facts(files, channels)[:, 2]
+
+    return tf.numpy_function(forms, [contents], tf.int32)
+
+
+def as_jpeg_or_png(contents: tf.Tensor, channels: int, forms: tf.Tensor | None = None) -> tf.Tensor:
+    """Image files that decode_image can take: others are rewritten as PNG, upright.
 
     Args:
-        contents: string [n], JPEG, PNG, WebP, GIF or BMP files.
+        contents: string [n], files of the formats in `pillow.FORMATS`.
         channels: those of the result.
+        forms: int32 [n], of the files; left out, they are looked up.
 
     Returns:
         string [n]; empty where a file is none of these or is damaged.
     """
-    native = (tf.strings.substr(contents, 0, 3) == _JPEG) | (
-        tf.strings.substr(contents, 0, 4) == _PNG
-    )
+    native = (forms_of(contents, channels) if forms is None else forms) != FOREIGN
 
     def rewrite() -> tf.Tensor:
         def foreign(files: np.ndarray, native: np.ndarray) -> np.ndarray:
             pairs = zip(files, native, strict=True)
-            return np.array([f if same else png_bytes(f, channels) for f, same in pairs], object)
+            return np.array([f if same else png_file(f, channels) for f, same in pairs], object)
 
         return tf.numpy_function(foreign, [contents, native], tf.string)
 
@@ -151,30 +253,14 @@ def as_jpeg_or_png(contents: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.ensure_shape(rewritten, contents.shape)
 
 
-def png_bytes(contents: bytes, channels: int) -> bytes:
-    """An image file rewritten as PNG, its first frame, with Pillow; empty if that fails."""
-    try:
-        with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
-            converted = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
-        written = io.BytesIO()
-        converted.save(written, "PNG", compress_level=1)
-        return written.getvalue()
-    except Exception:  # Pillow's decoders raise whatever the damage leads to
-        return b""
-
-
 def why_undecodable(contents: bytes, shape: tuple[int, int, int], window: bool) -> str:
     """Says what is wrong with an image file that could not be decoded."""
-    if not contents:
-        return "its image is empty"
     try:
-        with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
-            image.load()
-            height, width = image.height, image.width
-    except Image.UnidentifiedImageError:
-        return "its image is not a JPEG, PNG, WebP, GIF or BMP file"
-    except Exception as error:
-        return f"its image is damaged ({str(error).rstrip('.')})"
+        with opened(contents) as image:
+            picture = upright(image)
+            height, width = picture.height, picture.width
+    except PictureError as error:
+        return str(error)
     if not window and (height, width) != shape[:2]:
         return f"its image is {height} × {width} pixels, not {shape[0]} × {shape[1]}"
     return "its image cannot be decoded"

@@ -19,13 +19,14 @@ from input_pipeline.decode import (
     central_windows,
     cut_image,
     decode_image,
-    png_bytes,
     random_windows,
+    stored_windows,
     why_undecodable,
     window_candidates,
 )
 from input_pipeline.faults import Faults, read_noting
-from input_pipeline.image_size import image_sizes
+from input_pipeline.image_header import UPRIGHT, image_facts
+from input_pipeline.pillow import png_file
 from input_pipeline.sources import Source
 
 
@@ -65,11 +66,11 @@ class Loader:
             source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
             is none, a black one.
         """
-        images, labels, *own, good, sizes = read
+        images, labels, *own, good, facts = read
         weights = own[0] if own else tf.ones_like(labels, tf.float32)
-        windows, draws = self._windows(sizes, draws)
+        windows, draws = self._windows(facts[:, :2], draws)
         if self.source.encoded:
-            images, good = self._decoded(images, good, records, draws, windows)
+            images, good = self._decoded(images, good, records, draws, windows, facts)
         elif self.resized or self.ops:
             images = self._each(lambda row: self._pixels(*row), (images, draws, *windows))
         labels, good = self._check(records, labels, weights, good)
@@ -80,22 +81,23 @@ class Loader:
         """What is known of int64 [n] records, n static, before they are decoded.
 
         Returns:
-            What the source's `read` returns; bool [n], whether each was read; int32 [n, 2], the
-            images' heights and widths, where a part of each is wanted, else those of the source.
+            What the source's `read` returns; bool [n], whether each was read; int32 [n, 3], the
+            images' heights, widths and forms, see `image_header`.
         """
         source = self.source
 
         def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
             data = read_noting(source, self.faults, records)
-            if source.encoded and self._has_windows:
-                return *data, image_sizes(data[0])
-            return *data, np.full((len(records), 2), source.image_shape[:2], np.int32)
+            if source.encoded:
+                return *data, image_facts(data[0], self.shape[2])
+            facts = *source.image_shape[:2], UPRIGHT
+            return *data, np.full((len(records), 3), facts, np.int32)
 
         types = [tf.string if source.encoded else tf.uint8, tf.int64]
         types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool, tf.int32])
         own = [] if source.encoded else list(source.image_shape)
-        shapes = [records.shape + own, *[records.shape] * (len(arrays) - 2), records.shape + [2]]
+        shapes = [records.shape + own, *[records.shape] * (len(arrays) - 2), records.shape + [3]]
         return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
 
     def _decoded(
@@ -105,19 +107,25 @@ class Loader:
         records: tf.Tensor,
         draws: tf.Tensor,
         windows: tuple[tf.Tensor, ...],
+        facts: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The images of the whole micro-batch; if that fails, again with its bad ones replaced."""
+        sizes, forms = facts[:, :2], facts[:, 2]
 
         def attempt(again: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            contents, usable = tf.cond(
+            contents, usable, own = tf.cond(
                 again,
-                lambda: self._mended(files, good, records, windows),
-                lambda: (as_jpeg_or_png(files, self.shape[2]), good),
+                lambda: self._mended(files, good, records, sizes, windows),
+                lambda: (as_jpeg_or_png(files, self.shape[2], forms), good, forms),
             )
+            # What was rewritten is upright.
+            own = tf.maximum(own, UPRIGHT)
             # In place of a bad one there is a black image of the shape, and all of it is wanted.
             whole = [0, 0, *self.shape[:2]]
-            parts = (tf.where(usable[:, tf.newaxis], part, whole) for part in windows)
-            return self._each(lambda row: self._image(*row), (contents, draws, *parts)), usable
+            parts = [tf.where(usable[:, tf.newaxis], part, whole) for part in windows]
+            parts = [stored_windows(part, sizes, own) for part in parts]
+            rows = (contents, draws, own, *parts)
+            return self._each(lambda row: self._image(*row), rows), usable
 
         # One function for both attempts: tracing what decodes and augments takes a second or two.
         attempts = tf.data.Dataset.from_tensor_slices([False, True]).map(attempt)
@@ -128,40 +136,48 @@ class Loader:
         files: tf.Tensor,
         good: tf.Tensor,
         records: tf.Tensor,
+        sizes: tf.Tensor,
         windows: tuple[tf.Tensor, ...],
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Image files, and whether each is good; what is bad is noted and black."""
-        black = tf.io.encode_png(tf.zeros(self.shape, tf.uint8))
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Image files, whether each is good, and their forms; what is bad is noted and black."""
 
-        def mend(black: bytes, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def mend(black: bytes, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
             usable = [
-                self._usable(content, int(record), *window) if was_read else b""
-                for content, was_read, record, *window in zip(*columns, strict=True)
+                self._usable(content, int(record), size, *window) if was_read else (b"", UPRIGHT)
+                for content, was_read, record, size, *window in zip(*columns, strict=True)
             ]
-            good = np.array([bool(content) for content in usable])
-            return np.array([content or black for content in usable], object), good
+            contents, forms = zip(*usable, strict=True)
+            good = np.array([bool(content) for content in contents])
+            files = np.array([content or black for content in contents], object)
+            return files, good, np.array(forms, np.int32)
 
-        columns = [black, files, good, records, *windows]
-        mended = tf.numpy_function(mend, columns, [tf.string, tf.bool])
-        files, good = (tf.ensure_shape(column, records.shape) for column in mended)
-        return files, good
+        black = tf.io.encode_png(tf.zeros(self.shape, tf.uint8))
+        columns = [black, files, good, records, sizes, *windows]
+        mended = tf.numpy_function(mend, columns, [tf.string, tf.bool, tf.int32])
+        return tuple(tf.ensure_shape(column, records.shape) for column in mended)
 
-    def _usable(self, content: bytes, record: int, window: np.ndarray | None = None) -> bytes:
-        """An image file that can be decoded; else it is noted, and empty."""
+    def _usable(
+        self, content: bytes, record: int, size: np.ndarray, window: np.ndarray | None = None
+    ) -> tuple[bytes, int]:
+        """An image file that can be decoded, and its form; else it is noted, and empty."""
         channels = self.shape[2]
-        forms = (
-            lambda: as_jpeg_or_png(tf.constant([content]), channels)[0].numpy(),
-            # Such as a JPEG in four colours for a grey source, which TensorFlow refuses.
-            lambda: png_bytes(content, channels),
+        ways = (
+            lambda: (content, image_facts([content], channels)[0, 2]),
+            # Such as a JPEG whose coding TensorFlow does not know.
+            lambda: (png_file(content, channels), UPRIGHT),
         )
-        for form in forms:
+        for way in ways:
             with contextlib.suppress(Exception), tf.device("CPU"):
-                usable = form()
-                decode_image(tf.constant(usable), self.shape, window)
-                return usable
+                usable, form = way()
+                if window is None:
+                    part = None
+                else:
+                    part = stored_windows(window[None], size[None], np.array([form]))[0]
+                decode_image(tf.constant(usable), self.shape, part, tf.constant(form))
+                return usable, int(form)
         why = why_undecodable(content, self.shape, self.resized)
         self.faults.note(record, f"{self.source.describe(record)}: {why}.")
-        return b""
+        return b"", UPRIGHT
 
     def _check(
         self, records: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, good: tf.Tensor
@@ -188,10 +204,6 @@ class Loader:
         good = tf.ensure_shape(good, records.shape)
         return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
 
-    @property
-    def _has_windows(self) -> bool:
-        return self.resized or split_crop(self.ops)[0] is not None
-
     def _windows(
         self, sizes: tf.Tensor, draws: tf.Tensor
     ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
@@ -206,9 +218,13 @@ class Loader:
         return (random_windows(candidates, sizes),), draws[:, crop.draws :]
 
     def _image(
-        self, contents: tf.Tensor, draws: tf.Tensor, window: tf.Tensor | None = None
+        self,
+        contents: tf.Tensor,
+        draws: tf.Tensor,
+        form: tf.Tensor,
+        window: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        return self._augmented(decode_image(contents, self.shape, window), draws)
+        return self._augmented(decode_image(contents, self.shape, window, form), draws)
 
     def _pixels(
         self, image: tf.Tensor, draws: tf.Tensor, window: tf.Tensor | None = None

@@ -1,23 +1,23 @@
 """Looks at every record of a source as training would: its checksum, image, label, weight."""
 
-import io
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-import PIL.Image
 
 from input_pipeline.bad_records import BadRecord
 from input_pipeline.checks import fault_of
+from input_pipeline.image_header import FOREIGN, image_header
 from input_pipeline.interrupts import interrupt_held
+from input_pipeline.pillow import PictureError, decoded
 from input_pipeline.sources.source import Source
 
 # Records of one task; reading is fastest in such blocks.
 BLOCK = 64
 _AT_ONCE = 1024 * BLOCK
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 
 
 def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadRecord]:
@@ -66,7 +66,9 @@ def _whys(source: Source, records: np.ndarray) -> list[str]:
         # One of them: which, is found by reading them one by one.
         if len(records) > 1:
             return [_whys(source, records[row : row + 1])[0] for row in range(len(records))]
-        return [str(error).removeprefix(f"{source.describe(int(records[0]))}: ").rstrip(".")]
+        # What a reader says begins with the place, which the list names anyway.
+        why = str(error).removeprefix(source.describe(int(records[0])))
+        return [why.lstrip(":, ").rstrip(".")]
     return [
         fault_of(source, label, *weight)
         or (_wrong_image(image, source.image_shape) if source.encoded else "")
@@ -75,36 +77,29 @@ def _whys(source: Source, records: np.ndarray) -> list[str]:
 
 
 def _wrong_image(content: bytes, shape: tuple[int | None, int | None, int]) -> str:
-    try:
-        size = _decoded_size(content, shape[2])
-    except Exception:  # what a decoder raises depends on the damage
-        from input_pipeline.decode import why_undecodable
+    from input_pipeline.decode import why_undecodable
 
+    if not _decodes(content, shape[2]):
         return why_undecodable(content, shape, window=None in shape)
+    header = image_header(content)
+    size = header.height, header.width
     if None not in shape and size != shape[:2]:
         return f"its image is {size[0]} × {size[1]} pixels, not {shape[0]} × {shape[1]}"
     return ""
 
 
-def _decoded_size(content: bytes, channels: int) -> tuple[int, int]:
-    """Height and width of an image, after decoding all of it as training does."""
-    if not content.startswith((_JPEG, _PNG)):
-        return _size_by_pillow(content)
-    import tensorflow as tf
+def _decodes(content: bytes, channels: int) -> bool:
+    """Whether training can decode all of an image file, by either of its ways."""
+    header = image_header(content)
+    if header is None:
+        return False
+    if header.form(channels) != FOREIGN:
+        import tensorflow as tf
 
-    from input_pipeline.decode import png_bytes
-
-    try:
-        decoded = tf.io.decode_image(content, channels=channels, expand_animations=False)
-    except tf.errors.InvalidArgumentError:
-        # Such as a JPEG in four colours for a grey source, which training takes by way of Pillow.
-        if not png_bytes(content, channels):
-            raise
-        return _size_by_pillow(content)
-    return decoded.shape[0], decoded.shape[1]
-
-
-def _size_by_pillow(content: bytes) -> tuple[int, int]:
-    with PIL.Image.open(io.BytesIO(content)) as image:
-        image.load()
-        return image.height, image.width
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.decode_image(content, channels=channels, expand_animations=False)
+            return True
+    with contextlib.suppress(PictureError):
+        decoded(content, channels)
+        return True
+    return False
