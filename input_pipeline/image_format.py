@@ -2,10 +2,12 @@
 
 import re
 
+from input_pipeline.pillow import FORMATS
+
 # So many bytes tell the format.
 HEAD = 64
 # Those that are decoded here, by Pillow's names.
-DECODED = frozenset(["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+DECODED = frozenset(FORMATS)
 
 _PATTERNS = {
     "JPEG": rb"\xff\xd8\xff",

@@ -42,4 +42,5 @@ def test_the_first_bytes_tell(head: bytes, form: str | None) -> None:
 
 
 def test_what_is_decoded_is_known() -> None:
-    assert set(WRITTEN) >= DECODED
+    # HEIC only where pillow-heif is installed, which is asked of nobody.
+    assert {*WRITTEN, "HEIF"} >= DECODED
