@@ -35,17 +35,19 @@ def mixed_losses(
 def weigh_classes(batch: Batch, class_weights: Sequence[float]) -> Batch:
     """The batch with every example's weight times that of its class, as Keras's `class_weight`.
 
-    A mixed example has the weights of both of its classes by their shares. Without class weights
-    the batch comes back as it is.
+    In a mixed example each class's weight multiplies its own share: Σ w · p · (−log q), where it
+    also weighs Σ w · p. Without class weights the batch comes back as it is.
     """
     if not class_weights:
         return batch
     by_class = tf.constant(class_weights, tf.float32)
-    weight = tf.gather(by_class, batch["label"])
-    if "mix" in batch:
-        other = tf.gather(by_class, batch["label_b"])
-        weight = batch["mix"] * weight + (1 - batch["mix"]) * other
-    return {**batch, "weight": batch["weight"] * weight}
+    own = tf.gather(by_class, batch["label"])
+    if "mix" not in batch:
+        return {**batch, "weight": batch["weight"] * own}
+    own *= batch["mix"]
+    whole = own + (1 - batch["mix"]) * tf.gather(by_class, batch["label_b"])
+    mix = tf.math.divide_no_nan(own, whole)
+    return {**batch, "weight": batch["weight"] * whole, "mix": mix}
 
 
 def count_correct(batch: Batch, logits: tf.Tensor) -> tf.Tensor:

@@ -94,9 +94,23 @@ class _ScheduleFree:
     """Mixin for ScheduleFreeAdamW: Defazio et al. 2024, https://arxiv.org/abs/2405.15682.
 
     Keras 3.15 works y out from z after its update instead of before: it keeps `z.value`, which
-    under TensorFlow is the variable itself. And it decays y alone, where the paper decays z, by
-    what y is. As with Keras, the model holds y, in evaluations too, and not the average x.
+    under TensorFlow is the variable itself. It decays y alone, where the paper decays z, by what y
+    is. And it averages z with equal weights, where the paper takes the squares of the rates γ, so
+    that a warmup counts for little. As with Keras, the model holds y, in evaluations too, and not
+    the average x.
     """
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Adds the slots, and Σ γ², of which float32 would lose the small ones."""
+        if not self.built:
+            super().build(variables)
+            self._squares = self.add_variable((), dtype="float64", name="squared_rates")
+
+    def _backend_update_step(
+        self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        self.assign_add(self._squares, tf.square(tf.cast(learning_rate, tf.float64)))
+        super()._backend_update_step(gradients, variables, learning_rate)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Keras's update of z and the velocity, then x from y and z of before, and the new y."""
@@ -106,7 +120,10 @@ class _ScheduleFree:
         if decay := self.decay_of(variable):
             self.assign_sub(z, learning_rate * decay * y_before)
         x_before = (y_before - (1 - self.beta_1) * z_before) / self.beta_1
-        share = 1 / tf.cast(self.iterations + 1, variable.dtype)
+        rate = tf.square(tf.cast(self.learning_rate, tf.float64))
+        squares = tf.convert_to_tensor(self._squares.value)
+        # Of the run's rate: the variable's own factor would cancel out.
+        share = tf.cast(tf.math.divide_no_nan(rate, squares), variable.dtype)
         x = (1 - share) * x_before + share * z
         self.assign(variable, (1 - self.beta_1) * z + self.beta_1 * x)
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from trainer.class_weights import class_weights
 from trainer.gradients import Sums, make_gradients, unpack
-from trainer.losses import weigh_classes
+from trainer.losses import count_correct, make_losses, mixed_losses, weigh_classes
+from trainer.settings import Clipping
+from trainer.update import make_finish
 
 EXAMPLES, CLASSES, L2, SMOOTHING = 24, 3, 0.01, 0.1
 OF_CLASSES = (1.0, 2.5, 0.25)
@@ -80,16 +82,49 @@ def test_loss_and_gradient_are_those_of_the_formula_however_the_batch_is_divided
     assert piece.numpy() * factor == pytest.approx(gradient.ravel(), rel=1e-4, abs=1e-6)
 
 
-def test_a_mixed_example_has_the_weights_of_both_classes_by_their_shares() -> None:
-    mixed = {
-        "label": tf.constant([0, 1], tf.int64),
-        "label_b": tf.constant([1, 2], tf.int64),
-        "mix": tf.constant([0.25, 1.0]),
-        "weight": tf.constant([2.0, 2.0]),
-    }
-    weight = weigh_classes(mixed, OF_CLASSES)["weight"].numpy()
-    assert weight == pytest.approx([2 * (0.25 * 1 + 0.75 * 2.5), 2 * 2.5])
+@pytest.mark.parametrize("of_classes", [OF_CLASSES, (3.0,) * 3, (0.0, 2.5, 0.25)])
+@pytest.mark.parametrize("smoothing", [0.0, SMOOTHING])
+def test_in_a_mixed_example_each_classs_weight_multiplies_its_own_share(
+    of_classes: tuple[float, ...], smoothing: float
+) -> None:
+    random = np.random.default_rng(2)
+    share = np.concatenate([[0.0, 1.0], random.uniform(0, 1, EXAMPLES - 2)])
+    whole = batch() | {"label_b": np.roll(batch()["label"], 1), "mix": share.astype(np.float32)}
+    logits = random.normal(size=(EXAMPLES, CLASSES)).astype(np.float32)
+    log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    rows, own = np.arange(EXAMPLES), np.float64(whole["weight"])
+    # Σ_c w_c · p_c, by the classes' weights and shares of the mixed label.
+    weighed = np.zeros((EXAMPLES, CLASSES))
+    np.add.at(weighed, (rows, whole["label"]), share)
+    np.add.at(weighed, (rows, whole["label_b"]), 1 - share)
+    weighed *= of_classes
+    of_label = -(log_shares * (1 - smoothing) + log_shares.mean(axis=1, keepdims=True) * smoothing)
+    losses = own * (weighed * of_label).sum(axis=1)
+    right = own * weighed[rows, logits.argmax(axis=1)]
+
+    found = weigh_classes({name: tf.constant(array) for name, array in whole.items()}, of_classes)
+    answer = mixed_losses(make_losses(smoothing), found, tf.constant(logits)) * found["weight"]
+    assert answer.numpy() == pytest.approx(losses, rel=1e-5, abs=1e-7)
+    assert found["weight"].numpy() == pytest.approx(own * weighed.sum(axis=1), rel=1e-5)
+    assert float(count_correct(found, tf.constant(logits))) == pytest.approx(right.sum(), rel=1e-5)
+
+
+def test_without_class_weights_a_batch_comes_back_as_it_is() -> None:
+    mixed = {"label": tf.constant([0]), "mix": tf.constant([0.25]), "weight": tf.constant([2.0])}
     assert weigh_classes(mixed, ()) is mixed
+
+
+@pytest.mark.parametrize("clipping", [Clipping(), Clipping(norm=1.0), Clipping(adaptive=0.1)])
+def test_a_batch_in_which_nothing_weighs_has_gradients_of_0_and_no_loss(clipping: Clipping) -> None:
+    whole = batch() | {"weight": np.zeros(EXAMPLES, np.float32)}
+    variables = [keras.Variable(np.zeros((4, CLASSES), "float32"), name="kernel")]
+    finish = make_finish(variables, global_batch=EXAMPLES, clipping=clipping)
+    (gradient,), row = finish(summed((), whole, 2))
+    assert not gradient.numpy().any() and bool(row["finite"])
+    assert np.isnan(row["train/loss"]) and np.isnan(row["train/accuracy"])
+    assert float(row["gradient_norm"]) == float(row["square"]) == 0
+    _, row = finish(summed((), batch(), 2))
+    assert np.isfinite([float(row["train/loss"]), float(row["train/accuracy"])]).all()
 
 
 def test_class_weights_by_name_and_number_and_balanced() -> None:

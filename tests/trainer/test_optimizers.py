@@ -195,20 +195,53 @@ def test_lars_alone_is_saved_with_a_model_and_loaded(tmp_path: pathlib.Path) -> 
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_schedule_free_averages_as_its_paper_does() -> None:
-    """Defazio et al. 2024, algorithm 1."""
-    variables, decays = weights(), [0.3, 0.0]
-    trained(built("schedule_free_adamw", variables, decays=decays), variables)
+# Rates of the updates: as they are, after a warmup of four, with a cosine, with a person's changes
+# and a start and end at 0, and so small that their squares are no float32 numbers.
+RATES = {
+    "constant": [RATE] * 8,
+    "warmup": [RATE * min(1.0, t / 4) for t in range(1, 9)],
+    "cosine": [RATE * (1 + np.cos(np.pi * t / 8)) / 2 for t in range(8)],
+    "control": [0.0, RATE, RATE * 10, RATE * 10, RATE / 100, 0.0, RATE, 0.0],
+    "tiny": [1e-25, 2e-25, 1e-25, 4e-25],
+}
+
+
+def schedule_free(rates: list[float], i: int, decay: float, factor: float) -> np.ndarray:
+    """Algorithm 1 of Defazio et al. 2024, of one of the weights above."""
+    x = y = z = np.float64(weights()[i].numpy())
+    velocity, squares = np.zeros_like(z), 0.0
+    for step, rate in enumerate(rates):
+        g, own = np.float64(gradients(step)[i]), rate * factor
+        velocity = 0.999 * velocity + 0.001 * g**2
+        corrected = velocity / (1 - 0.999 ** (step + 1))
+        z = z - own * g / (np.sqrt(corrected) + 1e-8) - own * decay * y
+        squares += rate**2
+        share = rate**2 / squares if squares else 0.0
+        x = (1 - share) * x + share * z
+        y = 0.1 * z + 0.9 * x
+    return y
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+@pytest.mark.parametrize("name", RATES)
+def test_schedule_free_averages_by_the_squares_of_the_rates(name: str, cut: int) -> None:
+    """Also where another process goes on with what a checkpoint has after `cut` updates."""
+    variables, decays, factors = weights(), [0.3, 0.0], [1.0, 0.5]
+    optimizer = built("schedule_free_adamw", variables, decays=decays)
+    optimizer.multipliers = tuple(factors)
+    for step, rate in enumerate(RATES[name]):
+        if step == cut:
+            state = [v.numpy() for v in (*variables, *optimizer.variables)]
+            variables = weights()
+            optimizer = built("schedule_free_adamw", variables, decays=decays)
+            optimizer.multipliers = tuple(factors)
+            for variable, value in zip((*variables, *optimizer.variables), state, strict=True):
+                variable.assign(value)
+        optimizer._learning_rate.applied.assign(rate)
+        optimizer.apply([tf.constant(g) for g in gradients(step)], variables)
     for i, variable in enumerate(variables):
-        x = y = z = np.float64(weights()[i].numpy())
-        velocity = np.zeros_like(z)
-        for step in range(4):
-            g, t = np.float64(gradients(step)[i]), step + 1
-            velocity = 0.999 * velocity + 0.001 * g**2
-            z = z - RATE * g / (np.sqrt(velocity / (1 - 0.999**t)) + 1e-8) - RATE * decays[i] * y
-            x = (1 - 1 / t) * x + z / t
-            y = 0.1 * z + 0.9 * x
-        np.testing.assert_allclose(variable.numpy(), y, rtol=1e-4, atol=1e-5)
+        expected = schedule_free(RATES[name], i, decays[i], factors[i])
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_lambs_weight_decay_is_decoupled_and_outside_its_trust_ratio() -> None:
