@@ -108,6 +108,8 @@ class History:
 # Columns of which a row holds the value of its own step, not the mean since the last row.
 OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale", "loss_scale")
 NOT_LOGGED = ("finite", "input_wait", "nonfinite_place")
+# Columns that are means over the examples: where none weighs anything there is no such mean.
+OF_EXAMPLES = ("train/loss", "train/accuracy")
 
 
 class Log:
@@ -115,7 +117,7 @@ class Log:
 
     What is in `OF_THE_STEP`, the applied learning rate above all, is the row's own step's; loss,
     accuracy, gradient norm and AdaScale's gain are means over the steps since the row before, but
-    for those that were not finite.
+    for those that were not finite, and loss and accuracy for those without an example that counts.
     """
 
     def __init__(
@@ -152,9 +154,14 @@ class Log:
 
     def _add(self, block: Block, steps: slice) -> None:
         history, skipped = self._history, block.skipped[steps]
-        for name, column in block.rows.items():
-            if name not in NOT_LOGGED:
-                values = np.where(skipped, 0.0, column[steps]).tolist()
+        weightless = block.weightless[steps]
+        columns = {name: column[steps] for name, column in block.rows.items()}
+        if weightless.any():
+            columns["weightless"] = weightless
+        for name, column in columns.items():
+            if name not in NOT_LOGGED and name not in OF_THE_STEP:
+                left_out = skipped | weightless if name in OF_EXAMPLES else skipped
+                values = np.where(left_out, 0.0, column).tolist()
                 # One after the other, for the same sum whatever the length of the blocks is.
                 before = history.unlogged.get(name, 0.0)
                 history.unlogged[name] = functools.reduce(operator.add, values, before)
@@ -172,8 +179,13 @@ class Log:
     def _values(self, row: Mapping[str, float]) -> dict[str, float]:
         """Those of a row of the log, which begins anew then, given the row of its own step."""
         history = self._history
-        steps = history.unlogged_steps or math.nan  # of no finite step there is no mean
-        values = {name: total / steps for name, total in history.unlogged.items()}
+        steps = history.unlogged_steps
+        weighed = steps - history.unlogged.pop("weightless", 0.0)
+        # Of no step there is no mean.
+        values = {
+            name: total / ((weighed if name in OF_EXAMPLES else steps) or math.nan)
+            for name, total in history.unlogged.items()
+        }
         values |= {name: row[name] for name in OF_THE_STEP if name in row}
         if history.nonfinite_steps or "loss_scale" in row:
             values["nonfinite_steps"] = history.nonfinite_steps

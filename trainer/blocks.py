@@ -32,6 +32,11 @@ class Block:
         return self.rows["finite"] == 0
 
     @property
+    def weightless(self) -> np.ndarray:
+        """Which of the others have no loss, since all their examples weigh 0, bool [steps]."""
+        return ~self.skipped & np.isnan(self.rows["train/loss"])
+
+    @property
     def overflowed(self) -> np.ndarray:
         """Which of them show no more than a loss scale that is still too large, bool [steps].
 

@@ -165,11 +165,12 @@ class Divergence:
         except DivergedError as error:
             steps, later = error.step - 1 - block.first, error
         columns = (block.rows[name] for name in ("train/loss", "gradient_norm", "learning_rate"))
-        rows = zip(*(column.tolist() for column in columns), block.skipped.tolist(), strict=True)
-        for step, (loss, norm, rate, skipped) in enumerate(rows, start=block.first + 1):
+        unseen = (block.skipped | block.weightless).tolist()
+        rows = zip(*(column.tolist() for column in columns), unseen, strict=True)
+        for step, (loss, norm, rate, nothing) in enumerate(rows, start=block.first + 1):
             if step > block.first + steps:
                 break
-            in_a_row = 0 if skipped else self._detector.step(step, loss, norm)
+            in_a_row = 0 if nothing else self._detector.step(step, loss, norm)
             if in_a_row >= self._most:
                 what = self._finding(step, rate)
                 raise DivergedError(step, f"{what}; try {self._advice}", self._detector.onset)

@@ -198,13 +198,15 @@ class Recorder:
     def __call__(self, block: Block) -> None:
         """Adds the block's rows; the loss of a step that changed nothing becomes NaN.
 
-        Steps that only found the loss scale too large are left out: they are no updates.
+        Steps that only found the loss scale too large, or whose examples all weigh 0, are left out:
+        they tell nothing.
         """
+        weightless = block.weightless
         rows = {name: np.asarray(column, np.float64) for name, column in block.rows.items()}
         rows["seconds"] = np.full(block.steps, time.perf_counter() - self._begin)
         rows["train/loss"] = np.where(block.skipped, np.nan, rows["train/loss"])
         for name, column in rows.items():
-            updates = column[~block.overflowed]
+            updates = column[~(block.overflowed | weightless)]
             self.rows[name] = np.concatenate([self.rows.get(name, column[:0]), updates])
 
     def curve(self) -> Curve:

@@ -109,7 +109,8 @@ class TrainStep:
             gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
         row = {name: first_replica(strategy, value) for name, value in row.items()}
         micro_square, square = row.pop("micro_square"), row.pop("square")
-        gain = self._set_rate(micro_square, square, row["finite"])
+        weighed = ~tf.math.is_nan(row["train/loss"])  # some example counts
+        gain = self._set_rate(micro_square, square, row["finite"] & weighed)
         row |= self._numbers_of(row["finite"])
         if self._locator:
             row["nonfinite_place"] = self._locator.locate(
@@ -156,10 +157,12 @@ class TrainStep:
         for variable, value in zip(self._assigned, before, strict=True):
             variable.assign(value)
 
-    def _set_rate(self, micro_square: tf.Tensor, square: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
+    def _set_rate(
+        self, micro_square: tf.Tensor, square: tf.Tensor, telling: tf.Tensor
+    ) -> tf.Tensor:
         """Sets the rate to apply; the progress that the step is worth, float64 []."""
         if self._noise.measured:
-            self._noise.update(micro_square, square, finite)
+            self._noise.update(micro_square, square, telling)
         gain = self._noise.gain() if self._settings.adascale else tf.ones([], tf.float64)
         self._learning_rate.set_applied(gain)
         return gain

@@ -1,5 +1,6 @@
 """From the sums over all micro-batches to the step's row and the gradients to apply."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -18,9 +19,10 @@ def make_finish(
 ) -> Finish:
     """A function from the sums to each variable's gradient, clipped, and the step's row.
 
-    The row's norm, and whether it is finite, are those of the gradient before clipping. It also
-    holds what is no metric: `square` and `micro_square` for the gradient's noise. All are float32
-    [], but for `finite`, bool [].
+    The row's norm, and whether it is finite, are those of the gradient before clipping. Where all
+    examples weigh 0, the gradients are 0, and loss and accuracy are NaN, in a step that is finite.
+    The row also holds what is no metric: `square` and `micro_square` for the gradient's noise. All
+    are float32 [], but for `finite`, bool [].
     """
     weights = [variable.value for variable in variables]
     sizes = [weight.shape.num_elements() for weight in weights]
@@ -29,12 +31,11 @@ def make_finish(
 
     def finish(sums: Sums) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         square = square_norm(sums.gradient)
-        # Of nothing but bad records: 0 gradients.
         factor = tf.math.divide_no_nan(batch_size, sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
         row = {
-            "train/loss": loss,
-            "train/accuracy": tf.math.divide_no_nan(sums.correct, sums.weight),
+            "train/loss": tf.where(sums.weight > 0, loss, math.nan),
+            "train/accuracy": sums.correct / sums.weight,
             "gradient_norm": norm,
             # Of the square, not of the norm: the update waits for it.
             "finite": tf.math.is_finite(square) & tf.math.is_finite(loss),

@@ -136,10 +136,14 @@ class Host:
     def _note(self, step: int, event: dict[str, Any]) -> None:
         self.notes.append((step, event))
 
-    def block(self, losses: Sequence[float]) -> None:
-        """A block with these losses; where one is not a number the step changed nothing."""
+    def block(self, losses: Sequence[float], weightless: bool = False) -> None:
+        """A block with these losses; where one is not a number the step changed nothing.
+
+        Or it was `weightless`: all of its examples weigh 0.
+        """
         columns = {"train/loss": losses, "gradient_norm": np.ones(len(losses))}
-        columns |= {"learning_rate": np.full(len(losses), 0.1), "finite": np.isfinite(losses)}
+        finite = np.isfinite(losses) | weightless
+        columns |= {"learning_rate": np.full(len(losses), 0.1), "finite": finite}
         rows = {name: np.array(column, np.float32) for name, column in columns.items()}
         block = Block(self.step, rows, None)
         self._action(block)
@@ -194,11 +198,13 @@ def test_what_came_first_counts_however_long_the_blocks_are(steps: str, blocks: 
     assert (error.value.onset, error.value.step) == expected
 
 
-def test_steps_that_are_skipped_are_not_seen() -> None:
-    host = Host(rollback=True, stop=False)
+@pytest.mark.parametrize("weightless", [False, True])
+def test_steps_that_are_skipped_or_weigh_nothing_are_not_seen(weightless: bool) -> None:
+    host = Host(rollback=True, stop=weightless)
     host.block(CALM)
-    host.block([np.nan] * 20 + [0.1])
+    host.block([np.nan] * 20 + [0.1], weightless)
     assert host.history.healthy
-    host.block([5.0] * 4 + [np.nan] * 5 + [5.0] * 3)
+    json.dumps(host.history.spikes, allow_nan=False)
+    host.block([5.0] * 4 + [np.nan] * 5 + [5.0] * 3, weightless)
     with pytest.raises(DivergedError, match="in the steps 72 to 84"):
         host.block([5.0])

@@ -217,6 +217,19 @@ def test_the_recorder_leaves_out_a_step_that_only_found_the_loss_scale_too_large
     assert recorder.curve().first_loss == 2.5
 
 
+def test_the_recorder_leaves_out_a_step_whose_examples_all_weigh_0() -> None:
+    recorder = Recorder(20)
+    rows = {
+        "learning_rate": np.array([1.0, 2.0, 3.0, 4.0]),
+        "train/loss": np.array([2.0, np.nan, 1.0, 0.5]),
+        "finite": np.ones(4),
+    }
+    recorder(Block(0, rows, None))
+    assert not recorder.diverged()
+    assert recorder.curve().rates.tolist() == [1.0, 3.0]
+    assert recorder.curve().losses.tolist() == [1.0, 0.5]
+
+
 def test_a_snapshot_puts_back_every_copy() -> None:
     class Variable:
         def __init__(self, value: float) -> None:
