@@ -58,6 +58,7 @@ class TFRecordReader:
         if struct.unpack("<I", footer)[0] != masked_crc(content):
             raise ValueError(
                 f"{path} is corrupt: its record at offset {start} has a wrong checksum, so fetch "
-                "this file again, or run python -m launch.prepare --verify to leave it out."
+                "this file again, or run python -m launch.prepare with the same flags and "
+                "--verify to leave it out."
             )
         return content

@@ -1,11 +1,13 @@
 """Pictures of a plan: the learning rate and momentum over the run, in the terminal and as PNG."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from trainer import curves
+from trainer.files import write_bytes
 from trainer.learning_rate_plan import phases
 from trainer.plan import Plan
 
@@ -78,7 +80,10 @@ def save_chart(plans: Sequence[tuple[str, Plan]], path: pathlib.Path) -> None:
     for ax in (rate_axes, momentum_axes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
-    figure.savefig(path, dpi=110)
+    with io.BytesIO() as drawn:
+        figure.savefig(drawn, dpi=110)
+        # A link that is there in its place is replaced and not followed.
+        write_bytes(path, drawn.getvalue())
 
 
 def _mark_phases(axes: "matplotlib.axes.Axes", plan: Plan) -> None:  # noqa: F821

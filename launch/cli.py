@@ -13,6 +13,7 @@ from input_pipeline.faults import BadRecordError
 
 T = TypeVar("T")
 _kept: list[object] = []
+_LONGEST = 1_000  # characters of a line of a message
 FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
 
 
@@ -28,7 +29,17 @@ def wrong_command() -> Iterator[None]:
     except BrokenPipeError:  # is no mistake: exit_with knows what to do
         raise
     except (ValueError, OSError) as error:
-        raise WrongCommandError(str(error)) from error
+        raise WrongCommandError(presentable(str(error))) from error
+
+
+def presentable(message: str) -> str:
+    """A message as a terminal can show it, whatever was given: escapes for what is not a letter."""
+    lines = []
+    for line in message.split("\n"):
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        cut = len(shown) > _LONGEST
+        lines.append(f"{shown[: _LONGEST // 2]} … {shown[-_LONGEST // 2 :]}" if cut else shown)
+    return "\n".join(lines)
 
 
 def exit_with(main: Callable[[Sequence[str]], int]) -> None:

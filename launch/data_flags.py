@@ -5,7 +5,7 @@ from absl import flags
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.holdout import parse_share
 from launch.define import Group
-from launch.parsing import parsed
+from launch.parsing import parsed, path
 
 # Those that decide what comes out of a run.
 DECISIVE = frozenset(
@@ -85,7 +85,11 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
     )
     add.integer(
-        "num_classes", 0, 0, "Classes of tfrecord.\n0: as many as its classes.txt has lines."
+        "num_classes",
+        0,
+        0,
+        "Classes of tfrecord.\n0: as many as its classes.txt has lines.",
+        10_000_000,
     )
     add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.")
     add.integer(
@@ -117,13 +121,13 @@ def data_settings(values: flags.FlagValues) -> DataSettings:
     """The settings, from flags that were parsed.
 
     Raises:
-      ValueError: the share to hold out is none.
+      ValueError: a flag cannot be what was given.
     """
     if values.holdout:
         parsed(values, "holdout", parse_share)
     return DataSettings(
         dataset=values.dataset,
-        data_dir=values.data_dir,
+        data_dir=path(values, "data_dir"),
         train_split=values.train_split,
         eval_split=values.eval_split,
         holdout=values.holdout,

@@ -1,8 +1,60 @@
 """Defining a group of flags; the first line of a help text is for `--help`."""
 
 import dataclasses
+import math
 
 from absl import flags
+
+from trainer.calls import GREATEST, LEAST
+
+_MOST = 2**31 - 1
+_LONGEST = 100_000  # characters
+
+
+class _Text(flags.ArgumentParser[str]):
+    """Any text that a path, a name or a formula can be."""
+
+    def parse(self, argument: str) -> str:
+        if "\0" in argument:
+            raise ValueError("a text with a NUL character; give one without.")
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ValueError("no text in UTF-8; give one that is.")
+        if len(argument) > _LONGEST:
+            raise ValueError(f"more than {_LONGEST:,} characters; give fewer.")
+        return argument
+
+
+class _Whole(flags.ArgumentParser[int]):
+    """A whole number from `low` to `high`."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def parse(self, argument: str | int) -> int:
+        try:
+            number = int(argument)
+        except ValueError:  # also of more digits than Python reads
+            number = None
+        if number is None or not self.low <= number <= self.high:
+            what = f"a whole number from {self.low:,} to {self.high:,}"
+            raise ValueError(f"not {what}; give one.")
+        return number
+
+
+class _Number(flags.ArgumentParser[float]):
+    """A number of 0 or more that keeps its meaning in float32."""
+
+    def parse(self, argument: str | float) -> float:
+        try:
+            number = float(argument)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError("not a finite number; give one that is, such as 0.1.")
+        if number and not LEAST <= number <= GREATEST:
+            raise ValueError(f"not 0 and not from {LEAST:g} to {GREATEST:g}; give such a number.")
+        return number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,18 +66,21 @@ class Group:
 
     def text(self, name: str, default: str, help_text: str) -> None:
         """Adds a flag that takes any text."""
-        flags.DEFINE_string(name, default, help_text, self.values, module_name=self.name)
+        self._add(_Text(), name, default, help_text)
 
-    def integer(self, name: str, default: int, low: int, help_text: str) -> None:
-        """Adds a flag that takes a whole number of at least `low`."""
-        flags.DEFINE_integer(
-            name, default, help_text, low, None, self.values, module_name=self.name
-        )
+    def integer(self, name: str, default: int, low: int, help_text: str, high: int = _MOST) -> None:
+        """Adds a flag that takes a whole number from `low` to `high`."""
+        self._add(_Whole(low, high), name, default, help_text)
 
     def number(self, name: str, default: float, help_text: str) -> None:
-        """Adds a flag that takes a number."""
-        flags.DEFINE_float(name, default, help_text, 0.0, None, self.values, module_name=self.name)
+        """Adds a flag that takes a finite number of 0 or more."""
+        self._add(_Number(), name, default, help_text)
 
     def boolean(self, name: str, default: bool, help_text: str) -> None:
         """Adds a flag that is true or false."""
         flags.DEFINE_boolean(name, default, help_text, self.values, module_name=self.name)
+
+    def _add(
+        self, parser: flags.ArgumentParser, name: str, default: object, help_text: str
+    ) -> None:
+        flags.DEFINE(parser, name, default, help_text, self.values, module_name=self.name)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import shlex
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from input_pipeline.faults import Faults
 from input_pipeline.sources import Source
 from launch import cli, flags, range_test_chart, report
 from launch.data import training_data
+from launch.define import Group
 from launch.help import help_text
 from launch.job import plan_command
-from launch.parsing import duration, one_of
+from launch.parsing import duration, one_of, path
 from trainer.curves import NEVER
 from trainer.files import write_json
 from trainer.learning_rate_plan import plan_sweep, scaled_rate
@@ -51,17 +53,18 @@ class Sweep:
 
 def define_find_lr_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values, group = flags.define_training_flags(), "range test"
-    text, number = absl_flags.DEFINE_string, absl_flags.DEFINE_float
-    text("sweep", "exponential", "exponential or linear.", values, module_name=group)
+    values = flags.define_training_flags()
+    add = Group(values, "range test")
+    text, number = add.text, add.number
+    text("sweep", "exponential", "exponential or linear.")
     help_text = "The sweep's first rate.\nAt the reference batch, scaled like learning_rate."
-    number("from_rate", 1e-5, help_text, 0.0, None, values, module_name=group)
+    number("from_rate", 1e-5, help_text)
     help_text = "Its last, if it does not diverge before.\nAt the reference batch too."
-    number("to_rate", 100.0, help_text, 0.0, None, values, module_name=group)
+    number("to_rate", 100.0, help_text)
     help_text = "How long the sweep takes.\nA duration; a sweep too short cannot tell rates apart."
-    text("sweep_for", "200st", help_text, values, module_name=group)
+    text("sweep_for", "200st", help_text)
     help_text = "Where the results go.\nDefault: runs/find_lr/DATASET-MODEL."
-    text("out", "", help_text, values, module_name=group)
+    text("out", "", help_text)
     return values
 
 
@@ -111,7 +114,7 @@ def plan_range_test(command: flags.Command, plan: Plan) -> Sweep:
     swept = dataclasses.replace(
         plan, steps=steps, epochs=steps / plan.steps_per_epoch, learning_rate=rising
     )
-    out = values.out or f"runs/find_lr/{flags.folder_name(values)}"
+    out = path(values, "out") or f"runs/find_lr/{flags.folder_name(values)}"
     return Sweep(swept, kind, factor, pathlib.Path(out))
 
 
@@ -175,10 +178,11 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
         with faults.raised():
             finding = find_rate(sweep_once)
         suggested = rounded_down(finding.suggestion / sweep.factor)
+        at = suggested * sweep.factor
         sentence = suggestion_text(suggested, sweep, reference, scaling)
         picture = sweep.out / "range_test.png"
         range_test_chart.save_chart(
-            finding, f"{title(sweep)}\n{sentence}", plan, sweep.factor, reference, picture
+            finding, at, f"{title(sweep)}\n{sentence}", plan, sweep.factor, reference, picture
         )
         metrics.picture(plan.steps, "range_test", picture.read_bytes())
     finally:
@@ -190,7 +194,7 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
     found_flags = flags.flagfile_text(command, comment, {"learning_rate": suggested})
     (sweep.out / "found.flags").write_text(found_flags, encoding="utf-8")
     write_json(sweep.out / _RESULT, to_json(finding, suggested, sweep))
-    print(f"\n{range_test_chart.terminal_chart(finding)}\n\n{summary_text(finding, sweep)}")
+    print(f"\n{range_test_chart.terminal_chart(finding, at)}\n\n{summary_text(finding, sweep)}")
     print(sentence)
     return cli.FINISHED
 
@@ -266,7 +270,8 @@ def summary_text(finding: Finding, sweep: Sweep) -> str:
         verdict = "lasts" if lasts(trial) else "does not last"
         rows.append(("trial", f"held at {rate:.3g} {verdict}: loss {trial.smoothed[-1]:.4g}"))
     rows.append(("folder", f"{sweep.out}: range_test.png, metrics.jsonl, TensorBoard's train"))
-    rows.append(("go on with", f"python -m launch.train --flagfile={sweep.out}/found.flags"))
+    found = shlex.quote(str(sweep.out / "found.flags"))
+    rows.append(("go on with", f"python -m launch.train --flagfile={found}"))
     return report.table(rows)
 
 

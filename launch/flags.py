@@ -1,9 +1,7 @@
 """Every flag, its help, and the one place that turns flags into the settings of the packages."""
 
+import contextlib
 import dataclasses
-import difflib
-import math
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +9,19 @@ from absl import flags
 
 from input_pipeline.augment import parse_augment
 from input_pipeline.settings import DataSettings
-from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags, recovery_flags
+from launch import (
+    data_flags,
+    device_flags,
+    flagfiles,
+    learning_rate_flags,
+    optimizer_flags,
+    recovery_flags,
+)
 from launch.define import Group
-from launch.parsing import duration, duration_or_time, one_of, parsed
+from launch.flagfiles import Line
+from launch.parsing import duration, duration_or_time, one_of, parsed, path
 from trainer.settings import LayerSettings, RunSettings, Settings
 
-RECIPES = pathlib.Path(__file__).parent / "recipes"
 MODELS = ("mlp", "cnn", "resnet20")
 _REPEATS = "Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."
 # The flags that decide what comes out of a run; the others only what is seen of it.
@@ -40,6 +45,11 @@ class Command:
     settings: Settings
     data: DataSettings
     values: flags.FlagValues
+    lines: Mapping[str, Sequence[Line]]  # of flagfiles, by flag; see flagfiles.places_named
+
+    def places_named(self) -> contextlib.AbstractContextManager[None]:
+        """Adds to an error where the flagfiles give the flags that it speaks of."""
+        return flagfiles.places_named(self.values, self.lines)
 
 
 def define_training_flags() -> flags.FlagValues:
@@ -122,8 +132,10 @@ def read_command(argv: Sequence[str], values: flags.FlagValues | None = None) ->
       ValueError: a flag, value, unit or name that does not exist or cannot be.
     """
     values = values or define_training_flags()
-    unexpected_arguments(parse(values, argv))
-    return Command(_settings(values), _data_settings(values), values)
+    arguments, lines = _parse(values, argv)
+    unexpected_arguments(arguments)
+    with flagfiles.places_named(values, lines):
+        return Command(_settings(values), _data_settings(values), values, lines)
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -132,10 +144,37 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     Raises:
       ValueError: an unknown flag, a malformed value, a flagfile that is not there.
     """
+    return _parse(values, argv)[0]
+
+
+def _parse(
+    values: flags.FlagValues, argv: Sequence[str]
+) -> tuple[list[str], dict[str, list[Line]]]:
+    """The positional arguments; and by flag the lines of flagfiles that count."""
+    in_files, rest = flagfiles.expand(argv)
+    lines: dict[str, list[Line]] = {}
+    for line in in_files:
+        try:
+            unexpected_arguments(_take(values, [line.text]))
+        except ValueError as error:
+            raise ValueError(f"{line.where}: {error}") from None
+        lines.setdefault(line.name(values), []).append(line)
+    times = {name: values[name].present for name in lines}
+    arguments = _take(values, rest)
+    return arguments, {n: of for n, of in lines.items() if values[n].present == times[n]}
+
+
+def _take(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Sets the flags among the arguments and returns the others.
+
+    Raises:
+      ValueError: an unknown flag or a malformed value.
+    """
     try:
-        return list(values(["lockstep", *_expand_flagfiles(values, argv)]))[1:]
+        return list(values(["lockstep", *arguments]))[1:]
     except flags.Error as error:
-        raise ValueError(f"{_sentence(str(error))} Run with --help for the list.") from None
+        text = str(error).removeprefix("flag ")
+        raise ValueError(f"{_sentence(text)} Run with --help for the list.") from None
 
 
 def unexpected_arguments(arguments: Sequence[str]) -> None:
@@ -155,55 +194,15 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else text + "."
 
 
-def _expand_flagfiles(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    from_files, rest = [], []
-    pending = list(argv)
-    while pending:
-        argument = pending.pop(0)
-        name, equals, path = argument.partition("=")
-        if name in ("--flagfile", "-flagfile"):
-            if not equals:
-                path = pending.pop(0) if pending else ""
-            from_files += values.read_flags_from_files([f"--flagfile={find_flagfile(path)}"])
-        else:
-            rest.append(argument)
-    return from_files + rest
-
-
-def find_flagfile(path: str) -> str:
-    """A flagfile by its path, or a packaged recipe: `digits`, `launch/recipes/digits.flags`.
-
-    Raises:
-      ValueError: neither exists.
-    """
-    if pathlib.Path(path).is_file():
-        return path
-    packaged = RECIPES / (pathlib.Path(path).name.removesuffix(".flags") + ".flags")
-    named_as_recipe = pathlib.Path(path).parent.name in ("", "recipes")
-    if path and named_as_recipe and packaged.is_file():
-        return str(packaged)
-    names = sorted(file.stem for file in RECIPES.glob("*.flags"))
-    near = difflib.get_close_matches(packaged.stem, names, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(
-        f"the flagfile {path!r} does not exist{hint}; give a file's path or the name of a recipe: "
-        f"{', '.join(names)}."
-    )
-
-
 def _data_settings(values: flags.FlagValues) -> DataSettings:
     parsed(values, "augment", parse_augment)
     return data_flags.data_settings(values)
 
 
 def _settings(values: flags.FlagValues) -> Settings:
-    for name in values:
-        value = values[name].value
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"--{name}={value} is not a finite number; give one that is.")
     return Settings(
         run=RunSettings(
-            run_dir=values.run_dir or f"runs/{folder_name(values)}",
+            run_dir=path(values, "run_dir") or f"runs/{folder_name(values)}",
             seed=values.seed,
             train_for=duration(values, "train_for"),
             eval_every=duration(values, "eval_every"),
@@ -257,5 +256,6 @@ def flagfile_text(
     for group, members in define_training_flags().flags_by_module_dict().items():
         lines += ["", f"# {group}"]
         for flag in members:
-            lines.append(f"--{flag.name}={changed.get(flag.name, command.values[flag.name].value)}")
+            value = changed.get(flag.name, command.values[flag.name].value)
+            lines.append(flagfiles.line_of(flag.name, value))
     return "\n".join(lines) + "\n"

@@ -5,8 +5,8 @@ import textwrap
 from absl import flags
 
 from launch import data_flags, device_flags, learning_rate_flags, optimizer_flags, recovery_flags
+from launch.flagfiles import recipes
 from launch.flags import RARE as RUN_RARE
-from launch.flags import RECIPES
 
 # Left out of the short help.
 RARE = (
@@ -22,7 +22,7 @@ RARE = (
 def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
     """The flags by group: a line for each usual one, or with `full` all there is to say of all."""
     lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
-    lines += ["Recipes: " + ", ".join(sorted(file.stem for file in RECIPES.glob("*.flags"))), ""]
+    lines += ["Recipes: " + ", ".join(recipes()), ""]
     for group, members in values.flags_by_module_dict().items():
         lines.append(f"{group}:")
         for flag in members:

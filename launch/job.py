@@ -2,17 +2,28 @@
 
 import dataclasses
 import glob
+import os
 import pathlib
 from typing import IO, Any
 
 from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.labels import count_labels, labels_digest
 from input_pipeline.sources import Source, open_sources
+from input_pipeline.tuning import host_cores, host_memory
 from launch import cli, flags, report
 from launch.parsing import parsed
+from launch.workers import check_one_worker
 from trainer.class_weights import class_weights
 from trainer.going_on import going_on
-from trainer.plan import DatasetFacts, Devices, Plan, SplitDigests, choose_devices, make_plan
+from trainer.plan import (
+    DatasetFacts,
+    Devices,
+    Plan,
+    SplitDigests,
+    check_memory,
+    choose_devices,
+    make_plan,
+)
 from trainer.run_folder import Found, fallback_folder, newest_checkpoint, open_run_folder
 from trainer.same_data import facts_from_json, moved, provably_same, told
 
@@ -60,7 +71,12 @@ def open_job(command: flags.Command) -> Job:
       ValueError: the command is wrong, or does not go with what is in the folder.
       OSError: the data or the folder cannot be read.
     """
-    plan, devices, sources = plan_command(command)
+    planned = plan_command(command)
+    with command.places_named():
+        return _open(command, *planned)
+
+
+def _open(command: flags.Command, plan: Plan, devices: Devices, sources: dict[str, Source]) -> Job:
     run_dir = pathlib.Path(command.settings.run.run_dir)
     fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
     # First the lock: a process that is still saving would be found without what it saves.
@@ -84,14 +100,18 @@ def plan_command(command: flags.Command) -> tuple[Plan, Devices, dict[str, Sourc
     """The plan of a command, with the devices and the data that it is made for.
 
     Raises:
-      ValueError: the settings contradict each other, the data or the devices.
+      ValueError: the settings contradict each other, the data, the devices or the environment.
       OSError: the data cannot be read.
     """
-    sources = open_sources(command.data)
-    facts = dataset_facts(command, sources)
-    devices = choose_devices(command.settings.devices, gpus_here(command))
-    plan = make_plan(command.settings, facts, devices)
-    check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
+    check_one_worker(os.environ)
+    with command.places_named():
+        sources = open_sources(command.data)
+        facts = dataset_facts(command, sources)
+        cores = host_cores()
+        devices = choose_devices(command.settings.devices, gpus_here(command), cores)
+        plan = make_plan(command.settings, facts, devices)
+        check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
+        check_memory(plan, host_memory())
     return plan, devices, sources
 
 

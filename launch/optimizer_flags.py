@@ -96,7 +96,9 @@ def _with_momentum(
     # A flagfile that was written by a run holds the flag's default.
     if values.momentum != values["momentum"].default:
         where = (
-            f"write {name}(momentum={values.momentum})" if "momentum" in arguments else "drop it"
+            f"write --optimizer={name}(momentum={values.momentum}), and leave out --momentum"
+            if "momentum" in arguments
+            else "leave it out"
         )
         raise ValueError(
             f"--momentum={values.momentum} is for sgd or lars without a momentum of their own, not "

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from launch import chart, cli, flags, report
+from launch.define import Group
 from launch.help import help_text
 from launch.job import changed_flags, check_changes, plan_command
+from launch.parsing import path
 from trainer.going_on import going_on, rederived
 from trainer.plan import Plan
 from trainer.run_folder import fallback_folder, newest_checkpoint
@@ -16,15 +18,17 @@ from trainer.run_folder import fallback_folder, newest_checkpoint
 def define_plan_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
     values = flags.define_training_flags()
-    absl_flags.DEFINE_string(
-        "png", "plan.png", 'Where the picture goes.\n"": nowhere.', values, module_name="plan"
+    add = Group(values, "plan")
+    add.text(
+        "out",
+        "",
+        "Folder of the picture, plan.png.\nDefault: the run's; with --compare the first one's. "
+        "none: no picture.",
     )
-    absl_flags.DEFINE_list(
+    add.text(
         "compare",
-        [],
+        "",
         "Recipes to lay over each other: a.flags,b.flags.\nOther flags here apply to each.",
-        values,
-        module_name="plan",
     )
     return values
 
@@ -37,10 +41,12 @@ def main(argv: Sequence[str]) -> int:
         return cli.FINISHED
     with cli.wrong_command():
         flags.parse(values, argv)
-        recipes = values.compare or [None]
-        plans = [
+        recipes = [recipe for recipe in values.compare.split(",") if recipe] or [None]
+        planned = [
             plan_of([*([f"--flagfile={recipe}"] if recipe else []), *argv]) for recipe in recipes
         ]
+        plans = [(plan, notes) for plan, notes, _ in planned]
+        out = pathlib.Path(path(values, "out") or planned[0][2])
         if any(plan.learning_rate.decay.startswith("python:") for plan, _ in plans):
             cli.import_tensorflow(values.verbosity)
         names = [pathlib.Path(recipe).stem if recipe else "plan" for recipe in recipes]
@@ -50,17 +56,32 @@ def main(argv: Sequence[str]) -> int:
             print(report.plan_text(plan))
             print(*notes, sep="\n", end="\n" if notes else "")
             print(f"\n{chart.terminal_chart(plan)}\n")
-        if values.png:
-            chart.save_chart(
-                [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)],
-                pathlib.Path(values.png),
-            )
-            print(f"picture: {values.png}")
+        if values.out != "none":
+            named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
+            print(f"picture: {save_picture(named, out)}")
     return cli.FINISHED
 
 
-def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
-    """The plan of a command line, and what there is to say about its folder.
+def save_picture(plans: Sequence[tuple[str, Plan]], out: pathlib.Path) -> pathlib.Path:
+    """Draws the plans into the folder's plan.png, and says where that is.
+
+    Raises:
+      ValueError: the folder cannot be made or written.
+    """
+    picture = out / "plan.png"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        chart.save_chart(plans, picture)
+    except OSError as error:
+        raise ValueError(
+            f"the picture {picture} cannot be written ({error.strerror}); give another folder, "
+            "--out=FOLDER, or --out=none."
+        ) from None
+    return picture
+
+
+def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str], pathlib.Path]:
+    """The plan of a command line, what there is to say about its folder, and that folder.
 
     Raises:
       ValueError: the command is wrong.
@@ -78,7 +99,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str]]:
     notes += [f"warning: {path} is damaged: {reason}" for path, reason in found.damaged]
     if found.step:
         notes = [f"{run_dir} is at step {found.step:,}; training goes on from there", *notes]
-    return plan, notes
+    return plan, notes, run_dir
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Builds the index of its TFRecord files, looks at every record, or writes it as T
 """
 
 import pathlib
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def convert(
     seconds = time.monotonic() - start
     dataset = f"tfrecord:{out}/train-*.tfrecord,{out}/eval-*.tfrecord"
     print(report.table([("written", f"{total:,} records, {size:,} bytes in {seconds:.1f} s")]))
-    print(f"{'go on with':15}python -m launch.train --dataset='{dataset}'")
+    print(f"{'go on with':15}python -m launch.train --dataset={shlex.quote(dataset)}")
 
 
 @contextmanager

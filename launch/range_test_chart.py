@@ -10,21 +10,23 @@ from trainer.range_test import EDGE_SHARE, Curve, Finding
 _BLUE, _RED, _GREEN, _GREY = "#1f6fb4", "#d1495b", "#2e8b57", "#777777"
 
 
-def terminal_chart(finding: Finding, lines: int = 16, width: int = 40) -> str:
-    """The smoothed loss as a bar a line, from the first rate to the last, within 80 columns."""
+def terminal_chart(finding: Finding, suggested: float, lines: int = 16, width: int = 40) -> str:
+    """The smoothed loss as a bar a line, from the first rate to the last, within 80 columns.
+
+    The suggestion, an applied rate, and the rate of the lowest loss have lines of their own.
+    """
     curve = finding.curve
-    chosen = np.unique(np.rint(np.linspace(0, len(curve.rates) - 1, lines)).astype(int))
-    rates, losses = curve.rates[chosen], curve.smoothed[chosen]
+    evenly = np.rint(np.linspace(0, len(curve.rates) - 1, lines)).astype(int)
+    marked = {curve.lowest_at: "lowest"}
+    marked[suggested] = f"{marked[suggested]}, suggested" if suggested in marked else "suggested"
+    rates = np.unique([*curve.rates[evenly], *marked])
+    losses = np.interp(rates, curve.rates, curve.smoothed)
     highest = _ceiling(curve)
     rows = [f"{'rate':>9} {'loss':>8}"]
-    marks = {
-        int(np.argmin(np.abs(np.log(rates / curve.lowest_at)))): "lowest",
-        int(np.argmin(np.abs(np.log(rates / finding.suggestion)))): "suggested",
-    }
-    for index, (rate, loss) in enumerate(zip(rates, losses, strict=True)):
+    for rate, loss in zip(rates, losses, strict=True):
         share = min(loss / highest, 1.0)
         bar = "█" * max(1, round(share * width)) + ("…" if loss > highest else "")
-        mark = f" ← {marks[index]}" if index in marks else ""
+        mark = f" ← {marked[rate]}" if rate in marked else ""
         rows.append(f"{rate:9.2e} {loss:8.4g} {bar}{mark}")
     if curve.diverged:
         rows.append(f"{'':9} diverged at {curve.rates[-1]:.3g}")
@@ -32,11 +34,18 @@ def terminal_chart(finding: Finding, lines: int = 16, width: int = 40) -> str:
 
 
 def save_chart(
-    finding: Finding, title: str, plan: Plan, factor: float, reference: int, path: pathlib.Path
+    finding: Finding,
+    suggested: float,
+    title: str,
+    plan: Plan,
+    factor: float,
+    reference: int,
+    path: pathlib.Path,
 ) -> None:
     """Draws the curve into a PNG, with the suggestion, the edge and the divergence marked.
 
-    The lower axis has the applied rates, the upper one what they are at the reference batch.
+    `suggested` is an applied rate. The lower axis has the applied rates, the upper one what they
+    are at the reference batch.
 
     Raises:
       OSError: the file cannot be written.
@@ -65,8 +74,8 @@ def save_chart(
     if finding.edge_seen:
         label = f"edge at {finding.edge:.2g}: {EDGE_SHARE:.0%} of the gain lost again"
         axes.axvline(finding.edge, color=_GREY, linestyle="--", linewidth=1.5, label=label)
-    label = f"suggested: {finding.suggestion:.2g}"
-    axes.axvline(finding.suggestion, color=_GREEN, linewidth=2, label=label)
+    label = f"suggested: {suggested:.3g}"
+    axes.axvline(suggested, color=_GREEN, linewidth=2, label=label)
     right = curve.rates[-1]
     if curve.diverged:
         axes.axvline(right, color=_RED, linewidth=1.5, label=f"diverged at {right:.2g}")

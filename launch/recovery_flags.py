@@ -5,7 +5,7 @@ import re
 from absl import flags
 
 from launch.define import Group
-from launch.parsing import duration, one_of, parsed
+from launch.parsing import duration, one_of, parsed, path
 from trainer.settings import RecoverySettings
 
 # Those that decide what comes out of a run.
@@ -16,6 +16,8 @@ RARE = frozenset(
     + ["stall_after", "restart_on_stall", "grace", "fallback_dir"]
 )
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(min|[smhd])\s*", re.ASCII)
+_MOST_DAYS = 10_000
 
 
 def define_recovery_flags(values: flags.FlagValues) -> None:
@@ -57,7 +59,7 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
         keep=values.keep,
         keep_best=values.keep_best,
         keep_every=duration(values, "keep_every"),
-        fallback_dir=values.fallback_dir,
+        fallback_dir=path(values, "fallback_dir"),
         stop_after=parsed(values, "stop_after", parse_time) or None if values.stop_after else None,
         grace=parsed(values, "grace", _some_time),
         stall_after=None if stall == "auto" else parsed(values, "stall_after", parse_time),
@@ -84,9 +86,12 @@ def parse_time(text: str) -> float:
     Raises:
       ValueError: it is none.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*", text)
     if text.strip() == "0":
         return 0.0
+    parts = _TIME.findall(text) if len(text) <= 100 else []
     if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", text):
         raise ValueError("not a time; use d, h, m (or min) and s, for example 3h50m.")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if seconds > _MOST_DAYS * _SECONDS["d"]:
+        raise ValueError(f"too long a time; give at most {_MOST_DAYS}d.")
+    return seconds

@@ -6,17 +6,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from trainer.durations import Duration, parse_duration
+from trainer.durations import Duration, parse_duration, shortened
 
 Value = float | bool | str | Duration | None
+# What is not 0 lies between them, so that it is neither 0 nor infinite in float32.
+LEAST, GREATEST = 1e-37, 1e37
 # The kinds of numbers: what to give, and the test that it is that.
 _NUMBERS = {
     "number": ("a number of 0 or more", lambda x: x >= 0),
     "share": ("a number from 0 to below 1", lambda x: 0 <= x < 1),
     "real": ("a number", lambda x: True),
-    "count": ("a whole number of 0 or more", lambda x: x >= 0 and x == int(x)),
+    "count": ("a whole number from 0 to a million", lambda x: 0 <= x <= 1e6 and x == int(x)),
 }
-_CALL = re.compile(r"^\s*([\w:.]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
+_CALL = re.compile(r"([\w:.]+)\s*(?:\((.*)\))?", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +48,11 @@ def parse_call(text: str) -> Call:
     Raises:
       ValueError: it has another form.
     """
-    match = _CALL.match(text)
+    match = _CALL.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not of the form name or name(value, key=value).")
+        raise ValueError(
+            f"{shortened(text)} is not of the form name or name(value, key=value); write it so."
+        )
     arguments = []
     for part in filter(None, (part.strip() for part in (match.group(2) or "").split(","))):
         key, equals, value = part.partition("=")
@@ -124,7 +128,11 @@ def _read(name: str, parameter: Parameter, text: str) -> Value:
         except ValueError:
             number = math.nan
         if not math.isfinite(number) or not allowed(number):
-            raise ValueError(f"{where} is {text!r}; give {what}.")
+            raise ValueError(f"{where} is {shortened(text)}; give {what}.")
+        if number and not LEAST <= abs(number) <= GREATEST:
+            raise ValueError(
+                f"{where} is {text}; give {what} that is 0 or from {LEAST:g} to {GREATEST:g}."
+            )
         return int(number) if parameter.kind == "count" else number
     if parameter.kind == "text":
         return text

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from trainer.calls import GREATEST, shortened
+
 BALANCED = "balanced"
 _SHOWN = 20
 
@@ -42,9 +44,9 @@ def class_weights(
         label, weight = _label(name.strip(), names, classes), _number(value)
         if label in weights:
             raise ValueError(f"the class {name.strip()!r} is given twice; give it once.")
-        if not 0 <= weight < math.inf:
+        if not 0 <= weight <= GREATEST:
             raise ValueError(
-                f"{part!r} is not of the form CLASS=WEIGHT with a weight of 0 or more, "
+                f"{shortened(part)} is not of the form CLASS=WEIGHT with a weight of 0 or more, "
                 "for example 3=2.5; or give balanced."
             )
         weights[label] = weight
@@ -63,12 +65,12 @@ def _number(text: str) -> float:
 def _label(name: str, names: Sequence[str], classes: int) -> int:
     if name in names:
         return list(names).index(name)
-    if name.isdecimal() and int(name) < classes:
+    if name.isdecimal() and len(name) < 10 and int(name) < classes:
         return int(name)
     near = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     listed = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
     raise ValueError(
-        f"the class {name!r} is unknown{hint}; give a number from 0 to {classes - 1}"
+        f"the class {shortened(name)} is unknown{hint}; give a number from 0 to {classes - 1}"
         + (f" or one of {listed}." if names else ".")
     )

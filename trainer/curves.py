@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainer.calls import Call, Parameter, Value, bind, choose, parse_call
+from trainer.calls import GREATEST, Call, Parameter, Value, bind, choose, parse_call, shortened
 from trainer.durations import Duration, parse_duration
 
 Array = np.ndarray
@@ -52,8 +52,8 @@ DECAYS = {
         Parameter("rise", "duration", "30%"),
         Parameter("start", "number", 25.0),
         Parameter("end", "number", 1e4),
-        Parameter("low", "number", 0.85),
-        Parameter("high", "number", 0.95),
+        Parameter("low", "share", 0.85),
+        Parameter("high", "share", 0.95),
     ),
 }
 
@@ -104,12 +104,12 @@ def parse_warmup(text: str) -> CurveSettings:
     """
     if not text.strip()[:1].isalpha():
         over = parse_duration(text)
-        return CurveSettings("linear", {"over": over, "start": 0.0}, text=text)
+        return CurveSettings("linear", {"over": over, "start": 0.0}, text=over.text)
     call = parse_call(text)
     arguments = bind(call, WARMUPS[choose("warmup", call.name, tuple(WARMUPS))])
     if call.name == "exponential" and not arguments["start"]:
         raise ValueError("an exponential warmup starts above 0; give start=0.001, for example.")
-    return CurveSettings(call.name, arguments, text=text)
+    return CurveSettings(call.name, arguments, text=_on_one_line(text))
 
 
 def parse_decay(text: str) -> CurveSettings:
@@ -120,23 +120,35 @@ def parse_decay(text: str) -> CurveSettings:
     """
     if text.startswith("python:"):
         if text.count(":") != 2 or not all(text.split(":")):
-            raise ValueError(f"{text!r} is not of the form python:module:function.")
+            raise ValueError(
+                f"{shortened(text)} is not of the form python:module:function; write it so."
+            )
         # Found only, not run: a schedule of Keras takes TensorFlow, which is not here yet.
-        if importlib.util.find_spec(text.split(":")[1].partition(".")[0]) is None:
-            raise ValueError(f"{text!r} names no module on PYTHONPATH or in this folder.")
-        return CurveSettings(text, text=text)
+        package = text.split(":")[1].partition(".")[0]
+        if not package.isidentifier() or importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"{shortened(text)} names no module on PYTHONPATH or in this folder; give one "
+                "that is there."
+            )
+        return CurveSettings(text, text=_on_one_line(text))
     call = parse_call(text)
     choose("decay", call.name, (*DECAYS, "python:module:function"))
     if call.name == "step":
-        return CurveSettings("step", milestones=_milestones(call), text=text)
+        return CurveSettings("step", milestones=_milestones(call), text=_on_one_line(text))
     arguments = bind(call, DECAYS[call.name])
     if call.name == "cosine_restarts" and arguments["longer"] < 1:
         raise ValueError("the argument longer of cosine_restarts is below 1; give 1 or more.")
+    if call.name == "cosine_restarts" and arguments["lower"] > 1:
+        raise ValueError("the argument lower of cosine_restarts is above 1; give 1 or less.")
     for name in ("period", "longer", "power", "start", "end"):
         value = arguments.get(name)
         if value == 0.0 or (isinstance(value, Duration) and not value.amount):
             raise ValueError(f"the argument {name} of {call.name} is 0; give more than 0.")
-    return CurveSettings(call.name, arguments, text=text)
+    return CurveSettings(call.name, arguments, text=_on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _milestones(call: Call) -> tuple[tuple[Duration, float], ...]:
@@ -147,10 +159,10 @@ def _milestones(call: Call) -> tuple[tuple[Duration, float], ...]:
             number = float(factor)
         except ValueError:
             number = math.nan
-        if not colon or not 0 <= number < math.inf:
+        if not colon or not 0 <= number <= GREATEST:
             raise ValueError(
-                f"the milestone {text!r} of step is not of the form 30ep:0.1, "
-                "a duration and the factor from there on."
+                f"the milestone {shortened(text)} of step is not of the form 30ep:0.1, "
+                "a duration and the factor from there on; write it so."
             )
         milestones.append((parse_duration(when), number))
     if not milestones:

@@ -9,9 +9,13 @@ import math
 import re
 
 MINUTES = "min"
+MOST_MINUTES = 10_000_000  # 19 years
 UNITS = {"st": "steps", "ep": "epochs", "ex": "examples", "%": "of the whole run"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _PATTERN = re.compile(r"^\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z%]*)\s*$")
+_LONGEST = 64  # characters of a number with its unit
+# More than any run: what is counted in floats stays exact to a step.
+MOST = 1e15
 _USE = "use st (steps), ep (epochs), ex (examples) or % (of the whole run), for example 5ep"
 
 
@@ -67,12 +71,15 @@ def parse_duration_or_time(text: str) -> Duration:
     Raises:
       ValueError: it is neither.
     """
-    match = _PATTERN.match(text)
+    match = _PATTERN.match(text) if len(text) <= _LONGEST else None
     if match and match.group(2) == MINUTES:
         minutes = float(match.group(1))
-        if not 0 < minutes < math.inf:
-            raise ValueError(f"{text!r} is no time; give more than 0 minutes, for example 10min.")
-        return Duration(minutes, MINUTES, text.strip())
+        if not 1e-3 <= minutes <= MOST_MINUTES:
+            raise ValueError(
+                f"{text!r} is no time; give from 0.001 to {MOST_MINUTES:,} minutes, for example "
+                "10min."
+            )
+        return Duration(minutes, MINUTES, " ".join(text.split()))
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -85,21 +92,35 @@ def parse_duration(text: str) -> Duration:
     Raises:
       ValueError: not a number with one of the units, or a negative number.
     """
-    match = _PATTERN.match(text)
+    match = _PATTERN.match(text) if len(text) <= _LONGEST else None
     if not match:
-        raise ValueError(f"{text!r} is not a duration; {_USE}.")
+        raise ValueError(f"{shortened(text)} is not a duration; {_USE}.")
     amount, suffix = float(match.group(1)), match.group(2)
-    if amount < 0 or not math.isfinite(amount):
-        raise ValueError(f"{text!r} is negative or not finite; a duration is 0 or more.")
+    if amount < 0:
+        raise ValueError(f"{text!r} is negative; a duration is 0 or more.")
     if suffix == "" and amount == 0:
         return Duration(0.0, "st", "0st")
     for unit in UNITS:
         prefix = suffix.removesuffix(unit)
         if suffix.endswith(unit) and prefix in _PREFIXES and not (unit == "%" and prefix):
-            return Duration(amount * _PREFIXES[prefix], unit, text.strip())
+            return _duration(amount * _PREFIXES[prefix], unit, " ".join(text.split()))
     # `epochs`, `steps`, `examples` and the like start with what they mean.
     near = [unit for unit in UNITS if suffix[:2].lower() == unit]
     near = near or difflib.get_close_matches(suffix, UNITS, 1, 0.5)
     hint = f" (did you mean {match.group(1)}{near[0]}?)" if near else ""
     missing = f"has the unknown unit {suffix!r}" if suffix else "has no unit"
     raise ValueError(f"the duration {text!r} {missing}{hint}; {_USE}.")
+
+
+def _duration(amount: float, unit: str, text: str) -> Duration:
+    if amount and not 1e-9 <= amount <= MOST:
+        raise ValueError(
+            f"{text!r} is longer or shorter than anything in a run; give 0, or from 1e-9{unit} "
+            f"to {MOST:g}{unit}."
+        )
+    return Duration(amount, unit, text)
+
+
+def shortened(text: str) -> str:
+    """A text in quotation marks for a message, on one line and not much longer than one."""
+    return repr(text) if len(text) <= 200 else f"{text[:80]!r} … {text[-80:]!r}"

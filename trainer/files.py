@@ -18,10 +18,15 @@ def sync(path: pathlib.Path) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text, whole or not at all; what cannot be written leaves nothing behind."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file, whole or not at all; what cannot be written leaves nothing behind."""
     # Several processes may write beside each other.
     beside = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content)
         os.replace(beside, path)
     except OSError:
         with contextlib.suppress(OSError):

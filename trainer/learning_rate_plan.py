@@ -5,12 +5,20 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
+
 from trainer import curves
-from trainer.calls import Value
+from trainer.calls import GREATEST, LEAST, Value
 from trainer.curves import CurveSettings, LearningRatePlan
 from trainer.durations import Duration
 from trainer.optimizer_calls import MOVING, SCALED_BETAS
 from trainer.settings import LearningRateSettings, OptimizerSettings
+
+# Of a run, in updates: they fit into an int32, and their examples into an int64.
+MOST_STEPS = 2_000_000_000
+# Each is looked at by itself wherever the curve is drawn or checked.
+_MOST_RESTARTS = 10_000
+_SAMPLES = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +76,10 @@ def scaled_betas(
     lowest = min("beta_1", "beta_2", key=scaled.get)
     if scaled[lowest] <= 0:
         largest = math.ceil(settings.reference_batch / (1 - given[lowest])) - 1
+        smaller = f"a --global_batch of at most {largest}, or " if largest else ""
         raise ValueError(
             f"--scale_betas at --global_batch={global_batch} gives {lowest} = "
-            f"{scaled[lowest]:.4g}; it must be above 0, so use a batch of at most {largest:,}, or "
-            "--scale_betas=false."
+            f"{scaled[lowest]:.4g}, which must be above 0; use {smaller}--scale_betas=false."
         )
     return given | scaled, f"1 − β times {ratio:.4g}, ε over its root"
 
@@ -90,7 +98,8 @@ def check_combinations(settings: LearningRateSettings, optimizer: OptimizerSetti
         )
     if settings.scale_betas and settings.scaling != "sqrt":
         raise ValueError(
-            f"--scale_betas belongs to --lr_scaling=sqrt, not {settings.scaling}; use that."
+            f"--scale_betas does not go with --lr_scaling={settings.scaling}; use "
+            "--lr_scaling=sqrt."
         )
     if settings.scaling == "adascale" and name != "sgd":
         raise ValueError(
@@ -104,7 +113,10 @@ def check_combinations(settings: LearningRateSettings, optimizer: OptimizerSetti
                 f"move; use --decay=cosine, or one of {', '.join(MOVING)}."
             )
         if name == "sgd" and not optimizer.arguments["momentum"]:
-            raise ValueError("--decay=one_cycle moves the momentum; give --momentum above 0.")
+            raise ValueError(
+                "--decay=one_cycle moves the momentum, and that of sgd is 0; give one above 0, for "
+                "example --optimizer=sgd --momentum=0.9."
+            )
     constant = settings.decay.name == "constant" and settings.warmup.name == "none"
     if name == "ftrl" and not (constant and settings.plateau is None):
         raise ValueError(
@@ -128,7 +140,8 @@ def plan_learning_rate(
     if adascale and global_batch < settings.reference_batch:
         raise ValueError(
             f"--lr_scaling=adascale needs a --global_batch of at least --lr_reference_batch="
-            f"{settings.reference_batch}, not {global_batch}; lower the reference batch."
+            f"{settings.reference_batch}, not {global_batch}; use a lower one, for example "
+            f"--lr_reference_batch={max(1, global_batch // 2)}."
         )
     batch = settings.reference_batch if adascale else global_batch
     try:
@@ -137,6 +150,10 @@ def plan_learning_rate(
         raise ValueError(f"--train_for: {error}") from None
     if steps == 0:
         raise ValueError(f"--train_for={train_for} trains for no step; give at least 1st.")
+    if steps > MOST_STEPS:
+        raise ValueError(
+            f"--train_for={train_for} is {steps:.3g} steps; give at most {MOST_STEPS:,}."
+        )
 
     def in_steps(duration: Duration) -> int:
         return duration.steps(global_batch=batch, examples=examples, total=steps)
@@ -146,7 +163,7 @@ def plan_learning_rate(
     if warmup > steps:
         raise ValueError(
             f"--warmup={over} is {warmup:,} steps, longer than the run of {steps:,}; "
-            "use a shorter warmup, for example 5%."
+            "use a shorter one, for example --warmup=5%."
         )
     peak, _ = scaled_rate(settings, global_batch)
     scale = peak / settings.learning_rate if settings.learning_rate else 0.0
@@ -172,6 +189,7 @@ def plan_learning_rate(
         adascale=global_batch / settings.reference_batch if adascale else 1.0,
     )
     _check_lengths(plan, settings.decay)
+    _check_rates(plan)
     return plan
 
 
@@ -180,8 +198,13 @@ def _check_lengths(plan: LearningRatePlan, decay: CurveSettings) -> None:
         if plan.arguments.get(name, 0) > plan.decay_steps:
             raise ValueError(
                 f"the {name} of --decay={decay.text} is {plan.arguments[name]:,.0f} steps, longer "
-                f"than the {plan.decay_steps:,} after the warmup; use a shorter one, such as 20%."
+                f"than what is left after the warmup; use at most {plan.decay_steps}st."
             )
+    if plan.decay == "cosine_restarts" and _restarts(plan) > _MOST_RESTARTS:
+        raise ValueError(
+            f"--decay={decay.text} restarts more than {_MOST_RESTARTS:,} times; use a longer "
+            "period."
+        )
     for (milestone, _), (when, _) in zip(plan.milestones, decay.milestones, strict=True):
         if not plan.warmup_steps <= milestone < plan.steps:
             raise ValueError(
@@ -190,7 +213,40 @@ def _check_lengths(plan: LearningRatePlan, decay: CurveSettings) -> None:
                 f"{plan.steps:,}."
             )
     if [m for m, _ in plan.milestones] != sorted({m for m, _ in plan.milestones}):
-        raise ValueError(f"the milestones of --decay={decay.text} are not in ascending order.")
+        raise ValueError(
+            f"the milestones of --decay={decay.text} are not in ascending order; write them so."
+        )
+
+
+def _check_rates(plan: LearningRatePlan) -> None:
+    """Sees that every rate, and momentum, is a number that float32 has.
+
+    Raises:
+      ValueError: one is not.
+    """
+    if plan.peak and plan.peak < LEAST:
+        raise ValueError(f"--learning_rate comes to {plan.peak:.3g}; give one from {LEAST:g}.")
+    if plan.decay.startswith("python:"):  # is only known by calling it
+        return
+    progress = np.linspace(0, plan.steps - 1, _SAMPLES)
+    with np.errstate(all="ignore"):
+        rates = curves.rate(plan, progress)
+    wrong = ~((rates >= 0) & (rates <= GREATEST))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ValueError(
+            f"the learning rate of step {progress[at] + 1:,.0f} comes to {rates[at]:.3g}; give "
+            f"--learning_rate, --lr_scaling, --warmup and --decay that keep it from 0 to "
+            f"{GREATEST:g}."
+        )
+
+
+def _restarts(plan: LearningRatePlan) -> int:
+    """How often cosine_restarts restarts, up to one more than is allowed."""
+    first, length, count = 0.0, float(plan.arguments["period"]), 0
+    while first + length < plan.decay_steps and count <= _MOST_RESTARTS:
+        first, length, count = first + length, length * plan.arguments["longer"], count + 1
+    return count
 
 
 def plan_sweep(

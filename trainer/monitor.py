@@ -94,7 +94,7 @@ def judge(
     rate, now, best = rates[-1], np.median(losses[-NOW:]), min(past.best, reference)
     if now > best + RISE * reference:
         finding = f"the loss has risen from {best:.3g} to {now:.3g} at a rate of {rate:.3g}"
-        return Verdict("explodes", finding, f"{LOWER}, or --clip_norm=1")
+        return Verdict("explodes", finding, f"{LOWER}, or --clip_norm=1 as the only clipping")
     losses, rates = losses[-LONG:], rates[-LONG:]
     at_work = rate >= HIGH * max(past.rate, *rates) and min(rates) >= RISING * rate
     if len(losses) < LONG or not at_work:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from trainer.calls import GREATEST, shortened
+
 if TYPE_CHECKING:
     import keras  # loads TensorFlow, and parsing the flags needs none
 
@@ -29,16 +31,31 @@ def parse_multipliers(text: str) -> tuple[tuple[str, float], ...]:
         pattern, equals, factor = part.rpartition("=")
         try:
             number = float(factor)
-            re.compile(pattern)
-        except (ValueError, re.error):
+        except ValueError:
             number = -1.0
-        if not equals or not pattern or not 0 <= number < float("inf"):
+        if not equals or not pattern or not 0 <= number <= GREATEST:
             raise ValueError(
-                f"{part!r} is not of the form PATTERN=FACTOR with a factor of 0 or more, "
-                "for example backbone/.*=0.1."
+                f"{shortened(part)} is not of the form PATTERN=FACTOR with a factor of 0 to "
+                f"{GREATEST:g}; write it so, for example backbone/.*=0.1."
             )
+        check_pattern(pattern)
         pairs.append((pattern, number))
     return tuple(pairs)
+
+
+def check_pattern(pattern: str) -> None:
+    """Sees that Python can use a pattern as a regular expression.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{shortened(pattern)} is no regular expression ({error}); give one of variables' "
+            "paths, such as backbone/.*."
+        ) from None
 
 
 def parse_weight_decay(text: str) -> tuple[float, tuple[tuple[str, float], ...]]:
@@ -53,10 +70,10 @@ def parse_weight_decay(text: str) -> tuple[float, tuple[tuple[str, float], ...]]
         number = float(base)
     except ValueError:
         number = -1.0
-    if not 0 <= number < float("inf"):
+    if not 0 <= number <= GREATEST:
         raise ValueError(
-            f"{base!r} is not a number of 0 or more; give that of all weights first, and then "
-            "others by pattern, for example 1e-4,head=1e-3."
+            f"{shortened(base)} is not a number of 0 to {GREATEST:g}; give that of all weights "
+            "first, and then others by pattern, for example 1e-4,head=1e-3."
         )
     return number, parse_multipliers(patterns)
 

@@ -84,5 +84,6 @@ class NonFinite:
         where = f", first the {first}" if first else ""
         return (
             f"the loss or the gradients of {steps} were not finite at a learning rate of "
-            f"{rate:.4g}{where}; try a lower --learning_rate, a longer --warmup or --clip_norm=1."
+            f"{rate:.4g}{where}; try a lower --learning_rate, a longer --warmup, or "
+            "--clip_norm=1 as the only clipping."
         )

@@ -4,10 +4,10 @@ A table written out, since deriving it from Keras would load TensorFlow before t
 test holds it to Keras's own signatures.
 """
 
-import re
 from collections.abc import Mapping
 
 from trainer.calls import Call, Parameter, Value, bind, choose, parse_call
+from trainer.multipliers import check_pattern
 
 _BETAS = (Parameter("beta_1", "share", 0.9), Parameter("beta_2", "share", 0.999))
 _ADAM = (*_BETAS, Parameter("epsilon", "number", 1e-7))
@@ -89,6 +89,7 @@ FLAGS = {
 MOVING = {"sgd": "momentum", "lars": "momentum"} | dict.fromkeys(
     ("adam", "adamw", "nadam", "adamax", "lamb", "lion"), "beta_1"
 )
+_MOST_NS_STEPS = 100
 # Whose constants --scale_betas scales.
 SCALED_BETAS = ("adam", "adamw", "lamb")
 
@@ -117,10 +118,6 @@ def _check(call: Call, arguments: Mapping[str, Value]) -> None:
             raise ValueError(f"the argument {name} of {call.name} is above 0; give one below.")
     if arguments.get("ns_steps") == 0 or arguments.get("clip_threshold") == 0:
         raise ValueError(f"an argument of {call.name} is 0; give one above 0.")
-    try:
-        re.compile(arguments.get("exclude_layers") or "")
-    except re.error as error:
-        raise ValueError(
-            f"exclude_layers={arguments['exclude_layers']} is no regular expression ({error}); "
-            "give one of variables' paths, such as logits|embedding."
-        ) from None
+    if arguments.get("ns_steps", 0) > _MOST_NS_STEPS:  # each is a part of the program
+        raise ValueError(f"the argument ns_steps is more than {_MOST_NS_STEPS}; give fewer.")
+    check_pattern(arguments.get("exclude_layers") or "")

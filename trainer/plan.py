@@ -134,8 +134,12 @@ class Plan:
         return due(step, period, self.ahead)
 
 
-def choose_devices(settings: DeviceSettings, gpus: int) -> Devices:
+def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
     """The devices to train on, given how many GPUs TensorFlow found; never a silent fall to fewer.
+
+    Args:
+      gpus: how many TensorFlow found.
+      cores: how many of the processor's this process may use.
 
     Raises:
       ValueError: what was asked for is not here; the sentence says what was found.
@@ -148,6 +152,11 @@ def choose_devices(settings: DeviceSettings, gpus: int) -> Devices:
     if settings.device == "cpu" or not gpus:
         count = settings.replicas or 1
         note = "" if settings.device == "cpu" else f"; {found}"
+        if count > cores:
+            note += (
+                f"; warning: {count} on {cores} core{'s' * (cores != 1)} take turns, which is "
+                f"slower than --replicas={cores}"
+            )
         return Devices("CPU", count, f"{count} logical CPU device{'s' * (count != 1)}{note}")
     count = settings.replicas or gpus
     if count > gpus:
@@ -162,6 +171,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
       ValueError: the settings contradict each other, the data or the devices; one sentence that
         says what was given, what is allowed and what to do.
     """
+    parts = devices.replicas * (settings.devices.accumulate or 1)
+    check_batch(settings.devices.global_batch, dataset, parts)
     accumulate, because_accumulate = count_micro_batches(settings.devices, devices.replicas)
     division = dataclasses.replace(settings.devices, accumulate=accumulate)
     share = micro_batch(division, dataset, devices)
@@ -199,10 +210,10 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
         learning_rate=rate,
-        check_replicas_every=run.check_replicas_every.exact_steps(**units),
+        check_replicas_every=_period(run.check_replicas_every, units),
         **every,
         checkpoint_seconds=run.checkpoint_every.seconds,
-        keep_every=settings.recovery.keep_every.exact_steps(**units),
+        keep_every=_period(settings.recovery.keep_every, units),
         backoff_steps=settings.recovery.backoff_for.exact_steps(
             **units | {"global_batch": round(batch / rate.adascale)}
         ),
@@ -224,13 +235,19 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     )
 
 
+def _period(every: Duration, units: Mapping[str, float]) -> float:
+    """How many steps lie between two turns of what happens so often, at least 1; 0: never."""
+    exact = every.exact_steps(**units)
+    return max(1.0, exact) if exact else 0.0
+
+
 def _periods(
     run: RunSettings, units: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """How many steps lie between two evaluations, checkpoints and rows, and why."""
     steps, by_clock = units["total"], run.checkpoint_every.seconds
     every = {
-        name: max(1.0, getattr(run, name).exact_steps(**units) or steps)
+        name: _period(getattr(run, name), units) or float(steps)
         for name in ("eval_every", "checkpoint_every", "log_every")
         if not (name == "checkpoint_every" and by_clock)
     }
@@ -281,27 +298,59 @@ def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
         )
 
 
+def check_batch(batch: int, dataset: DatasetFacts, parts: int) -> None:
+    """Sees that an epoch has a whole batch.
+
+    Args:
+      parts: what the batch is cut into.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if batch > dataset.train_examples:
+        most = dataset.train_examples // parts * parts
+        use = f"at most {most}" if most else f"at most {dataset.train_examples}, and fewer replicas"
+        raise ValueError(
+            f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
+            f"of {dataset.name}; use {use}."
+        )
+
+
+def check_memory(plan: Plan, available: int) -> None:
+    """Sees that the images of a global batch, bytes and float32, are less than all memory.
+
+    Args:
+      available: bytes.
+
+    Raises:
+      ValueError: they are not.
+    """
+    shape = plan.dataset.image_shape
+    needed = 5 * math.prod(shape) * plan.global_batch
+    if needed > available:
+        raise ValueError(
+            f"the {plan.global_batch:,} images of a batch, {'×'.join(map(str, shape))} each, take "
+            f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f} GB; use a "
+            "smaller --image_size or --global_batch."
+        )
+
+
 def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Devices) -> int:
     """Examples that one replica takes at a time: the global batch over replicas and accumulation.
 
     Raises:
-      ValueError: the batch does not divide, or the dataset is smaller than it.
+      ValueError: the batch does not divide.
     """
     batch, parts = settings.global_batch, devices.replicas * settings.accumulate
     if batch % parts:
         near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
+        near = [str(size) for size in near if size <= dataset.train_examples]
         by = f"{devices.replicas} replicas"
         if settings.accumulate > 1:
             by += f" × {settings.accumulate} micro-batches"
         raise ValueError(
-            f"--global_batch={batch} does not divide by {by}; "
-            f"use {' or '.join(map(str, near))}, the nearest that do."
-        )
-    if batch > dataset.train_examples:
-        most = dataset.train_examples // parts * parts
-        raise ValueError(
-            f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
-            f"of {dataset.name}; use {f'at most {most}' if most else 'fewer replicas'}."
+            f"--global_batch={batch} does not divide by {by}; use "
+            + (f"{' or '.join(near)}, the nearest that do." if near else "fewer replicas.")
         )
     return batch // parts
 

@@ -8,10 +8,10 @@ from trainer.settings import PlateauSettings
 
 _PARAMETERS = (
     Parameter("factor", "number", 0.1),
-    Parameter("patience", "number", 5.0),
+    Parameter("patience", "count", 5),
     Parameter("metric", ("eval/loss", "eval/accuracy"), "eval/loss"),
     Parameter("threshold", "number", 1e-4),
-    Parameter("cooldown", "number", 0.0),
+    Parameter("cooldown", "count", 0),
     Parameter("minimum", "number", 0.0),
 )
 
@@ -29,7 +29,6 @@ def parse_plateau(text: str) -> PlateauSettings | None:
     given = bind(call, _PARAMETERS)
     if not 0 < given["factor"] < 1:
         raise ValueError(f"the factor of reduce is {given['factor']:g}; give one between 0 and 1.")
-    given |= {name: int(given[name]) for name in ("patience", "cooldown")}
     return PlateauSettings(**given)
 
 

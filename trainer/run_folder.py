@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import fcntl
 import pathlib
+import shlex
 import stat
 from collections.abc import Iterator
 from typing import IO, Any
@@ -180,8 +181,8 @@ def lock(run_dir: pathlib.Path) -> IO[str]:
     except BlockingIOError:
         file.close()
         raise ValueError(
-            f"another process is training in {run_dir}; wait for it, stop it with "
-            f"python -m launch.control {run_dir} --stop, or give another --run_dir."
+            f"another process is training in {run_dir}; wait for it, stop it with python -m "
+            f"launch.control {shlex.quote(str(run_dir))} --stop, or give another --run_dir."
         ) from None
     return file
 

@@ -102,10 +102,11 @@ def _kind(settings: DataSettings) -> tuple[str, str]:
             "for example synthetic:224x224x3."
         )
     for name, kinds in _BELONG.items():
-        if getattr(settings, name) and kind not in kinds:
+        value = str(getattr(settings, name) or "")
+        if value and kind not in kinds:
             raise ValueError(
-                f"--{name}={getattr(settings, name)} belongs to datasets of the kind "
-                f"{_and(kinds)}, not to {settings.dataset!r}: leave it out."
+                f"--{name}={value if value.isprintable() else repr(value)} belongs to datasets of "
+                f"the kind {_and(kinds)}, not to {settings.dataset!r}: leave it out."
             )
     if DATASETS[kind] != kind and not rest and kind != "synthetic":
         raise ValueError(f"the dataset {settings.dataset!r} is incomplete: use {DATASETS[kind]}.")

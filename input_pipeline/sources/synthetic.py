@@ -6,7 +6,8 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 from input_pipeline.synthetic import synthetic_images
 
-_FORM = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)(?:x([1-9]\d*))?")
+_FORM = re.compile(r"([1-9]\d{0,6})x([1-9]\d{0,6})x([1-9]\d{0,6})(?:x([1-9]\d{0,6}))?")
+_MOST = 1 << 27  # bytes of an image, and of the classes' patterns
 _LENGTH = {"train": 10_000, "eval": 1_000}
 
 
@@ -20,10 +21,15 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     if not match:
         raise ValueError(
             f"the dataset {settings.dataset!r} has no valid shape: use synthetic:HxWxC[xCLASSES] "
-            "with positive whole numbers, for example synthetic:224x224x3 or "
+            "with positive whole numbers below 10 million, for example synthetic:224x224x3 or "
             "synthetic:32x32x3x100."
         )
     height, width, channels, classes = (int(number or 10) for number in match.groups())
+    if max(height * width * channels, classes * (height + width * channels)) > _MOST:
+        raise ValueError(
+            f"the dataset {settings.dataset!r} has images or patterns of more than {_MOST:,} "
+            "bytes: use smaller ones, or fewer classes."
+        )
     first = _LENGTH["train"] if split == "eval" else 0
     images = synthetic_images((height, width, channels), classes=classes, first=first)
     return Source(

@@ -85,7 +85,7 @@ def test_a_folder_is_verified_trained_on_without_its_bad_image_and_made_into_sha
         in said
     )
     _, _, dataset = line.partition("launch.train ")
-    plan = call(f"--global_batch=8 --png= {dataset}", tmp_path, module="launch.plan")
+    plan = call(f"--global_batch=8 --out=none {dataset}", tmp_path, module="launch.plan")
     assert plan.code == 0, plan.err
     assert "shards: 23 to train, 6 to evaluate; 8×8×3, 2 classes: cat, dog order" in " ".join(
         plan.out.split()

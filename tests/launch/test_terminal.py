@@ -33,7 +33,7 @@ def test_the_plan_comes_first_the_progress_next_and_the_summary_last(
 def test_a_reader_that_leaves_early_is_no_mistake(tmp_path: pathlib.Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as `| head -0` does
-    process = start("--device=cpu --png=", tmp_path, module="launch.plan", stdout=writing)
+    process = start("--device=cpu --out=none", tmp_path, module="launch.plan", stdout=writing)
     os.close(writing)
     ended = finish(process)
     assert (ended.code, ended.err) == (70, "")

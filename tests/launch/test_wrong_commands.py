@@ -14,7 +14,7 @@ WRONG = {
     "--replicas=4 --global_batch=1": ["4 replicas", "use 4"],
     "--global_batch=2000": ["2000", "1,437 training examples", "digits", "at most 1437"],
     "--accumulate=auto": ["--accumulate=auto", "--max_replica_batch=32"],
-    "--accumulate=0": ["--accumulate=0", "at least 1", "auto"],
+    "--accumulate=0": ["--accumulate=0", "from 1", "auto"],
     "--max_replica_batch=16": ["--max_replica_batch=16", "64 examples", "--accumulate=auto"],
     # Names that do not exist, and the nearest that do.
     "--model=resnet": ["--model=resnet", "resnet20", "mlp, cnn"],
@@ -36,7 +36,7 @@ WRONG = {
     "'--optimizer=adamw(weight_decay=1)'": ["weight_decay is no argument", "use --weight_decay"],
     "'--optimizer=sgd(momentum=1)'": ["momentum of sgd is '1'", "below 1"],
     "'--optimizer=sgd(momentum=0.5)' --momentum=0.8": ["--momentum=0.8", "sgd(momentum=0.8)"],
-    "--optimizer=adamw --momentum=0.8": ["--momentum=0.8", "sgd or lars", "drop it"],
+    "--optimizer=adamw --momentum=0.8": ["--momentum=0.8", "sgd or lars", "leave it out"],
     "--optimizer=rmsprop --decay=one_cycle": ["rmsprop has none", "lars, adam"],
     "--optimizer=ftrl": ["--optimizer=ftrl multiplies the weights", "--warmup=none"],
     "--optimizer=lion --scale_betas": ["--scale_betas", "adam, adamw, lamb, not lion"],
@@ -88,7 +88,7 @@ WRONG = {
     "--steps_per_loop=2.5": ["steps_per_loop", "2.5"],
     "--learning_rate=nan": ["--learning_rate=nan", "finite"],
     "--clip_norm=inf": ["--clip_norm=inf", "finite"],
-    "--learning_rate=1e999": ["--learning_rate=inf", "finite"],
+    "--learning_rate=1e999": ["--learning_rate=1e999", "finite"],
     "--learning_rate=fast": ["learning_rate", "fast"],
 }
 

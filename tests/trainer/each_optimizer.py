@@ -40,7 +40,7 @@ def states_of(text: str) -> dict[str, dict[str, np.ndarray]]:
 
     settings = flags.read_command(shlex.split(text)).settings
     facts = DatasetFacts("random", BATCH * STEPS, BATCH, 10, (8, 8, 1))
-    devices = choose_devices(settings.devices, gpus=0)
+    devices = choose_devices(settings.devices, gpus=0, cores=8)
     plan = make_plan(settings, facts, devices)
     run = build_run(settings, plan, devices)
 

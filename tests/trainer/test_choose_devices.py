@@ -7,7 +7,8 @@ from trainer.settings import DeviceSettings
 
 
 def choose(device: str, replicas: int | None, gpus: int) -> Devices:
-    return choose_devices(DeviceSettings(device, replicas, global_batch=64, accumulate=1), gpus)
+    settings = DeviceSettings(device, replicas, global_batch=64, accumulate=1)
+    return choose_devices(settings, gpus, cores=2)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,9 @@ def test_gpu_without_a_gpu_is_an_error_and_not_a_fall_to_the_cpu(replicas: int |
 
 def test_a_cpu_that_nobody_asked_for_is_said_to_be_one() -> None:
     assert "found 0 GPUs" in choose("auto", None, gpus=0).because
+
+
+def test_more_cpu_replicas_than_cores_warn() -> None:
+    assert "warning: 64 on 2 cores" in choose("cpu", 64, gpus=0).because
+    for kind, replicas, gpus in (("cpu", 2, 0), ("auto", None, 0), ("gpu", 8, 8)):
+        assert "warning" not in choose(kind, replicas, gpus).because

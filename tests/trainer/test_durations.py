@@ -68,7 +68,11 @@ def test_a_duration_is_shown_as_it_was_written() -> None:
         ("5k%", "unknown unit"),
         ("5mst", "unknown unit"),  # m is no prefix, M is
         ("-5ep", "negative"),
-        ("1e999ep", "not finite"),
+        ("1e999ep", "longer or shorter"),
+        ("1e308Gex", "longer or shorter"),
+        ("1e30ep", "longer or shorter"),
+        ("1e-300st", "longer or shorter"),
+        ("9" * 400 + "ep", "not a duration"),
         ("ep", "not a duration"),
         ("", "not a duration"),
         ("nanep", "not a duration"),
@@ -95,7 +99,7 @@ def test_where_a_time_is_allowed_it_is_in_minutes(text: str, seconds: float | No
 
 @pytest.mark.parametrize("text", ["0min", "-1min", "1e999min"])
 def test_a_time_is_more_than_nothing(text: str) -> None:
-    with pytest.raises(ValueError, match="give more than 0 minutes, for example 10min"):
+    with pytest.raises(ValueError, match=r"give from .* minutes, for example 10min"):
         parse_duration_or_time(text)
 
 
