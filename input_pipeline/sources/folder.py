@@ -179,7 +179,7 @@ def _check_apart(train: Walk, evaluation: Walk) -> None:
         which = f"{here} is {there}, and would be" if here != there else f"{here} would be"
         raise ValueError(
             f"the folder {which} trained and evaluated on: give other images to evaluate on, or "
-            "hold a part of them out with --holdout=10%."
+            "hold a part of them out with --holdout=10%, without --eval_split."
         )
 
 

@@ -15,8 +15,10 @@ from types import ModuleType
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from input_pipeline.example import write_example
 from launch import control, find_lr, flags, look, prepare, train
 from launch import plan as plan_command_line
 from launch.job import open_job, plan_command
@@ -265,6 +267,26 @@ def test_images_that_differ_in_size_or_channels(tmp_path: pathlib.Path) -> None:
     plan([*command.split(), "--image_size=8"])
 
 
+def test_what_is_trained_and_evaluated_on(tmp_path: pathlib.Path) -> None:
+    images(tmp_path / "pets", {"cat": 8, "dog": 8}, {"train": "L"})
+    command = f"--dataset=folder:{tmp_path}/pets --global_batch=2"
+    instead = re.search(f"{_FLAG}, without --eval_split", message_of(plan, f"{command} {SAME}"))
+    plan([*command.split(), instead[1]])
+    path = tmp_path / "records"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in range(20):
+            content = (tmp_path / "pets/train/cat/0.png").read_bytes()
+            writer.write(write_example({"image": content, "label": number % 2}))
+    command = f"--num_classes=2 --global_batch=2 --dataset=tfrecord:{path}"
+    instead = re.search(
+        f"leave EVAL_GLOB out and say {_FLAG}", message_of(plan, f"{command},{path}")
+    )
+    plan([*command.split(), instead[1]])
+
+
+SAME = "--eval_split=train"
+
+
 def test_adascale_beside_a_synchronized_batch_normalization() -> None:
     from trainer.run import comparable_micro_batches
 
@@ -326,6 +348,10 @@ ELSEWHERE = {
     "use --batch_norm=local": "test_adascale_beside_a_synchronized_batch_normalization",
     "use --xla=auto": "tests/trainer/test_exchange.py",
     "the same flags and --verify": "tests/launch/test_prepare.py",
+    "hold a part of them out": "test_what_is_trained_and_evaluated_on",
+    "leave EVAL_GLOB out": "test_what_is_trained_and_evaluated_on",
+    "leave --eval_split out": "tests/input_pipeline/test_tfds.py",
+    "with --train_split": "tests/input_pipeline/test_tfds.py",
     "--max_bad_records=□": "tests/launch/test_bad_records.py",
     "--num_classes=N": "tests/input_pipeline/test_files_of_images.py",
     "--features=": "tests/input_pipeline/test_files_of_images.py and test_tfds.py",
