@@ -7,7 +7,7 @@ import pytest
 from launch import cli, plan
 from tests.input_pipeline.test_files_of_images import image, write
 
-FLAGS = ["--train_for=2st", "--global_batch=2", "--png="]
+FLAGS = ["--train_for=2st", "--global_batch=2", "--out=none"]
 
 
 def planned(capsys: pytest.CaptureFixture, *flags: str) -> str:
