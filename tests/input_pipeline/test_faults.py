@@ -24,7 +24,7 @@ BAD = {
     3: (example(JPEG[:700], 3), "its image is damaged (image file is truncated"),
     5: (example(FILES[5], 10), "its label is 10, but must be from 0 to 9"),
     6: (example(FILES[6], -1), "its label is -1, but must be from 0 to 9"),
-    8: (example(b"text", 8), "its image is not a JPEG, PNG, WebP, GIF or BMP file"),
+    8: (example(b"text", 8), "its image is not a JPEG, PNG, WebP, GIF, BMP, TIFF"),
     9: (example(b"", 9), "its image is empty"),
     12: (b"\xff\xff", "it is not a serialized tf.train.Example"),
     13: (b"", "its feature 'image' holds 0 bytes values, not one"),

@@ -53,7 +53,7 @@ def test_the_first_ends_the_run_with_a_sentence_and_nothing_half_done(
     folder, ended = stories["none allowed"]
     assert ended.code == 70
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
-    assert "its image is not a JPEG, PNG, WebP, GIF or BMP file" in ended.err
+    assert "its image is not a JPEG, PNG, WebP, GIF, BMP, TIFF" in ended.err
     assert ended.err.endswith("or give --max_bad_records=1 or more to leave such records out.\n")
     assert not (folder / "run/model.keras").exists()
     assert not (folder / "run/bad_records.jsonl").exists()
