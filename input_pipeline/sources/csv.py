@@ -18,7 +18,7 @@ from input_pipeline.bad_records import bad_list_of
 from input_pipeline.files import digest, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.csv_table import Table, read_table
-from input_pipeline.sources.image_files import ImageFiles
+from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import usual
@@ -62,6 +62,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             [str(table.path), f"{table.path}.{split}"], digest(size_and_time(str(table.path)))
         ),
         notes=_notes(table, settings, split, len(rows) - len(once)),
+        order=order_of(images.labels, images.below),
+        contents=contents_of(images.path, len(images.labels), images.weights),
     )
 
 

@@ -13,15 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, digest_of, reason, size_and_time
+from input_pipeline.files import digest, reason
 from input_pipeline.settings import DataSettings
+from input_pipeline.sources.image_files import contents_of, order_of
 from input_pipeline.sources.image_shape import look_at_shapes
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import USUAL, usual
 from input_pipeline.sources.walk import Walk, find_files, keep_images, printable
-
-# To ask a slow disk for a million sizes would take minutes.
-_SIZES_LOOKED_AT = 10_000
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -70,8 +68,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         describe=images.path,
         bad_list=bad_list_of([str(folder / "*")], stamp),
         notes=tuple(f"{folder.name}: {note}" for note in notes),
-        order=images.order(),
-        contents=images.contents(),
+        order=order_of(images.labels, images.below),
+        contents=contents_of(images.path, len(images.labels)),
     )
 
 
@@ -115,17 +113,6 @@ class FolderImages:
             raise ValueError(
                 f"{path} cannot be read ({reason(error)}): restore the file and start again."
             ) from None
-
-    def order(self) -> str:
-        """A digest of the images' classes and paths below them, wherever the folder lies."""
-        return digest_of(self.labels, self.below.tobytes())
-
-    def contents(self) -> str:
-        """A digest of the images' sizes: of all, or of so many, evenly spread, of more."""
-        count = len(self.labels)
-        looked_at = np.unique(np.linspace(0, count - 1, _SIZES_LOOKED_AT).astype(np.int64))
-        sizes = [size_and_time(self.path(record))[0] for record in looked_at]
-        return digest_of(np.array(sizes, np.int64))
 
     def read(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Dtype object [n], the files' contents as bytes, and int64 [n], the labels."""

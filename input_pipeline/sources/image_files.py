@@ -1,11 +1,15 @@
 """Image files by their number, for the kinds of datasets that name files."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.files import reason
+from input_pipeline.files import digest_of, reason, size_and_time
+
+# To ask a slow disk for a million sizes would take minutes.
+_SIZES_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,29 @@ class ImageFiles:
         images = np.array([self.image(record) for record in records], dtype=object)
         parts = images, self.labels[records]
         return parts if self.weights is None else (*parts, self.weights[records])
+
+
+def order_of(labels: np.ndarray, below: np.ndarray) -> str:
+    """A digest of which image has which number, wherever the folder lies.
+
+    Args:
+        labels: int64 [n].
+        below: bytes [n], the images' paths below the folder.
+    """
+    return digest_of(labels, below.tobytes())
+
+
+def contents_of(path: Callable[[int], str], count: int, weights: np.ndarray | None = None) -> str:
+    """A digest of the images' sizes: of all, or of so many, evenly spread, of more.
+
+    Args:
+        path: that of an image's file.
+        count: how many images there are.
+        weights: float32 [n], those of the examples, if they have any.
+
+    Raises:
+        ValueError: a file is not there any more.
+    """
+    looked_at = np.unique(np.linspace(0, count - 1, _SIZES_LOOKED_AT).astype(np.int64))
+    sizes = np.array([size_and_time(path(record))[0] for record in looked_at], np.int64)
+    return digest_of(sizes, b"" if weights is None else weights.tobytes())

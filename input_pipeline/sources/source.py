@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from input_pipeline.bad_records import BadList
-from input_pipeline.files import digest
+from input_pipeline.files import digest_of
 from input_pipeline.tfrecord_index import TFRecordIndex
 
 
@@ -94,7 +94,7 @@ def select(source: Source, ranges: np.ndarray) -> Source:
         labels=None if source.labels is None else source.labels[inside(np.arange(firsts[-1]))],
         describe=lambda record: source.describe(int(inside(np.array([record]))[0])),
         numbers=lambda records: source.numbers(inside(np.asarray(records))),
-        order=source.order and digest([source.order, *ranges.ravel().tolist()]),
+        order=source.order and digest_of(source.order.encode(), ranges),
     )
 
 

@@ -13,8 +13,7 @@ from input_pipeline.bad_records import BadRecord
 from input_pipeline.example import write_example
 from input_pipeline.labels import labels_digest
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources import folder as folder_source
-from input_pipeline.sources import open_source
+from input_pipeline.sources import image_files, open_source
 from input_pipeline.tfrecord_writer import framed
 
 
@@ -118,7 +117,7 @@ def test_what_changes_in_a_folder_changes_its_digest(
 def test_of_many_images_the_sizes_of_some_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_source, "_SIZES_LOOKED_AT", 2)
+    monkeypatch.setattr(image_files, "_SIZES_LOOKED_AT", 2)
     before = digests(images(tmp_path))
     replace_image(tmp_path)
     assert digests(f"folder:{tmp_path}")["contents"] != before["contents"]
