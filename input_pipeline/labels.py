@@ -8,6 +8,7 @@ from input_pipeline.files import digest_of
 from input_pipeline.sources.source import Source
 
 _READ_AT_ONCE = 64
+_LOOKED_AT = 32
 
 
 def count_labels(source: Source) -> np.ndarray:
@@ -29,6 +30,24 @@ def all_labels(source: Source) -> np.ndarray:
         return source.labels
     blocks = np.split(np.arange(source.length), range(_READ_AT_ONCE, source.length, _READ_AT_ONCE))
     return np.concatenate([_labels(source, block) for block in blocks])
+
+
+def some_labels(source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Record numbers and their labels, int64 [n] each: all where the source knows its labels.
+
+    Else of a few records, evenly spread, which are read; those that cannot be are not among them.
+    """
+    if source.labels is not None:
+        return np.arange(source.length), source.labels
+    looked_at = np.unique(np.linspace(0, source.length - 1, _LOOKED_AT).astype(np.int64))
+    with contextlib.suppress(ValueError):
+        return looked_at, source.read(looked_at)[1]
+    records, labels = [], []
+    for record in looked_at.tolist():
+        with contextlib.suppress(ValueError):
+            labels.append(int(source.read(np.array([record]))[1][0]))
+            records.append(record)
+    return np.array(records, np.int64), np.array(labels, np.int64)
 
 
 def labels_digest(source: Source) -> str:

@@ -7,6 +7,7 @@ import pathlib
 from typing import IO, Any
 
 from input_pipeline.checks import check_data, check_mixing
+from input_pipeline.label_checks import check_labels
 from input_pipeline.labels import count_labels, labels_digest
 from input_pipeline.sources import Source, open_sources
 from input_pipeline.tuning import host_cores, host_memory
@@ -121,7 +122,8 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
     Raises:
       ValueError: they do not suit the data's settings or each other.
     """
-    train = sources["train"]
+    train, evaluation = sources["train"], sources["eval"]
+    said = check_labels(train, evaluation, command.data.max_bad_records)
 
     def weights(text: str) -> tuple[float, ...]:
         return class_weights(
@@ -131,16 +133,16 @@ def dataset_facts(command: flags.Command, sources: dict[str, Source]) -> Dataset
     return DatasetFacts(
         name=train.name.removesuffix("/train"),
         train_examples=train.length,
-        eval_examples=sources["eval"].length,
+        eval_examples=evaluation.length,
         num_classes=train.num_classes,
-        image_shape=check_data(command.data, train, sources["eval"]),
+        image_shape=check_data(command.data, train, evaluation),
         shuffle_block=command.data.shuffle_block,
         left_out=sum(source.left_out for source in sources.values()),
-        notes=train.notes + sources["eval"].notes,
+        notes=train.notes + evaluation.notes + said,
         class_weights=parsed(command.values, "class_weights", weights),
         class_names=train.class_names,
         train=digests(train),
-        evaluation=digests(sources["eval"]),
+        evaluation=digests(evaluation),
     )
 
 
