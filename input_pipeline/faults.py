@@ -11,6 +11,8 @@ import numpy as np
 
 from input_pipeline.sources import Source
 
+_SHOWN = 3
+
 
 class BadRecordError(Exception):
     """More records of a source are bad than is allowed; the message is a sentence for the user."""
@@ -37,6 +39,7 @@ class Faults:
         self._lock = threading.Lock()
         self._records: set[int] = set()
         self._sentence = ""
+        self.shown: list[str] = []  # of the first few, what is wrong
         self._listed = set()
         if file is not None and file.exists():
             rows = map(_row, file.read_text(encoding="utf-8", errors="replace").splitlines())
@@ -70,6 +73,8 @@ class Faults:
                 )
                 raise BadRecordError(self._sentence)
             self._records.add(record)
+            if len(self.shown) < _SHOWN:
+                self.shown.append(fault)
             if self._file is not None and record not in self._listed:
                 row = {"source": self._source.name, "record": record, "fault": fault}
                 # On a full disk the run goes on: the record is left out and counted all the same.

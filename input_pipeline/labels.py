@@ -50,6 +50,48 @@ def some_labels(source: Source) -> tuple[np.ndarray, np.ndarray]:
     return np.array(records, np.int64), np.array(labels, np.int64)
 
 
+def hidden(source: Source) -> bool:
+    """Whether all labels are -1, as those of a test set often are, as far as a few records tell."""
+    _, labels = some_labels(source)
+    return bool(len(labels)) and bool((labels == -1).all())
+
+
+def whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
+    """Labels as people keep them, as int64 [n].
+
+    Args:
+        labels: whole numbers or bool, [n] or [n, 1].
+        where: what they are and where they lie, for messages.
+
+    Raises:
+        ValueError: they are something else; the sentence says how to make classes of it.
+    """
+    given = f"{where} is {labels.dtype} {list(labels.shape)}"
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and labels.dtype.kind in "biuf" and labels.size:
+        one_hot = ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()
+        if one_hot:
+            raise ValueError(f"{given}, one-hot: give the classes' numbers, y.argmax(axis=1).")
+    if labels.ndim != 1:
+        raise ValueError(f"{given}: give the number of a class for each example, [n].")
+    if labels.dtype.kind in "biu":
+        return labels.astype(np.int64)
+    if labels.dtype.kind != "f":
+        raise ValueError(
+            f"{given}: give the numbers of the classes, as np.unique(y, return_inverse=True)[1] "
+            "has them."
+        )
+    broken = np.flatnonzero(~(np.isfinite(labels) & (np.floor(labels) == labels)))
+    if len(broken):
+        raise ValueError(
+            f"{given}, and {len(broken):,} of its {len(labels):,} labels are no whole numbers, the "
+            f"first {labels[broken[0]]:g}: give the numbers of classes; other values cannot be "
+            "learned here."
+        )
+    raise ValueError(f"{given}: give whole numbers, y.astype(int).")
+
+
 def labels_digest(source: Source) -> str:
     """A digest of the labels in their order; empty where they are not known without reading."""
     return "" if source.labels is None else digest_of(source.labels)

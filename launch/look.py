@@ -12,6 +12,7 @@ from absl import flags as absl_flags
 
 from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.faults import Faults
+from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
@@ -64,24 +65,36 @@ def main(argv: Sequence[str]) -> int:
         command = flags.read_command(argv, values)
         sources = open_sources(command.data)
         check_data(command.data, sources["train"], sources["eval"])
+        said, wrong = look_at_labels(sources, command.data.max_bad_records)
         check_mixing(command.data.mixup, command.data.cutmix, _PAIRS)
         out = pathlib.Path(values.out)
         if not out.parent.is_dir() or out.is_dir():
             raise ValueError(f"--out={out} cannot be written; give a file in a folder that exists.")
     cli.import_tensorflow(values.verbosity)
-    limit = command.data.max_bad_records
-    faults = {split: Faults(source, limit) for split, source in sources.items()}
-    with faults["train"].raised(), faults["eval"].raised():
-        plain, seen = first_examples(command, sources["train"], faults["train"])
-        contents = {
-            split: look_through(source, values.look_at, faults[split])
-            for split, source in sources.items()
-        }
+    # Bad records are what a person looks for: they end a training, but not this.
+    faults = {split: Faults(source, source.length) for split, source in sources.items()}
+    plain, seen = first_examples(command, sources["train"], faults["train"])
+    contents = {
+        split: look_through(source, values.look_at, faults[split])
+        for split, source in sources.items()
+    }
     with cli.wrong_command():
         save_grid(plain, seen, sources["train"], title(command), out)
     print(summary_text(sources, contents))
-    print(report.table([("picture", str(out))]))
+    shown = [fault for split in faults.values() for fault in split.shown]
+    rows = [*(("labels", note) for note in said), *(("bad", fault) for fault in shown)]
+    print(report.table([*rows, ("picture", str(out))]))
+    if wrong:
+        raise cli.WrongCommandError(wrong)
     return cli.FINISHED
+
+
+def look_at_labels(sources: dict[str, Source], max_bad_records: int) -> tuple[tuple[str, ...], str]:
+    """What there is to say of the labels, and why training refuses them, if it does."""
+    try:
+        return check_labels(sources["train"], sources["eval"], max_bad_records), ""
+    except ValueError as error:
+        return (), str(error)
 
 
 def first_examples(command: flags.Command, source: Source, faults: Faults) -> tuple[Batch, Batch]:
@@ -189,7 +202,8 @@ def _show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
 def label_text(batch: Batch, number: int, source: Source) -> str:
     """An example's label, or both of a mixed one with their shares."""
     if not batch["weight"][number]:
-        return "bad record"
+        known = source.labels is not None
+        return f"bad: label {source.labels[batch['record'][number]]}" if known else "bad record"
     own = class_name(source, int(batch["label"][number]))
     if "mix" not in batch or batch["mix"][number] > 0.995:
         return own

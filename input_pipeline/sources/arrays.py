@@ -17,6 +17,7 @@ import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
 from input_pipeline.files import digest, digest_of, reason, size_and_time
+from input_pipeline.labels import whole_labels
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 
@@ -37,27 +38,26 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             labels = _labels(archive, file, path, "train")
-            images, own = (_array(archive, file, path, name) for name in _NAMES[split])
-            weights = _weights(archive, file, path, _WEIGHTS[split], len(images))
+            images = _array(archive, file, path, _NAMES[split][0])
+            own = _labels(archive, file, path, split)
+            weights = _weights(archive, file, path, _WEIGHTS[split], len(own))
             crcs = _checksums(archive, (_NAMES[split][0], _WEIGHTS[split]))
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read ({reason(error)}): give a file that np.savez wrote."
         ) from None
     x, y = _NAMES[split]
-    own = own.reshape(len(own)) if own.ndim == 2 and own.shape[1] == 1 else own
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise ValueError(
             f"{x} in {path} is {images.dtype} {list(images.shape)}: give uint8 "
             "[n, height, width, channels] or [n, height, width]."
         )
-    if own.shape != (len(images),) or not np.issubdtype(own.dtype, np.integer):
+    if len(own) != len(images):
         raise ValueError(
-            f"{y} in {path} is {own.dtype} {list(own.shape)}: give whole numbers [{len(images)}], "
-            f"a label for each image of {x}."
+            f"{y} in {path} holds {len(own):,} labels and {x} {len(images):,} images: give a label "
+            "for each image."
         )
     images = images if images.ndim == 4 else images[..., None]
-    own = own.astype(np.int64)
 
     def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
         # A file that is cut short under its mapping would end the process without a word.
@@ -93,9 +93,11 @@ def has_evaluation(rest: str, settings: DataSettings) -> bool:
 
 
 def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -> np.ndarray:
-    labels = _array(archive, file, path, _NAMES[split][1])
-    if not labels.size:
-        raise ValueError(f"{_NAMES[split][1]} in {path} is empty: give some examples to train on.")
+    """The labels of a split, int64 [n]."""
+    name = _NAMES[split][1]
+    labels = whole_labels(_array(archive, file, path, name), f"{name} in {path}")
+    if not len(labels):
+        raise ValueError(f"{name} in {path} is empty: give some examples.")
     return labels
 
 
@@ -134,7 +136,24 @@ def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> 
             f"{path} holds no array {name}, but {', '.join(members) or 'nothing'}: name its arrays "
             "x_train, y_train, x_test and y_test."
         )
-    member = members[name]
+    try:
+        array = _mapped_or_loaded(archive, file, path, members[name])
+    except (ValueError, KeyError, struct.error) as error:
+        raise ValueError(
+            f"{name} in {path} is no array that can be read ({reason(error)}): write it with "
+            "np.savez, as numbers."
+        ) from None
+    if array.dtype.hasobject:
+        raise ValueError(
+            f"{name} in {path} holds Python's objects: make it an array of numbers, for example "
+            "with np.stack, and write it again."
+        )
+    return array
+
+
+def _mapped_or_loaded(
+    archive: zipfile.ZipFile, file: IO[bytes], path: Path, member: zipfile.ZipInfo
+) -> np.ndarray:
     if member.compress_type != zipfile.ZIP_STORED:
         with archive.open(member) as compressed:
             return np.lib.format.read_array(compressed)

@@ -4,6 +4,7 @@ Its own code says which files a split such as `train[:90%]` lies in and what the
 files, TFRecord or ArrayRecord, are read here.
 """
 
+import dataclasses
 import difflib
 import os
 from collections import defaultdict
@@ -16,6 +17,7 @@ from input_pipeline.array_record import ArrayRecordReader
 from input_pipeline.bad_records import BadList, bad_list_of
 from input_pipeline.example import ExampleFeatures
 from input_pipeline.files import digest
+from input_pipeline.labels import hidden
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source, select
 from input_pipeline.sources.tfrecord import parse_features
@@ -60,7 +62,14 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         index=files if isinstance(files, TFRecordIndex) else None,
         order=files.order(),
     )
-    return select(source, ranges)
+    source = select(source, ranges)
+    if split == "eval" and not settings.eval_split and hidden(source):
+        for other in _EVALUATION:
+            if other in info.splits and other != spec:
+                instead = open_split(rest, dataclasses.replace(settings, eval_split=other), split)
+                note = f"the labels of {spec} are hidden (-1), so that {other} is evaluated on"
+                return dataclasses.replace(instead, notes=(*instead.notes, note))
+    return source
 
 
 def _info(name: str, data_dir: str) -> "tfds.core.DatasetInfo":

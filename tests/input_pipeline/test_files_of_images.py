@@ -273,8 +273,12 @@ def test_mapped_arrays_that_change_or_vanish_are_named(tmp_path: Path) -> None:
         ({"x_train": None}, "holds no array x_train, but y_train, x_test, y_test"),
         ({"x_train": np.zeros((5, 2, 3))}, "x_train in .* is float64 .5, 2, 3.: give uint8"),
         ({"x_train": np.zeros((5, 6), np.uint8)}, "x_train in .* is uint8 .5, 6.: give uint8"),
-        ({"y_train": np.zeros(4, int)}, "y_train in .* is int64 .4.: give whole numbers .5."),
-        ({"y_train": np.zeros(5)}, "y_train in .* is float64 .5.: give whole numbers"),
+        ({"y_train": np.zeros(4, int)}, "y_train in .* holds 4 labels and x_train 5 images"),
+        ({"y_train": np.zeros(5)}, r"y_train in .* is float64 .5.: give .*y\.astype"),
+        ({"y_train": np.zeros(0, int)}, "y_train in .* is empty"),
+        ({"y_train": np.eye(5)}, r"y_train in .* one-hot: .* y\.argmax"),
+        ({"x_train": np.array(["a", 1], object)}, "x_train in .* holds Python.s objects"),
+        ({"y_train": np.array(7)}, "give the number of a class for each example, .n"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(

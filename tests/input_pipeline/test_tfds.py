@@ -1,5 +1,6 @@
 """Datasets that TFDS prepared, against what TFDS itself reads of them."""
 
+import dataclasses
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source, open_sources
@@ -30,17 +32,19 @@ def prepare(folder: Path, name: str, **options: object) -> None:
         **options.pop("more", {}),
     }
 
-    def example(number: int) -> dict[str, object]:
+    def example(number: int, split: str) -> dict[str, object]:
         pixels = np.full((3 + number % 2, 4, 1), number, np.uint8)
         values = {"image": pixels, "second": pixels + 50, "label": number % 3, "share": number / 8}
+        values["label"] = -1 if split in hidden else values["label"]
         return {name: values[name] for name in features}
 
     splits = options.pop("splits", {"train": range(41), "test": range(100, 111)})
+    hidden = options.pop("hidden", ())
     tfds.dataset_builders.store_as_tfds_dataset(
         name,
         "1.2.3",
         tfds.features.FeaturesDict(features),
-        {split: [(n, example(n)) for n in numbers] for split, numbers in splits.items()},
+        {split: [(n, example(n, split)) for n in numbers] for split, numbers in splits.items()},
         data_dir=folder,
         download_config=tfds.download.DownloadConfig(num_shards=3),
         **options,
@@ -284,3 +288,26 @@ def test_the_digest_of_a_split_is_that_of_its_copy_and_of_no_other(
         for spec in ("train", "train[:50%]", "train[50%:]", "test")
     ]
     assert orders[:4] == orders[4:] and len(set(orders)) == 4
+
+
+def test_where_the_labels_of_the_test_set_are_hidden_the_validation_set_is_evaluated_on(
+    tmp_path: Path,
+) -> None:
+    """As of many datasets of TFDS, whose `test` has the label -1 throughout."""
+    splits = {"train": range(20), "test": range(100, 110), "validation": range(50, 57)}
+    prepare(tmp_path, "hidden", splits=splits, hidden=("test",))
+    evaluation = opened(tmp_path, "hidden", "eval")
+    assert {number for number, _ in read_all(evaluation)} == set(range(50, 57))
+    assert "the labels of test are hidden (-1), so that validation is evaluated on" in (
+        evaluation.notes
+    )
+    asked = opened(tmp_path, "hidden", "eval", eval_split="test")
+    with pytest.raises(ValueError, match=r"all 10 labels looked at of hidden/eval are -1.*hidden"):
+        check_labels(opened(tmp_path, "hidden"), asked)
+    del splits["validation"]
+    prepare(tmp_path, "all_hidden", splits=splits, hidden=("test",))
+    settings = DataSettings("tfds:all_hidden", str(tmp_path))
+    with pytest.raises(ValueError, match=r"evaluate on others, for example .* --holdout=10%"):
+        check_labels(*open_sources(settings).values())
+    # What is advised works.
+    check_labels(*open_sources(dataclasses.replace(settings, holdout="10%")).values())

@@ -22,9 +22,33 @@ def look(folder: Path, flags: str) -> tuple[Path, Ended]:
 
 GRID = "--dataset=digits --augment=shift(1)|erase(1) --cutmix=1 --out=grid.png"
 FEW = "--dataset=synthetic:8x8x3 --look_at=500 --image_size=12"
+
+
+def wrong_labels(folder: Path) -> tuple[Path, Ended]:
+    """Labels of -1 and 1."""
+    images, labels = np.full((24, 8, 8, 3), 99, np.uint8), np.arange(24) % 2 * 2 - 1
+    images[:] += np.arange(24, dtype=np.uint8)[:, None, None, None]
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:6] + 90, "y_test": labels[:6]}
+    np.savez(folder / "a.npz", **arrays)
+    return look(folder, "--dataset=arrays:a.npz")
+
+
+def damaged_images(folder: Path) -> tuple[Path, Ended]:
+    for number in range(30):
+        path = folder / f"pets/{'test' if number < 4 else 'train'}/{'cat' if number % 2 else 'dog'}"
+        path.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number,) * 3).save(path / f"{number}.png")
+    for number in (6, 8, 10, 12):
+        path = folder / f"pets/train/dog/{number}.png"
+        path.write_bytes(path.read_bytes()[:50])
+    return look(folder, "--dataset=folder:pets")
+
+
 STORIES = {
     "grid": functools.partial(look, flags=GRID),
     "few": functools.partial(look, flags=FEW),
+    "wrong labels": wrong_labels,
+    "damaged images": damaged_images,
 }
 
 
@@ -47,6 +71,28 @@ def test_it_looks_at_no_more_than_asked(stories: dict[str, tuple[Path, Ended]]) 
     assert ended.code == 0, ended.err
     assert "10,000 records, 500 of them looked at; --look_at=0 for all" in ended.out
     assert "0: 50, 1: 50" in ended.out
+
+
+def test_labels_that_training_refuses_are_shown_and_told(
+    stories: dict[str, tuple[Path, Ended]],
+) -> None:
+    folder, ended = stories["wrong labels"]
+    assert ended.code == 2
+    assert ended.err.startswith("error: 12 of the 24 labels of a/train are -1, but must be from 0")
+    assert ended.err.count("\n") == 1
+    assert "24 records; 12 are bad and left out" in ended.out and "0: 0, 1: 12" in ended.out
+    assert ended.out.splitlines()[-1].split() == ["picture", "grid.png"]
+    assert (folder / "grid.png").stat().st_size > 1000
+
+
+def test_images_that_are_damaged_are_counted_and_the_first_named(
+    stories: dict[str, tuple[Path, Ended]],
+) -> None:
+    folder, ended = stories["damaged images"]
+    assert (ended.code, ended.err) == (0, "")
+    assert "bad            pets/train/dog/" in ended.out
+    assert ended.out.count("its image") == 3  # of four
+    assert (folder / "grid.png").exists()
 
 
 def test_an_image_in_both_splits_is_found(tmp_path: Path) -> None:
