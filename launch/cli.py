@@ -29,7 +29,10 @@ def wrong_command() -> Iterator[None]:
     except BrokenPipeError:  # is no mistake: exit_with knows what to do
         raise
     except (ValueError, OSError) as error:
-        raise WrongCommandError(presentable(str(error))) from error
+        said = str(error)
+        if isinstance(error, OSError) and error.strerror:  # the system's own words
+            said = f"{error.filename} cannot be used ({error.strerror}); give another."
+        raise WrongCommandError(presentable(said)) from error
 
 
 def presentable(message: str) -> str:

@@ -57,6 +57,16 @@ class _Number(flags.ArgumentParser[float]):
         return number
 
 
+class _Switch(flags.BooleanParser):
+    """True or false."""
+
+    def parse(self, argument: str | bool) -> bool:
+        try:
+            return super().parse(argument)
+        except ValueError:
+            raise ValueError("neither true nor false; give one of them.") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
     """A group of flags of `values`: each method adds one; none takes a value below 0."""
@@ -78,7 +88,9 @@ class Group:
 
     def boolean(self, name: str, default: bool, help_text: str) -> None:
         """Adds a flag that is true or false."""
-        flags.DEFINE_boolean(name, default, help_text, self.values, module_name=self.name)
+        flag = flags.BooleanFlag(name, default, help_text)
+        flag.parser = _Switch()
+        flags.DEFINE_flag(flag, self.values, self.name)
 
     def _add(
         self, parser: flags.ArgumentParser, name: str, default: object, help_text: str

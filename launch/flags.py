@@ -172,7 +172,7 @@ def _take(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """
     try:
         return list(values(["lockstep", *arguments]))[1:]
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         text = str(error).removeprefix("flag ")
         raise ValueError(f"{_sentence(text)} Run with --help for the list.") from None
 

@@ -94,6 +94,8 @@ def learning_rate_settings(values: flags.FlagValues) -> LearningRateSettings:
     Raises:
       ValueError: a flag cannot be read.
     """
+    if values.layer_decay > 1:
+        raise ValueError(f"--layer_decay={values.layer_decay:g} is too large; give at most 1.")
     return LearningRateSettings(
         learning_rate=values.learning_rate,
         scaling=one_of("lr_scaling", values.lr_scaling, SCALINGS),

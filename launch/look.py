@@ -16,6 +16,7 @@ from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
+from launch.define import Group
 from launch.help import help_text
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Contents:
 
 def define_look_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values, group = flags.define_training_flags(), "look"
-    help_text = "Where the picture goes."
-    absl_flags.DEFINE_string("out", "grid.png", help_text, values, module_name=group)
+    values = flags.define_training_flags()
+    add = Group(values, "look")
+    add.text("out", "grid.png", "Where the picture goes.")
     help_text = "Records of each split to count and compare.\n0: all of them."
-    absl_flags.DEFINE_integer("look_at", 10_000, help_text, 0, None, values, module_name=group)
+    add.integer("look_at", 10_000, 0, help_text)
     return values
 
 

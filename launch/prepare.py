@@ -16,6 +16,7 @@ from tqdm import tqdm
 from input_pipeline.sources import Source, open_source
 from input_pipeline.verify import find_bad
 from launch import cli, flags, report
+from launch.define import Group
 from launch.help import help_text
 
 _SHOWN = 10
@@ -23,20 +24,19 @@ _SHOWN = 10
 
 def define_prepare_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values, group = flags.define_training_flags(), "prepare"
-    absl_flags.DEFINE_boolean(
+    values = flags.define_training_flags()
+    add = Group(values, "prepare")
+    add.boolean(
         "verify",
         False,
         "Look at every record.\nIts checksum, image, label, weight; training leaves bad ones out.",
-        values,
-        module_name=group,
     )
     help_text = (
         "Write TFRecord shards there.\nA new folder; with the classes' names in classes.txt."
     )
-    absl_flags.DEFINE_string("to_tfrecord", "", help_text, values, module_name=group)
+    add.text("to_tfrecord", "", help_text)
     help_text = "How many, of the training split.\nThe other gets as many as its length is worth."
-    absl_flags.DEFINE_integer("shards", 8, help_text, 1, 100_000, values, module_name=group)
+    add.integer("shards", 8, 1, help_text, 100_000)
     return values
 
 

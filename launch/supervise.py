@@ -18,6 +18,7 @@ from absl import flags as absl_flags
 
 import launch
 from launch import cli, flags
+from launch.define import Group
 from launch.help import help_text
 from launch.stop import PASSED_ON
 from trainer.control import applied_requests
@@ -31,12 +32,11 @@ _POLL_SECONDS = 0.1
 def define_supervise_flags() -> absl_flags.FlagValues:
     """The flags of this command, which stand before `--`."""
     values = absl_flags.FlagValues()
+    add = Group(values, "restarts")
     help_text = "Most restarts without a newer checkpoint.\nThen it ends with 70."
-    absl_flags.DEFINE_integer(
-        "max_restarts", 10, help_text, 0, None, values, module_name="restarts"
-    )
+    add.integer("max_restarts", 10, 0, help_text)
     help_text = "Seconds before the first restart.\nDoubled each time without a newer checkpoint."
-    absl_flags.DEFINE_float("backoff_s", 2.0, help_text, 0.0, None, values, module_name="restarts")
+    add.number("backoff_s", 2.0, help_text)
     return values
 
 

@@ -1,14 +1,20 @@
 """Per-variable learning rates and weight decays, by patterns of the variables' paths."""
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.calls import GREATEST, shortened
 
 if TYPE_CHECKING:
     import keras  # loads TensorFlow, and parsing the flags needs none
+
+
+_SLOW = 0.1  # seconds for a match
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +50,46 @@ def parse_multipliers(text: str) -> tuple[tuple[str, float], ...]:
 
 
 def check_pattern(pattern: str) -> None:
-    """Sees that Python can use a pattern as a regular expression.
+    """Sees that Python can use a pattern as a regular expression, without a warning.
 
     Raises:
       ValueError: it cannot.
     """
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
         raise ValueError(
             f"{shortened(pattern)} is no regular expression ({error}); give one of variables' "
             "paths, such as backbone/.*."
         ) from None
+
+
+def check_speed(patterns: Iterable[str], paths: Iterable[str]) -> None:
+    """Sees that no pattern takes for ever to match a path, as `(.*)*x` does.
+
+    The time of such a pattern about doubles with every letter, so it is found on the way there.
+
+    Raises:
+      ValueError: one does.
+    """
+    for pattern, path in itertools.product(patterns, paths):
+        for length in range(1, len(path) + 1):
+            begin = time.perf_counter()
+            _takes(pattern, path[:length])
+            if time.perf_counter() - begin > _SLOW and _slow(pattern, path[:length]):
+                raise ValueError(
+                    f"the pattern {shortened(pattern)} takes too long to match {path}; give one "
+                    "without a repetition inside a repetition."
+                )
+
+
+def _slow(pattern: str, path: str) -> bool:
+    """Whether a match is slow each time: on a busy machine, one may be by chance."""
+    begin = time.process_time()
+    _takes(pattern, path)
+    return time.process_time() - begin > _SLOW / 2
 
 
 def parse_weight_decay(text: str) -> tuple[float, tuple[tuple[str, float], ...]]:
@@ -89,9 +123,10 @@ def group_variables(
     https://arxiv.org/abs/2003.10555), multiplied by the pattern's factor.
 
     Raises:
-      ValueError: a pattern took no variable.
+      ValueError: a pattern took no variable, or takes too long to.
     """
     variables = model.trainable_variables
+    check_speed((pattern for pattern, _ in multipliers), (v.path for v in variables))
     depth = _depths(model) if layer_decay != 1 else {}
     deepest = max(depth.values(), default=0)
     factors, names = [], []
@@ -114,9 +149,10 @@ def group_decays(
     biases and normalization, which are the variables of fewer than two dimensions.
 
     Raises:
-      ValueError: a pattern took no variable.
+      ValueError: a pattern took no variable, or takes too long to.
     """
     variables, decays, names = model.trainable_variables, [], []
+    check_speed((pattern for pattern, _ in patterns), (v.path for v in variables))
     for variable in variables:
         rest = ("rest", base) if len(variable.shape) >= 2 else ("biases and normalization", 0.0)
         name, decay = _first_match(variable.path, patterns, rest)

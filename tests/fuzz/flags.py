@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 
 from absl import flags as absl_flags
 
@@ -202,6 +203,7 @@ def main() -> int:
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    warnings.simplefilter("error")  # it would stand on a person's terminal
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.modules["tensorflow"] = None  # type: ignore[assignment]  # an import of it fails
     for name in ("TF_CONFIG", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"):

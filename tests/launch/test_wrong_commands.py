@@ -3,9 +3,12 @@
 import glob
 import pathlib
 from functools import partial
+from types import ModuleType
 
 import pytest
 from helpers import REPOSITORY, Ended, call, in_parallel
+
+from launch import cli, find_lr, look, plan, prepare, supervise
 
 WRONG = {
     # What does not divide, and the nearest that does.
@@ -164,6 +167,34 @@ def test_gpu_without_a_gpu_says_what_was_found(
     assert_one_sentence(ended)
     assert "--device=gpu, but TensorFlow found 0 GPUs" in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "argument", "said"),
+    [
+        (prepare, f"--shards={'9' * 5000}", "not a whole number from 1 to 100,000"),
+        (prepare, f"--to_tfrecord={'x' * 5000}", "cannot be used (File name too long)"),
+        (look, f"--out={'x' * 5000}", "cannot be used (File name too long)"),
+        (look, "--look_at=1e3", "--look_at=1e3: not a whole number"),
+        (supervise, "--backoff_s=inf", "--backoff_s=inf: not a finite number"),
+        (find_lr, "--to_rate=1e308", "--to_rate=1e308: not 0 and not from 1e-37 to 1e+37"),
+        (find_lr, f"--out={'x' * 5000}", "is no folder (File name too long)"),
+        (plan, "--out=\udcff", "--out=\\udcff: no text in UTF-8"),
+        (plan, "--tf32=maybe", "--tf32=maybe: neither true nor false"),
+        (plan, "--notf32=1", "--notf32=1 does not take an argument"),
+        (plan, "--compare=digits,nowhere", "the flagfile 'nowhere' does not exist"),
+        (plan, "--features=a\nb", "--features='a\\nb' belongs"),
+        (plan, "--decay=a\n\x1b[31mb", "--decay='a\\n\\x1b[31mb': "),
+    ],
+)
+def test_the_other_commands_answer_in_a_sentence_too(
+    command: ModuleType, argument: str, said: str
+) -> None:
+    with pytest.raises(cli.WrongCommandError) as error:
+        command.main([argument, "--", "--flagfile=digits"] if command == supervise else [argument])
+    assert said in str(error.value)
+    assert str(error.value).isprintable() and str(error.value).endswith(".")
+    assert len(str(error.value)) < 1200
 
 
 def test_the_same_command_without_the_mistake_goes_as_far_as_tensorflow(

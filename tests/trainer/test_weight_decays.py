@@ -3,7 +3,7 @@
 import pytest
 
 from trainer.models import make_model
-from trainer.multipliers import group_decays, parse_weight_decay
+from trainer.multipliers import check_speed, group_decays, parse_weight_decay
 from trainer.plan import DatasetFacts
 
 MODEL = make_model("mlp", DatasetFacts("random", 10, 10, 10, (8, 8, 1)))
@@ -45,3 +45,11 @@ def test_a_pattern_that_takes_no_variable_is_refused() -> None:
         decays("1e-4,head=0")
     with pytest.raises(ValueError, match="'dense1/kernel' took no variable"):
         decays("1e-4,dense1=0,dense1/kernel=1")
+
+
+@pytest.mark.parametrize("pattern", ["(.*)*y", r"(\w|\w\w)+-", "(x+x+)+y", "((a|[^/])*)*$x"])
+def test_a_pattern_that_would_match_for_ever_is_refused(pattern: str) -> None:
+    paths = ["x" * 40, "resnet/stage2_block0_conv1_normalization/moving_variance"]
+    with pytest.raises(ValueError, match="takes too long to match"):
+        check_speed([pattern], paths)
+    check_speed([".*/kernel", "(block[0-9]+/)*conv", "(?!head).*"], paths * 50)
