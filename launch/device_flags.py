@@ -10,6 +10,7 @@ from trainer.settings import Communication, DeviceSettings
 ALL_REDUCE = ("auto", "nccl", "ring", "hierarchical_copy", "reduce_to_one")
 # Those that decide what comes out of a run, by more than the order of a sum.
 DECISIVE = frozenset(["accumulate", "global_batch", "precision", "tf32", "gradient_dtype"])
+_MOST_MB = 1_000_000
 # Left out of the short help.
 RARE = frozenset(
     ["all_reduce", "pack_mb", "gradient_dtype", "check_replicas_every", "max_replica_batch", "tf32"]
@@ -101,6 +102,8 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
 
 def _communication(values: flags.FlagValues) -> Communication:
     dtypes = ("float32", "bfloat16")
+    if values.pack_mb > _MOST_MB:
+        raise ValueError(f"--pack_mb={values.pack_mb:g} is too large; give at most {_MOST_MB:,}.")
     return Communication(
         all_reduce=one_of("all_reduce", values.all_reduce, ALL_REDUCE),
         pack_bytes=int(1e6 * values.pack_mb),
