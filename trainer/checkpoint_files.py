@@ -69,7 +69,7 @@ def best_steps(scores: Mapping[int, float | None]) -> list[int]:
     """The steps that have a score, from the best to the worst; of equals the earlier first."""
     # Older versions kept a NaN, which has no place in any order.
     scored = {
-        step: score for step, score in scores.items() if score is not None and not math.isnan(score)
+        step: score for step, score in scores.items() if score is not None and math.isfinite(score)
     }
     return sorted(scored, key=lambda step: (-scored[step], step))
 

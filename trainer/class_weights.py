@@ -10,6 +10,8 @@ from trainer.calls import GREATEST, shortened
 
 BALANCED = "balanced"
 _SHOWN = 20
+# Below it, a weight times a loss is soon no float32 number any more, and all weigh nothing.
+_LEAST = 1e-12
 
 
 def class_weights(
@@ -28,7 +30,7 @@ def class_weights(
       count: the number of training examples of each class, asked only for `balanced`.
 
     Raises:
-      ValueError: a class is unknown or given twice, or a weight is no number of 0 or more.
+      ValueError: a class is unknown or given twice, or a weight is out of range.
     """
     if not text:
         return ()
@@ -44,10 +46,10 @@ def class_weights(
         label, weight = _label(name.strip(), names, classes), _number(value)
         if label in weights:
             raise ValueError(f"the class {name.strip()!r} is given twice; give it once.")
-        if not 0 <= weight <= GREATEST:
+        if weight != 0 and not _LEAST <= weight <= GREATEST:
             raise ValueError(
-                f"{shortened(part)} is not of the form CLASS=WEIGHT with a weight of 0 or more, "
-                "for example 3=2.5; or give balanced."
+                f"{shortened(part)} is not of the form CLASS=WEIGHT with a weight of 0, or of "
+                f"{_LEAST:g} to {GREATEST:g}, for example 3=2.5; or give balanced."
             )
         weights[label] = weight
     if not any(weights.get(label, 1.0) for label in range(classes)):

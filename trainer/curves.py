@@ -190,7 +190,7 @@ def _warmup(plan: LearningRatePlan, progress: Array) -> Array:
     if plan.warmup == "linear":
         return start + (target - start) * share
     if plan.warmup == "exponential":
-        return start * (target / start) ** share
+        return start * (target / start) ** share if start else np.zeros_like(progress)
     return np.full_like(progress, start)
 
 

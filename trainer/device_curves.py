@@ -33,7 +33,7 @@ def make_rate(plan: LearningRatePlan) -> Curve:
         share = ops.minimum((progress + 1.0) / length, 1.0)
         if plan.warmup == "linear":
             before = start + (target - start) * share
-        elif plan.warmup == "exponential":
+        elif plan.warmup == "exponential" and start:
             before = start * (target / start) ** share
         else:
             before = ops.zeros_like(progress) + start

@@ -143,7 +143,8 @@ class Monitor:
         stretch = max(LEAST_STEPS, min(MOST_STEPS, STRETCH_EPOCHS * steps_per_epoch))
         self._least_steps = max(stretch / LONG, EXAMPLES / global_batch)
         state = state or {}
-        self._reference = state.get("reference", chance)
+        # Of a single class nothing is to be known, and ln 1 = 0 is no measure of anything.
+        self._reference = state.get("reference", chance or None)
         self._past = Past(*state["past"]) if state.get("past") else None
         self._intervals = [Interval(*each) for each in state.get("intervals", ())]
         # The interval that is still open: the last row's step, the steps so far, their losses' sum.

@@ -113,13 +113,20 @@ def _weights(
             f"{name} in {path} is {weights.dtype} {list(weights.shape)}: give numbers [{length}], "
             "a weight for each image."
         )
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    with np.errstate(over="ignore"):
+        kept = weights.astype(np.float32)
+    bad = np.flatnonzero(~(np.isfinite(kept) & (kept >= 0)))
     if len(bad):
         raise ValueError(
-            f"{name}[{bad[0]}] in {path} is {weights[bad[0]]}: a weight must be finite and 0 or "
-            "more."
+            f"{name}[{bad[0]}] in {path} is {weights[bad[0]]}: a weight must be finite, as a "
+            "float32 too, and 0 or more."
         )
-    return weights.astype(np.float32)
+    if length and not kept.any():
+        raise ValueError(
+            f"{name} in {path} is 0 for all {length:,} examples, of which nothing could be told: "
+            f"give some of them more, or leave {name} out for a weight of 1 each."
+        )
+    return kept
 
 
 def _checksums(archive: zipfile.ZipFile, names: Sequence[str]) -> np.ndarray:

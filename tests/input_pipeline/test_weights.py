@@ -131,12 +131,17 @@ def test_a_record_without_its_weight_is_a_bad_one_for_training_and_for_prepare(
     [
         (WEIGHTS[:4], r"w_train in .*own.npz is float32 \[4\]: give numbers \[5\]"),
         (np.array([1, 1, -2, 1, 1]), r"w_train\[2\] in .*own.npz is -2: a weight must be finite"),
+        (np.array([1, 1e39, 2, 1, 1]), r"w_train\[1\] in .*own.npz is 1e\+39: .* as a float32 too"),
+        (np.zeros(5), r"w_train in .*own.npz is 0 for all 5 examples.*leave w_train out"),
+        (np.full(5, 1e-60), r"w_train in .*own.npz is 0 for all 5 examples"),
         (np.array(list("abcde")), r"w_train in .*own.npz is <U1 \[5\]: give numbers"),
     ],
 )
 def test_arrays_of_impossible_weights(tmp_path: Path, weights: np.ndarray, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         opened(arrays(tmp_path, w_train=weights))
+    with pytest.raises(ValueError, match=said.replace("w_train", "w_test")):
+        opened(arrays(tmp_path, w_test=weights), "eval")
 
 
 @pytest.mark.parametrize(

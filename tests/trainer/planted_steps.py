@@ -24,6 +24,10 @@ FLAGS = (
     "--device=cpu --replicas=2 --global_batch=16 --model=cnn --precision=float16 "
     "--locate_nonfinite --learning_rate=0.1 --weight_decay=0.01 --warmup=0 --decay=constant"
 )
+ADASCALE = (
+    "--device=cpu --replicas=2 --global_batch=16 --model=mlp --precision=float16 --warmup=4st "
+    "--lr_scaling=adascale --lr_reference_batch=4 --learning_rate=0.1 --train_for=40st"
+)
 OVERFLOW, NAN_WEIGHT = 3, 5  # steps, from 0, with a planted weight
 PLANTED = {OVERFLOW * 16 + 10: 1e30, NAN_WEIGHT * 16 + 10: np.nan}
 
@@ -34,7 +38,7 @@ cli.import_tensorflow(0)
 import tensorflow as tf  # noqa: E402
 
 from trainer.checkpoints import Checkpoints  # noqa: E402
-from trainer.run import build_run  # noqa: E402
+from trainer.run import build_run, build_run_on  # noqa: E402
 
 
 def plant(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -107,8 +111,18 @@ places = {
 checkpoints.restore(OVERFLOW + 1)
 restored = state()
 again = train(stream(OVERFLOW + 1), 1)
+
+# AdaScale, whose first steps overflow: the scale is 2 to the power of 7 higher than it begins.
+scaling = flags.read_command(ADASCALE.split())
+facts = plan_command(scaling)[0]
+adascale = build_run_on(run.strategy, scaling.settings, facts)
+adascale.loss_scale.scale.assign(2.0**22)
+make_data = training_data(scaling, facts, sources["train"], 0, Faults(sources["train"]))
+gains = adascale.train_loop(cli.keep(iter(adascale.stream(make_data))), 12)
+
 json.dump(
     {
+        "adascale": {name: column.tolist() for name, column in gains.items()},
         "changed by three steps": differing(before_all, before),
         "changed by the overflow": differing(before, after),
         "copies that differ": [

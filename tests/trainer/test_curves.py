@@ -78,6 +78,15 @@ def test_a_warmup_has_the_first_rate_of_the_decay_in_its_last_update() -> None:
             assert before < last == pytest.approx(first, rel=1e-12)
 
 
+@pytest.mark.parametrize("warmup", ["8st", "exponential(8st,start=0.001)"])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_a_learning_rate_of_0_stays_0(decay: str, warmup: str) -> None:
+    arguments = {"step": "(20st:0.1)", "exponential": "(15st,0.5)", "inverse_time": "(15st,0.5)"}
+    arguments["cosine_restarts"] = "(25st)"
+    plan = planned(decay + arguments.get(decay, ""), warmup, rate=0.0)
+    assert rates(plan, [0, 4, 7, 8, 50, 99, 100]).tolist() == [0.0] * 7
+
+
 def pytorch(
     step: int, total: int, share: float, first: float, top: float, last: float
 ) -> float | None:

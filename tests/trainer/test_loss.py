@@ -142,6 +142,12 @@ def test_class_weights_by_name_and_number_and_balanced() -> None:
         ("dot=1", r"the class 'dot' is unknown \(did you mean dog\?\); give a number from 0 to 2"),
         ("3=1", "or one of cat, dog, cow"),
         ("cat=-1", "'cat=-1' is not of the form CLASS=WEIGHT"),
+        (
+            "cat=1e300",
+            "'cat=1e300' is not of the form CLASS=WEIGHT with a weight of 0, or of 1e-12",
+        ),
+        ("cat=1e-300", "'cat=1e-300' is not of the form CLASS=WEIGHT"),
+        ("cat=nan", "'cat=nan' is not of the form CLASS=WEIGHT"),
         ("cat", "the class '' is unknown"),
         ("cat=1,0=2", "the class '0' is given twice"),
         ("0=0,1=0,2=0", "the weights of all classes are 0"),

@@ -242,6 +242,12 @@ def test_rows_that_are_not_finite_are_left_to_others() -> None:
     assert listener.lines == []
 
 
+def test_no_word_on_a_single_class_of_which_nothing_is_to_be_known() -> None:
+    """Its loss is the penalty on the weights, and ln 1 = 0."""
+    falling = 0.02 * np.exp(-np.arange(400) / 200)
+    assert Listener(100.0, 64, math.log(1)).hear(falling.tolist(), 0.1).lines == []
+
+
 def test_the_state_does_not_grow() -> None:
     listener = Listener(22.4).hear(decay(steps=5000, batch=8, floor=0.1, tau=99, seed=0), 0.1)
     assert len(listener.monitor.to_json()["intervals"]) == LONG

@@ -89,6 +89,24 @@ def test_a_checkpoint_keeps_the_scale_and_going_on_from_it_gives_the_same_bits(
     assert planted["again"]["train/loss"] == planted["later"]["train/loss"]
 
 
+def test_adascales_rate_is_that_of_a_gain_of_1_until_a_step_is_finite(
+    planted: dict[str, Any],
+) -> None:
+    rows = {name: np.array(column) for name, column in planted["adascale"].items()}
+    first = int(np.argmax(rows["finite"]))
+    assert 2 <= first < 10 and rows["finite"][first:].all()
+    assert rows["gain"][:first].tolist() == [1.0] * first
+    assert rows["progress"][:first].tolist() == [0.0] * first
+    # A warmup of 4 updates to 0.1, times the gain; what the first finite step applied included.
+    progress = np.concatenate([np.zeros(first + 1), np.cumsum(rows["gain"][first:])[:-1]])
+    warming = progress < 4
+    rate = np.where(warming, 0.1 * np.minimum((progress + 1) / 4, 1), np.nan) * rows["gain"]
+    assert warming[: first + 1].all()
+    assert rows["learning_rate"][warming] == pytest.approx(rate[warming], rel=1e-5)
+    assert np.isfinite(rows["learning_rate"]).all()
+    assert ((rows["gain"][first:] >= 1) & (rows["gain"][first:] <= 4)).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "place"),
     [
