@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trainer.calls import GREATEST, shortened
+from trainer.calls import shortened
 
 BALANCED = "balanced"
 _SHOWN = 20
-# Below it, a weight times a loss is soon no float32 number any more, and all weigh nothing.
-_LEAST = 1e-12
+# Beyond these, sums of weights times losses are soon no float32 numbers any more.
+_LEAST, _MOST = 1e-12, 1e12
 
 
 def class_weights(
@@ -46,10 +46,10 @@ def class_weights(
         label, weight = _label(name.strip(), names, classes), _number(value)
         if label in weights:
             raise ValueError(f"the class {name.strip()!r} is given twice; give it once.")
-        if weight != 0 and not _LEAST <= weight <= GREATEST:
+        if weight != 0 and not _LEAST <= weight <= _MOST:
             raise ValueError(
                 f"{shortened(part)} is not of the form CLASS=WEIGHT with a weight of 0, or of "
-                f"{_LEAST:g} to {GREATEST:g}, for example 3=2.5; or give balanced."
+                f"{_LEAST:g} to {_MOST:g}, for example 3=2.5; or give balanced."
             )
         weights[label] = weight
     if not any(weights.get(label, 1.0) for label in range(classes)):
