@@ -268,15 +268,15 @@ def _decay(plan: LearningRatePlan) -> Callable[[Array], Array]:
 
 def _restarts(plan: LearningRatePlan, q: Array) -> Array:
     """Cosine with warm restarts, Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983."""
-    begin, length, height = np.zeros_like(q), float(plan.arguments["period"]), 1.0
+    first, length, height = 0.0, float(plan.arguments["period"]), 1.0
     share, lowered = q / length, np.ones_like(q)
     reach = float(np.max(q, initial=0.0))
-    first = 0.0
+    if plan.arguments["longer"] == 1:  # of which there may be a million
+        share, lowered, reach = share % 1, plan.arguments["lower"] ** np.floor(share), 0.0
     while first + length <= reach:
         first, length = first + length, length * plan.arguments["longer"]
         height *= plan.arguments["lower"]
         here = q >= first
-        begin = np.where(here, first, begin)
         share = np.where(here, (q - first) / length, share)
         lowered = np.where(here, height, lowered)
     return plan.end + (plan.peak - plan.end) * lowered * (1 + np.cos(np.pi * share)) / 2

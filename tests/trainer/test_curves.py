@@ -27,8 +27,7 @@ def planned(decay: str, warmup: str = "none", **given: float) -> LearningRatePla
 
 def rates(plan: LearningRatePlan, progress: list[float]) -> np.ndarray:
     """What the device computes, which the plan has to show too."""
-    curve = make_rate(plan)
-    found = np.array([float(curve(tf.constant(p, tf.float64))) for p in progress])
+    found = make_rate(plan)(tf.constant(progress, tf.float64)).numpy()
     np.testing.assert_allclose(curves.rate(plan, progress), found, rtol=1e-9, atol=1e-18)
     return found
 
@@ -68,6 +67,23 @@ def test_a_period_of_cosine_restarts_would_end_in_the_update_with_which_the_next
     before, last, after = rates(planned("cosine_restarts(25st,longer=1)", end=END), [23, 24, 25])
     assert END < last < before < after == pytest.approx(PEAK, rel=1e-9)
     assert last == pytest.approx(END + (PEAK - END) * (1 + math.cos(math.pi * 24 / 25)) / 2)
+
+
+@pytest.mark.parametrize("longer", [1, 1.5, 2])
+@pytest.mark.parametrize("lower", [1.0, 0.5])
+def test_restarts_of_equal_length_are_those_of_any(longer: float, lower: float) -> None:
+    plan = planned(f"cosine_restarts(7st,longer={longer},lower={lower})", end=END)
+    begin, length, height = 0.0, 7.0, 1.0
+    for step, rate in enumerate(rates(plan, list(range(STEPS)))):
+        if step >= begin + length:
+            begin, length, height = begin + length, length * longer, height * lower
+        cosine = (1 + math.cos(math.pi * (step - begin) / length)) / 2
+        assert rate == pytest.approx(END + (PEAK - END) * height * cosine, rel=1e-8), step
+
+
+def test_a_million_restarts_are_planned_at_once() -> None:
+    planned_rates = curves.rate(planned("cosine_restarts(1st,longer=1)", steps=1e6), [0, 999_999])
+    assert planned_rates.tolist() == [PEAK, PEAK]
 
 
 def test_a_warmup_has_the_first_rate_of_the_decay_in_its_last_update() -> None:
@@ -112,8 +128,7 @@ def pytorch(
 def test_one_cycle_is_that_of_pytorch(total: int, percent: int) -> None:
     plan = planned(f"one_cycle(rise={percent}%)", steps=total)
     share, steps = percent / 100, list(range(total))
-    momentum = make_momentum(plan)
-    moved = [float(momentum(tf.constant(p, tf.float64))) for p in steps]
+    moved = make_momentum(plan)(tf.constant(steps, tf.float64)).numpy()
     np.testing.assert_allclose(curves.momentum(plan, steps), moved, rtol=1e-12)
     for step, rate, beta in zip(steps, rates(plan, steps), moved, strict=True):
         wanted = pytorch(step, total, share, PEAK / 25, PEAK, PEAK / 25 / 1e4)
