@@ -271,8 +271,6 @@ def _restarts(plan: LearningRatePlan, q: Array) -> Array:
     first, length, height = 0.0, float(plan.arguments["period"]), 1.0
     share, lowered = q / length, np.ones_like(q)
     reach = float(np.max(q, initial=0.0))
-    if plan.arguments["longer"] == 1:  # of which there may be a million
-        share, lowered, reach = share % 1, plan.arguments["lower"] ** np.floor(share), 0.0
     while first + length <= reach:
         first, length = first + length, length * plan.arguments["longer"]
         height *= plan.arguments["lower"]
