@@ -68,9 +68,9 @@ class ArrayRecordReader:
         if why:
             listed = ", ".join(map(str, numbers[:3])) + (", …" if len(numbers) > 3 else "")
             raise ValueError(
-                f"{self.paths[file]} is corrupt, record {listed}: {why}; fetch or write this file "
-                "again, or run python -m launch.prepare with the same flags and --verify to leave "
-                "bad records out."
+                f"{self.paths[file]}, record {listed}: it is corrupt ({why}); fetch or write "
+                "this file again, or run python -m launch.prepare with the same flags and --verify "
+                "to leave bad records out."
             )
         return data
 

@@ -4,7 +4,7 @@ Its three messages as TensorFlow's `example.proto` and `feature.proto` define th
 package's name, so that TensorFlow can load its own beside them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,60 @@ def read_example(data: bytes) -> dict[str, list[bytes] | list[float] | list[int]
     """
     features = _parsed(data).features.feature
     return {name: list(_values(features[name])) for name in sorted(features)}
+
+
+def place_of_bytes(read: Callable[[int, int], bytes], size: int, name: str) -> tuple[int, int]:
+    """Where the one value of a feature of bytes lies in a serialized tf.train.Example.
+
+    So that the beginning of a large value can be had without reading all of it.
+
+    Args:
+        read: so many bytes of the example from a place on.
+        size: of the example.
+        name: of the feature.
+
+    Returns:
+        The value's first byte, and its length.
+
+    Raises:
+        ValueError: it is no example, or has no such value.
+    """
+    # Example.features, and of each entry of their map the key and Feature.bytes_list.
+    for begin, end in _fields(read, 0, size, 1):
+        for first, last in _fields(read, begin, end, 1):
+            keys = [read(at, to - at) for at, to in _fields(read, first, last, 1)]
+            if keys == [name.encode()]:
+                for at, to in _fields(read, first, last, 2):
+                    for low, high in _fields(read, at, to, 1):
+                        for value, stop in _fields(read, low, high, 1):
+                            return value, stop - value
+    raise ValueError(f"it has no feature {name!r} of bytes")
+
+
+def _fields(
+    read: Callable[[int, int], bytes], at: int, end: int, number: int
+) -> Iterator[tuple[int, int]]:
+    """Where the fields with this number begin and end that hold bytes or messages."""
+    while at < end:
+        key, at = _varint(read, at)
+        if key & 7 != 2:
+            raise ValueError("it is not a serialized tf.train.Example")
+        length, at = _varint(read, at)
+        if at + length > end:
+            raise ValueError("it is not a serialized tf.train.Example")
+        if key >> 3 == number:
+            yield at, at + length
+        at += length
+
+
+def _varint(read: Callable[[int, int], bytes], at: int) -> tuple[int, int]:
+    """A number of up to ten bytes of seven bits each, the lowest first; and where it ends."""
+    number = 0
+    for place, byte in enumerate(read(at, 10)):
+        number |= (byte & 127) << 7 * place
+        if byte < 128:
+            return number, at + place + 1
+    raise ValueError("it is not a serialized tf.train.Example")
 
 
 def write_example(features: Mapping[str, bytes | int]) -> bytes:

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# How the files that are kept beside the data begin.
+OURS = ".lockstep-"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 # Handles that the rest of the process may need beside those of the data.
 _SPARE_HANDLES = 256

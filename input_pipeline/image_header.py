@@ -5,6 +5,7 @@ TensorFlow's operation sets up a decoder for it.
 """
 
 import contextlib
+import os
 import re
 import struct
 from collections.abc import Callable, Iterable
@@ -127,6 +128,18 @@ def header_of_part(read: Read, size: int) -> Header | None:
     if head[:3] == b"\xff\xd8\xff" and (header := image_header(head)):
         return header
     return image_header(read(0, size) if size > len(head) else head)
+
+
+def header_of_file(path: str) -> Header | None:
+    """The header of a local file, from as little of it as will do; None if it cannot be read."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(handle).st_size
+            return header_of_part(lambda at, length: os.pread(handle, length, at), size)
+        finally:
+            os.close(handle)
+    return None
 
 
 def _without_pixels(read: Read, size: int) -> bytes:

@@ -42,23 +42,23 @@ class TFRecordReader:
             yield self._read_one(*place)
 
     def _read_one(self, file: int, start: int, length: int) -> bytes:
-        path, size = self._index.paths[file], length - HEADER - FOOTER
+        # As `TFRecordIndex.describe` has it, so that nobody names the place twice.
+        where = f"{self._index.paths[file]}, record at byte {start}"
+        size = length - HEADER - FOOTER
         try:
             content, footer = self._files[file].read_two(size, FOOTER, start + HEADER)
         except OSError as error:
             raise ValueError(
-                f"{path} cannot be read ({reason(error)}), record at byte {start}: restore the "
-                "file and start again."
+                f"{where}: it cannot be read ({reason(error)}); restore the file and start again."
             ) from None
         if len(content) + len(footer) != size + FOOTER:
             raise ValueError(
-                f"{path} changed while it was in use: its record at offset {start} is cut short, "
-                "so restore the file and start again."
+                f"{where}: it is cut short, for the file changed while it was in use; restore the "
+                "file and start again."
             )
         if struct.unpack("<I", footer)[0] != masked_crc(content):
             raise ValueError(
-                f"{path} is corrupt: its record at offset {start} has a wrong checksum, so fetch "
-                "this file again, or run python -m launch.prepare with the same flags and "
-                "--verify to leave it out."
+                f"{where}: it is corrupt, its checksum is wrong; fetch this file again, or run "
+                "python -m launch.prepare with the same flags and --verify to leave it out."
             )
         return content

@@ -66,8 +66,9 @@ def _whys(source: Source, records: np.ndarray) -> list[str]:
         # One of them: which, is found by reading them one by one.
         if len(records) > 1:
             return [_whys(source, records[row : row + 1])[0] for row in range(len(records))]
-        # What a reader says begins with the place, which the list names anyway.
-        why = str(error).removeprefix(source.describe(int(records[0])))
+        # What a reader says begins with the place, which the list names anyway, and ends with what
+        # to do, of which this is a part.
+        why = str(error).removeprefix(source.describe(int(records[0]))).partition("; ")[0]
         return [why.lstrip(":, ").rstrip(".")]
     return [
         fault_of(source, label, *weight)

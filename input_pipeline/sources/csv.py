@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, reason, size_and_time
+from input_pipeline.files import digest, kept_paths, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.csv_table import Table, read_table
 from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
-from input_pipeline.sources.image_shape import look_at_shapes
+from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import usual
 
@@ -47,21 +47,23 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         weights=_weights(table, rows[once]),
     )
     name = f"{table.path.stem}/{split}"
+    listed = [str(table.path), f"{table.path}.{split}"]
+    stamp = digest(size_and_time(str(table.path)))
+    count, places = len(images.labels), kept_paths(listed, HEADERS)
+    found = look_at_files(images.path, count, name, places, stamp)
     return Source(
         name=name,
-        length=len(images.labels),
+        length=count,
         num_classes=max(classes.values()) + 1,
-        image_shape=look_at_shapes(images.image, len(images.labels), name),
+        image_shape=found.shape,
         encoded=True,
         read=images.read,
         weighted=images.weights is not None,
         labels=images.labels,
         class_names=names,
         describe=images.path,
-        bad_list=bad_list_of(
-            [str(table.path), f"{table.path}.{split}"], digest(size_and_time(str(table.path)))
-        ),
-        notes=_notes(table, settings, split, len(rows) - len(once)),
+        bad_list=bad_list_of(listed, stamp),
+        notes=(*found.notes(), *_notes(table, settings, split, len(rows) - len(once))),
         order=order_of(images.labels, images.below),
         contents=contents_of(images.path, len(images.labels), images.weights),
     )

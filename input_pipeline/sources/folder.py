@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, reason
+from input_pipeline.files import digest, kept_paths, reason
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_files import contents_of, order_of
-from input_pipeline.sources.image_shape import look_at_shapes
+from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import USUAL, usual
 from input_pipeline.sources.walk import Walk, find_files, keep_images, printable
@@ -56,18 +56,20 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     # Replacing, adding or removing an image changes its folder's time; so a list of bad ones holds
     # until one is overwritten in its place.
     stamp = digest([here, walk.times, len(images.labels)])
+    count, places = len(images.labels), kept_paths([str(folder / "*")], HEADERS)
+    found = look_at_files(images.path, count, str(folder), places, stamp)
     return Source(
         name=f"{root.resolve().name}/{split}",
-        length=len(images.labels),
+        length=count,
         num_classes=len(classes),
-        image_shape=look_at_shapes(images.image, len(images.labels), str(folder)),
+        image_shape=found.shape,
         encoded=True,
         read=images.read,
         labels=images.labels,
         class_names=tuple(classes),
         describe=images.path,
         bad_list=bad_list_of([str(folder / "*")], stamp),
-        notes=tuple(f"{folder.name}: {note}" for note in notes),
+        notes=tuple(f"{folder.name}: {note}" for note in (*found.notes(), *notes)),
         order=order_of(images.labels, images.below),
         contents=contents_of(images.path, len(images.labels)),
     )

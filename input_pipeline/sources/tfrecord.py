@@ -13,16 +13,32 @@ import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
 from input_pipeline.class_names import CLASSES, read_names
-from input_pipeline.example import ExampleFeatures, describe_features, read_example
-from input_pipeline.files import find_files, is_remote, open_files, size_and_time
+from input_pipeline.example import (
+    ExampleFeatures,
+    describe_features,
+    place_of_bytes,
+    read_example,
+)
+from input_pipeline.files import (
+    digest,
+    find_files,
+    is_remote,
+    kept_paths,
+    open_files,
+    size_and_time,
+)
+from input_pipeline.image_header import Header, header_of_part
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources.image_shape import look_at_shapes
+from input_pipeline.sources.image_shape import HEADERS, Found, look_at_headers
 from input_pipeline.sources.source import Source
-from input_pipeline.tfrecord_index import TFRecordIndex, open_index
+from input_pipeline.tfrecord_index import FOOTER, HEADER, TFRecordIndex, open_index
 from input_pipeline.tfrecord_reader import TFRecordReader
 
 # So many records are looked at for an advice on the number of classes.
 _LABELS_LOOKED_AT = 1000
+# So much of a record is read for its image's header, and so many records where each is a question
+# to a remote store.
+_HEAD, _REMOTE_LOOKED_AT = 16 * 1024, 1000
 # So many of the first records are tried to find one that can be read.
 _TRIED = 100
 
@@ -49,15 +65,13 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     _check_features(records, features, index)
     names = _class_names(find_files(train.strip())[0])
     read = partial(features.read, records, index.describe)
-
-    def image(record: int) -> bytes:
-        return read(np.array([record]))[0][0]
-
+    num_classes = settings.num_classes or len(names) or _unknown(read, len(index))
+    found = _look(index, features.image, name)
     return Source(
         name=name,
         length=len(index),
-        num_classes=settings.num_classes or len(names) or _unknown(read, len(index)),
-        image_shape=look_at_shapes(image, len(index), name),
+        num_classes=num_classes,
+        image_shape=found.shape,
         encoded=True,
         read=read,
         weighted=bool(features.weight),
@@ -66,7 +80,37 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         bad_list=bad_list_of(paths, index.stamp),
         index=index,
         order=index.order(),
+        notes=tuple(f"{name.rpartition('/')[2]}: {note}" for note in found.notes()),
     )
+
+
+def _look(index: TFRecordIndex, feature: str, name: str) -> Found:
+    """Looks at the headers of the images, without reading all of any record."""
+    files = open_files(index.paths)
+
+    def header(record: int) -> Header | None:
+        (file,), (start,), (length,) = (part.tolist() for part in index.place(np.array([record])))
+        size = length - HEADER - FOOTER
+        head = b""
+
+        def read(at: int, count: int) -> bytes:
+            if at + count <= len(head):
+                return head[at : at + count]
+            return files[file].read_at(min(count, size - at), start + HEADER + at)
+
+        try:
+            head = read(0, _HEAD)
+            first, count = place_of_bytes(read, size, feature)
+            return header_of_part(lambda at, n: read(first + at, min(n, count - at)), count)
+        except (OSError, ValueError):
+            return None
+
+    length = len(index)
+    some = min(length, _REMOTE_LOOKED_AT) if any(map(is_remote, index.paths)) else length
+    records = np.unique(np.linspace(0, length - 1, some).astype(np.int64))
+    places = kept_paths(index.paths, HEADERS)
+    stamp = digest([index.stamp, feature])
+    return look_at_headers(header, records, length, name, places, stamp)
 
 
 def has_evaluation(rest: str, settings: DataSettings) -> bool:

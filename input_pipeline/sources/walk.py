@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from input_pipeline.files import reason
+from input_pipeline.files import OURS, reason
 from input_pipeline.image_format import DECODED, HEAD, image_format
 
 # Of images as people name them: one of these that holds none is worth more than its suffix.
@@ -75,7 +75,7 @@ def find_files(folder: Path, classes: Sequence[str]) -> Walk:
     above = {_identity(place) for place in (real, *real.parents)}
     for entry in _entries(os.fsencode(folder)):
         name = os.fsdecode(entry.name)
-        if name not in classes:
+        if name not in classes and not name.startswith(OURS):
             is_hidden = name.startswith(".")
             walk.left_out["hidden" if is_hidden else "beside the folders of the classes"] += 1
     for label in classes:

@@ -296,3 +296,56 @@ def test_a_file_that_is_no_npz_is_named(tmp_path: Path) -> None:
         opened(f"arrays:{tmp_path}/mine.npz")
     with pytest.raises(ValueError, match=r"none\.npz cannot be read \(No such file"):
         opened(f"arrays:{tmp_path}/none.npz")
+
+
+def test_all_headers_decide_on_size_and_channels_and_what_is_odd_is_said(tmp_path: Path) -> None:
+    for number in range(60):
+        size = (6, 5) if number == 17 else (4, 3)
+        write(tmp_path / f"train/a/{number:02}.png", image(1, size, "L" if number == 3 else "RGB"))
+    turned = io.BytesIO()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (3, 4)).save(turned, "JPEG", exif=exif)
+    write(tmp_path / "train/a/turned.jpg", turned.getvalue())
+    write(tmp_path / "train/a/damaged.png", image(1)[:20])
+    deep = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((3, 4), np.uint16)).save(deep, "TIFF")
+    write(tmp_path / "train/a/deep.tif", deep.getvalue())
+    write(tmp_path / "test/a/1.png", image(1))
+    note = (
+        "train: sizes differ, from 3 × 4 to 5 × 6 (height × width); of 63 images 2 grey, 1 turned "
+        "upright, as their EXIF data say, 1 of more than 8 bits, and seen with 8, 1 unreadable, "
+        "python -m launch.prepare --verify says why"
+    )
+    source = opened(f"folder:{tmp_path}")
+    assert source.image_shape == (None, None, 3) and source.notes == (note,)
+    assert opened(f"folder:{tmp_path}", "eval").notes == ()
+    # Records hold the same images: their headers say the same.
+    images, labels = source.read(np.arange(63))
+    with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
+        for content, label in zip(images, labels, strict=True):
+            # In either order, and beside what is no image.
+            features = {"label": int(label), "image": content, "a": b"x" * 20_000, "zz": 3}
+            writer.write(write_example(features))
+    records = opened(f"tfrecord:{tmp_path}/records,{tmp_path}/records", num_classes=1)
+    assert records.image_shape == (None, None, 3) and records.notes == (note,)
+
+
+def test_what_headers_say_is_kept_where_it_took_its_time_and_holds_for_these_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("input_pipeline.sources.image_shape._WORTH_KEEPING", -1.0)
+    write_folder(tmp_path / "mine")
+    first = opened(f"folder:{tmp_path}/mine")
+    (kept,) = (tmp_path / "mine/train").glob(".lockstep-headers-*.json")
+    again = opened(f"folder:{tmp_path}/mine")
+    assert (again.image_shape, again.notes) == (first.image_shape, first.notes)
+    # It is read: what it says counts, until the files are others.
+    kept.write_text(kept.read_text().replace('"smallest": [3, 4]', '"smallest": [7, 4]'))
+    assert opened(f"folder:{tmp_path}/mine").image_shape == (7, 4, 3)
+    write(tmp_path / "mine/train/cat/2.png", image(1))
+    assert opened(f"folder:{tmp_path}/mine").image_shape == (3, 4, 3)
+    for damaged in ("", "[]", '{"stamp": 3}', "\xff"):
+        kept.write_text(damaged)
+        assert opened(f"folder:{tmp_path}/mine").image_shape == (3, 4, 3)

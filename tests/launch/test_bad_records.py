@@ -94,8 +94,9 @@ def test_a_file_that_is_cut_while_it_is_read_ends_the_run_with_a_sentence(tmp_pa
     os.truncate(tmp_path / cut, (tmp_path / cut).stat().st_size // 2)
     ended = finish(process, 300)
     assert ended.code == 70
-    assert ended.err.startswith(f"error: {cut} changed while it was in use: its record at offset ")
-    assert "so restore the file and start again (0 bad records allowed)" in ended.err
+    assert ended.err.startswith(f"error: {cut}, record at byte ")
+    assert "it is cut short, for the file changed while it was in use; restore the" in ended.err
+    assert "start again (0 bad records allowed)" in ended.err
     assert ended.err.count("\n") == 1
     # What there is, is whole: checkpoints that can be read, and no model.
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {
