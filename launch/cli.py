@@ -4,12 +4,12 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from input_pipeline.faults import BadRecordError
+from launch import terminal
 
 T = TypeVar("T")
 _kept: list[object] = []
@@ -26,8 +26,6 @@ def wrong_command() -> Iterator[None]:
     """Around what only checks the input: a `ValueError` or `OSError` is the user's to mend."""
     try:
         yield
-    except BrokenPipeError:  # is no mistake: exit_with knows what to do
-        raise
     except (ValueError, OSError) as error:
         said = str(error)
         if isinstance(error, OSError) and error.strerror:  # the system's own words
@@ -45,13 +43,21 @@ def presentable(message: str) -> str:
     return "\n".join(lines)
 
 
-def exit_with(main: Callable[[Sequence[str]], int]) -> None:
-    """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2."""
+def exit_with(main: Callable[[Sequence[str]], int], *, trains: bool = False) -> NoReturn:
+    """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2.
+
+    Args:
+      main: takes the arguments, returns the exit code.
+      trains: the command does more than to tell, so it does not wait for whoever reads its output,
+        nor fail where it cannot be written. Any other does.
+    """
+    terminal.install(waits=not trains)
     # Where HOME is new or cannot be written, it tells of its font cache on stderr.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         code = main(sys.argv[1:])
-        sys.stdout.flush()
+        if code == FINISHED and not trains and not terminal.is_whole():
+            code = FAILED
     except WrongCommandError as error:
         print(f"error: {error}", file=sys.stderr)
         code = WRONG_COMMAND
@@ -61,17 +67,10 @@ def exit_with(main: Callable[[Sequence[str]], int]) -> None:
     except KeyboardInterrupt:
         print("stopped before anything was changed", file=sys.stderr)
         code = STOPPED
-    except BrokenPipeError:
-        # The reader of our output has left (`| head`): nobody is there to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
     except Exception:
         traceback.print_exc()
         code = FAILED
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not sys.exit: TensorFlow's threads can wait for the interpreter while it waits for them.
-    os._exit(code)
+    terminal.leave(code, terminal.PATIENCE if trains else None)
 
 
 def keep(thing: T) -> T:
@@ -96,25 +95,8 @@ def import_tensorflow(verbosity: int) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     elif verbosity == 1:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with contextlib.nullcontext() if verbosity > 1 else _stderr_held_aside():
+    with contextlib.nullcontext() if verbosity > 1 else terminal.stderr_held_aside():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
     tf.get_logger().setLevel(("ERROR", "WARNING", "INFO")[min(verbosity, 2)])
-
-
-@contextlib.contextmanager
-def _stderr_held_aside() -> Iterator[None]:
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

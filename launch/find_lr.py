@@ -296,4 +296,4 @@ def to_json(finding: Finding, suggested: float, sweep: Sweep) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.exit_with(main)
+    cli.exit_with(main, trains=True)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.faults import Faults
 from input_pipeline.reads import Reads
-from launch import flags, report
+from launch import flags
 from launch.data import evaluation_data
 from launch.job import Job, decided
+from launch.progress import Progress
 from launch.startup import Startup
 from launch.stop import StopRequests
 from launch.watchdog import EVALUATING, WRITING, StallReports, Watchdog, watch
@@ -49,7 +50,7 @@ class Host:
     watchdog: Watchdog
     history: actions.History
     metrics: MetricsWriter
-    progress: report.Progress
+    progress: Progress
     note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ def make_host(
       ValueError: the checkpoint does not match.
     """
     plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
-    progress = report.Progress(plan, found.step)
+    progress = Progress(plan)
     checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
     history, unwritten = restored_history(job, run, checkpoints)
     classes = names_text(job.sources["train"].names())
@@ -198,7 +199,7 @@ def tell_of_start(job: Job, note: Note) -> None:
 
 
 def watched(
-    plan: Plan, history: actions.History, progress: report.Progress, note: Note
+    plan: Plan, history: actions.History, progress: Progress, note: Note
 ) -> Callable[[int, Mapping[str, float]], None]:
     """What shows a logged row to a person, and to the monitor that judges the loss.
 

@@ -2,15 +2,10 @@
 
 import math
 import os
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import tqdm
-
-from trainer.blocks import Block
 from trainer.calls import call_text
 from trainer.learning_rate_plan import phases
 from trainer.plan import DatasetFacts, Plan
@@ -139,65 +134,6 @@ def _wrapped(name: str, value: str) -> str:
 
 # Below this share of the time, waiting for data is not worth a line.
 _INPUT_BOUND = 0.05
-
-
-class Progress:
-    """The progress bar on a terminal, moved by every block; in a log file, a line a logged row."""
-
-    def __init__(self, plan: Plan, first: int) -> None:
-        self._plan = plan
-        self._bar = None
-        if sys.stdout.isatty():
-            self._bar = tqdm.tqdm(
-                total=plan.last_step,
-                initial=first,
-                file=sys.stdout,
-                dynamic_ncols=True,
-                bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {postfix} {remaining}",
-            )
-
-    def __call__(self, block: Block) -> None:
-        """Moves the bar to the end of the block."""
-        if self._bar is None:
-            return
-        values = {name: float(np.mean(column)) for name, column in block.rows.items()}
-        values["learning_rate"] = float(block.rows["learning_rate"][-1])
-        if block.seconds:
-            values["examples_per_second"] = self._plan.global_batch * block.steps / block.seconds
-        # tqdm puts ", " before a postfix of its own making; this form is taken as it is.
-        self._bar.postfix = _short(self._plan.epoch(block.last), values)
-        self._bar.update(block.steps)
-
-    def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Prints a logged row where there is no bar."""
-        if self._bar is None:
-            line = _short(self._plan.epoch(step), values)
-            print(f"step {step:,}/{self._plan.last_step:,} {line}", flush=True)
-
-    def say(self, text: str) -> None:
-        """Prints a line above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stdout)
-        else:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _short(epoch: float, values: Mapping[str, float]) -> str:
-    text = (
-        f"ep {epoch:.1f} loss {values['train/loss']:.4f} acc {values['train/accuracy']:.1%} "
-        f"lr {values['learning_rate']:.4g}"
-    )
-    speed = values.get("examples_per_second")
-    return text + (f" {_count(speed)} ex/s" if speed else "")
-
-
-def _count(number: float) -> str:
-    return f"{number / 1000:.1f}k" if number >= 1000 else f"{number:.0f}"
 
 
 def summary_text(

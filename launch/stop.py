@@ -1,26 +1,35 @@
 """Stopping on request: a signal, --stop_after or launch.control; saved, and out within --grace."""
 
 import collections
-import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
 import launch
-from launch import cli
+from launch import cli, terminal
 from trainer.settings import RecoverySettings
 
 # launch.supervise passes on what it got by a signal that nobody else sends, so that what reached
 # both of them, as Ctrl-C does, is not counted twice.
 PASSED_ON = signal.SIGUSR1
-_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", PASSED_ON: "launch.supervise"}
+_TWICE = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", PASSED_ON: "launch.supervise"}
+_NAMES = _TWICE | {signal.SIGHUP: "SIGHUP"}
 # What of the grace is kept for leaving, and what of that for finding out what has been saved.
 _RESERVE_SECONDS, _RESERVE_SHARE, _LOOK_SHARE = 2.0, 0.2, 0.75
 _LONGEST_WAIT = 3600.0  # select takes no number of seconds
+# Of the reserve, for what is said last.
+_LAST_WORDS_SECONDS = 0.2
+
+
+def hang_up() -> tuple[signal.Signals, ...]:
+    """SIGHUP, which a terminal that goes away sends, but where `nohup` has it ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return () if ignored else (signal.SIGHUP,)
 
 
 class StopRequests:
@@ -29,7 +38,8 @@ class StopRequests:
     A thread of its own hears them, since Python runs its signal handlers only between two
     instructions of the main thread, and that thread is inside TensorFlow nearly all the time. The
     same thread keeps the time: it makes the request of --stop_after, and ends the process when the
-    grace is over and the main thread is still busy, whatever it is busy with.
+    grace is over and the main thread is still busy, whatever it is busy with. Before `training`
+    there is nothing to save, and it ends the process at once.
 
     Attributes:
       reason: who asked first; empty if nobody has.
@@ -45,6 +55,7 @@ class StopRequests:
         self._limits: RecoverySettings | None = None
         self._last_saved: Callable[[], int] = lambda: 0
         self._when_asked: Callable[[], object] = lambda: None
+        self._training = False
 
     def requested(self) -> bool:
         """Whether anyone has asked to stop."""
@@ -59,6 +70,11 @@ class StopRequests:
         """
         self._last_saved, self._limits = last_saved, settings
         self._wake()
+
+    def training(self) -> None:
+        """From here on there is something to save."""
+        with self._lock:
+            self._training = True
 
     def when_asked(self, call: Callable[[], object]) -> None:
         """Calls this once, in a thread of its own, as soon as anyone asks."""
@@ -75,16 +91,15 @@ class StopRequests:
                 return
             self._asked_at, self.reason = time.perf_counter(), reason
             call = self._when_asked
-        again = "once more" if reason in _NAMES.values() else "Ctrl-C twice"
+        again = "once more" if reason in _TWICE.values() else "Ctrl-C twice"
         self._write(f"{reason}: stopping after this step and saving; {again} leaves at once")
         # It may hang where the devices do, and this thread has to hear what comes.
         threading.Thread(target=call, daemon=True, name="when asked to stop").start()
         self._wake()
 
     def __enter__(self) -> "StopRequests":
-        # Of its own, since `import_tensorflow` holds the usual one aside for seconds.
-        self._stderr = os.dup(2)
-        self._before = {number: signal.signal(number, _ignore) for number in _NAMES}
+        numbers = (*_TWICE, *hang_up())
+        self._before = {number: signal.signal(number, _ignore) for number in numbers}
         signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, daemon=True, name="stop requests").start()
         return self
@@ -114,15 +129,25 @@ class StopRequests:
                 break
             if received[0] in self._before:
                 self._signalled(received[0])
-        os.close(self._stderr)
 
     def _signalled(self, number: int) -> None:
-        self._signals[number] += 1
+        # A terminal that goes away sends SIGHUP more than once: it is nobody's second request.
+        self._signals[number] += number in _TWICE
         passed_on = self._signals[PASSED_ON]
         if max(passed_on, self._signals.total() - passed_on) > 1:
             self._write("leaving at once")
-            os._exit(cli.FAILED)
-        self.ask(_NAMES[signal.Signals(number)])
+            terminal.leave(cli.FAILED, _LAST_WORDS_SECONDS)
+        self._leave_or_ask(_NAMES[signal.Signals(number)])
+
+    def _leave_or_ask(self, reason: str) -> None:
+        with self._lock:  # training does not begin meanwhile
+            if not self._training:
+                self._write(
+                    f"{reason}: stopped before the first step, so there is nothing to save; the "
+                    "same command goes on from there"
+                )
+                terminal.leave(cli.STOPPED, _LAST_WORDS_SECONDS)
+        self.ask(reason)
 
     def _seconds_left(self) -> float | None:
         """Until the next thing to do by the clock, if there is any."""
@@ -140,13 +165,13 @@ class StopRequests:
         if self._seconds_left():  # it was more than select takes
             return
         if not self.reason:
-            self.ask("--stop_after")
+            self._leave_or_ask("--stop_after")
             return
         self._write(
             f"{self.reason}: not done saving within --grace={self._limits.grace:g}s; "
             f"{self._saved()}; the same command goes on from there"
         )
-        os._exit(cli.STOPPED)
+        terminal.leave(cli.STOPPED, _LAST_WORDS_SECONDS)
 
     def _reserve(self) -> float:
         return min(_RESERVE_SECONDS, _RESERVE_SHARE * self._limits.grace)
@@ -160,7 +185,7 @@ class StopRequests:
         return f"the last saved step is {found[0]:,}" if found else "the disk does not answer"
 
     def _write(self, line: str) -> None:
-        os.write(self._stderr, f"\n{line}\n".encode())
+        print(f"\n{line}", file=sys.stderr)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

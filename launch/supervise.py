@@ -5,7 +5,6 @@ checkpoint, and a bounded number of times. It ends with the run's code after 0, 
 75 where it was asked to stop itself: by a signal, --stop_after or launch.control.
 """
 
-import os
 import pathlib
 import signal
 import subprocess
@@ -20,7 +19,7 @@ import launch
 from launch import cli, flags
 from launch.define import Group
 from launch.help import help_text
-from launch.stop import PASSED_ON
+from launch.stop import PASSED_ON, hang_up
 from trainer.control import applied_requests
 from trainer.run_folder import checkpoint_steps
 
@@ -100,7 +99,7 @@ class Supervisor:
           stop_after: seconds since our own start after which the run is asked to stop, as its first
             process would do by itself and later ones would do too late.
         """
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, *hang_up()):
             signal.signal(number, self._ask)
         if stop_after is not None:
             left = launch.BEGAN + stop_after - time.perf_counter()
@@ -141,6 +140,9 @@ class Supervisor:
         return code
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        # One that goes away sends it more than once, by its shell and by the system.
+        if number == signal.SIGHUP and self._asked:
+            return
         self._asked += 1
         self._pass_on()
 
@@ -156,8 +158,8 @@ class Supervisor:
 
 
 def _say(text: str) -> None:
-    os.write(2, f"launch.supervise: {text}\n".encode())
+    print(f"launch.supervise: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    cli.exit_with(main)
+    cli.exit_with(main, trains=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.faults import Faults
 from input_pipeline.reads import Reads
-from launch import cli, flags, report
+from launch import cli, flags, report, terminal
 from launch.data import training_data
 from launch.help import help_text
 from launch.job import Job, open_job
@@ -126,7 +126,7 @@ def attempt(
     finally:
         host.close()
     if not complete:
-        print(
+        terminal.last_words(
             f"{stop.reason}: stopped at step {step:,}, everything saved{host.save.elsewhere()}; "
             "the same command goes on from there"
         )
@@ -174,6 +174,7 @@ def train_on(
         startup.done("data")
         run.trace(stream)
         startup.done("trace")
+        stop.training()
         host.watchdog.before_block()
         block = loop.train(
             run.train_loop,
@@ -244,4 +245,4 @@ def noise_scale(run_dir: pathlib.Path) -> float:
 
 
 if __name__ == "__main__":
-    cli.exit_with(main)
+    cli.exit_with(main, trains=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.reads import Reads
-from launch import cli
+from launch import cli, terminal
 from trainer.settings import RecoverySettings
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def watch(
         report(stall, "; leaving with 75" if settings.restart_on_stall else "")
         # No stop as others: what the main thread hangs in may have left the variables half changed.
         if stall is not None and settings.restart_on_stall:
-            os._exit(cli.STOPPED)
+            terminal.leave(cli.STOPPED)
 
     return Watchdog(
         reads, replicas=replicas, stall_after=settings.stall_after, first=first, report=stalled

@@ -15,9 +15,17 @@ from launch.recovery_flags import parse_time, recovery_settings
 # Until it is asked, and then until there is a file `saved`; it says what it was asked by.
 CHILD = """
 import dataclasses, pathlib, sys, time, types
+from launch import cli
 from launch.stop import StopRequests
-stop_after, grace, late = sys.argv[1:]
-with StopRequests() as stop:
+
+def main(argv):
+    with StopRequests() as stop:
+        wait(stop, *argv)
+    return 75
+
+def wait(stop, stop_after, grace, late):
+    if late != "starting":
+        stop.training()
     settings = types.SimpleNamespace(stop_after=float(stop_after) or None, grace=float(grace))
     # A disk that does not answer, or one that does.
     stop.limit(settings, lambda: time.sleep(600) if late == "dead" else 1234)
@@ -28,7 +36,8 @@ with StopRequests() as stop:
     while not (stop.requested() and pathlib.Path("saved").exists()):
         time.sleep(0.01)
     print(stop.reason)
-sys.exit(75)
+
+cli.exit_with(main, trains=True)
 """
 
 
