@@ -19,7 +19,7 @@ format: .venv/ready
 	@$(BIN)/ruff check --fix .
 
 .venv/ready: setup.cfg constraints.txt
-	@echo "Making .venv (2.5 GB, a minute or two) …"
+	@echo "Making .venv: 2.5 GB, minutes; pip says what it is at …"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch .venv/ready

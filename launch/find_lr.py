@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import shlex
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -85,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         return carry_out(command, sweep, devices, sources["train"])
     except NoSuggestionError as error:
         advice = "try a lower --from_rate, or a longer --sweep_for"
-        print(textwrap.fill(f"no suggestion: {error}; {advice}", 80))
+        print(textwrap.fill(f"no suggestion: {error}; {advice}", 80, break_on_hyphens=False))
         return cli.DIVERGED
 
 
@@ -269,9 +268,11 @@ def summary_text(finding: Finding, sweep: Sweep) -> str:
     for rate, trial in finding.trials:
         verdict = "lasts" if lasts(trial) else "does not last"
         rows.append(("trial", f"held at {rate:.3g} {verdict}: loss {trial.smoothed[-1]:.4g}"))
-    rows.append(("folder", f"{sweep.out}: range_test.png, metrics.jsonl, TensorBoard's train"))
-    found = shlex.quote(str(sweep.out / "found.flags"))
-    rows.append(("go on with", f"python -m launch.train --flagfile={found}"))
+    rows.append(
+        ("folder", f"{report.whole(sweep.out)}: range_test.png, metrics.jsonl, TensorBoard's train")
+    )
+    train = ("python", "-m", "launch.train", f"--flagfile={sweep.out}/found.flags")
+    rows.append(("go on with", report.command_text(*train)))
     return report.table(rows)
 
 

@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     print(summary_text(sources, contents))
     shown = [fault for split in faults.values() for fault in split.shown]
     rows = [*(("labels", note) for note in said), *(("bad", fault) for fault in shown)]
-    print(report.table([*rows, ("picture", str(out))]))
+    print(report.table([*rows, ("picture", report.whole(out))]))
     if wrong:
         raise cli.WrongCommandError(wrong)
     return cli.FINISHED

@@ -4,7 +4,6 @@ Builds the index of its TFRecord files, looks at every record, or writes it as T
 """
 
 import pathlib
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,12 +88,12 @@ def verify(split: str, source: Source) -> None:
     if source.bad_list:
         place = source.bad_list.update(source.numbers(np.arange(source.length)), bad)
     if bad and place:
-        text += f", listed in {place}; training leaves them out"
+        text += f", listed in {report.whole(place)}; training leaves them out"
     elif bad:
         text += ", which nothing can be listed beside: training will meet them"
-    print(report.table([("verified", f"{source.name}: {text}")]))
+    print(report.table([("verified", f"{report.whole(source.name)}: {text}")]))
     for record in bad[:_SHOWN]:
-        print(report.table([("", f"{record.where}: {record.why}")]))
+        print(report.table([("", f"{report.whole(record.where)}: {record.why}")]))
     if len(bad) > _SHOWN:
         print(report.table([("", f"and {len(bad) - _SHOWN:,} more")]))
 
@@ -132,7 +131,8 @@ def convert(
     seconds = time.monotonic() - start
     dataset = f"tfrecord:{out}/train-*.tfrecord,{out}/eval-*.tfrecord"
     print(report.table([("written", f"{total:,} records, {size:,} bytes in {seconds:.1f} s")]))
-    print(f"{'go on with':15}python -m launch.train --dataset={shlex.quote(dataset)}")
+    train = ("python", "-m", "launch.train", f"--dataset={dataset}")
+    print(report.table([("go on with", report.command_text(*train))]))
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 import math
 import os
+import pathlib
+import shlex
+import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -63,7 +67,8 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         *([("", because)] if because else []),
         (
             "data",
-            f"{data.name}: {data.train_examples:,} to train, {data.eval_examples:,} to evaluate; "
+            f"{whole(data.name)}: {data.train_examples:,} to train, "
+            f"{data.eval_examples:,} to evaluate; "
             f"{shape}, {classes_text(data)}{left_out if data.left_out else ''}",
         ),
         *(("data", note) for note in data.notes),
@@ -128,8 +133,27 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
 
 def _wrapped(name: str, value: str) -> str:
     return textwrap.fill(
-        value, 80, initial_indent=f"{name:15}", subsequent_indent=" " * 15, break_on_hyphens=False
-    )
+        value,
+        80,
+        initial_indent=f"{name:15}",
+        subsequent_indent=" " * 15,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace(_SPACE, " ")
+
+
+# No path and no argument can hold it.
+_SPACE = "\0"
+
+
+def whole(text: object) -> str:
+    """A path or a command in a row of a `table`, where it stays in one piece to be copied."""
+    return str(text).replace(" ", _SPACE)
+
+
+def command_text(*arguments: object) -> str:
+    """A command as a shell takes it, for a `table`."""
+    return whole(shlex.join(map(str, arguments)))
 
 
 # Below this share of the time, waiting for data is not worth a line.
@@ -153,7 +177,7 @@ def summary_text(
         shown = "not finite" if loss is None else f"{loss:.4f}"
         rows.append(("accuracy", f"{accuracy:.2%}, loss {shown}"))
     if history.best is not None:
-        where = f"at step {history.best_step:,}, in {run_dir}/best"
+        where = f"at step {history.best_step:,}, in {whole(run_dir)}/best"
         rows.append(("best", f"{history.best:.2%} {where}"))
     speed = step * plan.global_batch / seconds
     rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
@@ -163,13 +187,25 @@ def summary_text(
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
     if history.nonfinite_steps:
         steps = f"{history.nonfinite_steps:,} step{'s' * (history.nonfinite_steps != 1)}"
-        rows.append(("not finite", f"{steps} skipped, noted in {run_dir}/metrics.jsonl"))
+        rows.append(("not finite", f"{steps} skipped, noted in {whole(run_dir)}/metrics.jsonl"))
     if bad_records:
-        listed = f"{bad_records:,} left out, listed in {run_dir}/bad_records.jsonl"
+        listed = f"{bad_records:,} left out, listed in {whole(run_dir)}/bad_records.jsonl"
         rows.append(("bad records", listed))
-    rows.append(("folder", run_dir))
-    rows.append(("look at it", f"tensorboard --logdir {run_dir}"))
+    rows.append(("folder", whole(run_dir)))
+    rows.append(("look at it", command_text(*tensorboard(), "--logdir", run_dir)))
     return table(rows)
+
+
+def tensorboard() -> tuple[str, ...]:
+    """What starts this environment's TensorBoard from the current folder, activated or not."""
+    found, beside = shutil.which("tensorboard"), pathlib.Path(sys.executable).parent / "tensorboard"
+    if found and pathlib.Path(found) == beside:
+        return ("tensorboard",)
+    if not beside.exists():
+        return (sys.executable, "-m", "tensorboard.main")
+    if beside.is_relative_to(pathlib.Path.cwd()):
+        return (str(beside.relative_to(pathlib.Path.cwd())),)
+    return (str(beside),)
 
 
 def changes_text(step: int, changes: Mapping[str, tuple[Any, Any]]) -> str:
