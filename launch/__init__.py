@@ -1,8 +1,10 @@
 """What a person runs: `python -m launch.<name> --flagfile=…`. Flags live here and nowhere below."""
 
+import sys
 import time
 
-from launch.terminal import hold_missing
+from launch import terminal
 
-hold_missing()  # before anything else opens a file
+terminal.hold_missing()  # before anything else opens a file
+sys.excepthook = terminal.tell_of_uncaught  # while a command is still being imported
 BEGAN = time.perf_counter()  # as near to the process's start as our code gets

@@ -65,7 +65,7 @@ def exit_with(main: Callable[[Sequence[str]], int], *, trains: bool = False) -> 
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
-        print("stopped before anything was changed", file=sys.stderr)
+        print(terminal.INTERRUPTED, file=sys.stderr)
         code = STOPPED
     except Exception:
         traceback.print_exc()

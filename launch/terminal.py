@@ -15,8 +15,10 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import NoReturn
 
+INTERRUPTED = "stopped before anything was changed"
 # Seconds without a byte taken, after which a training no longer waits for its reader to leave.
 PATIENCE = 1.0
 _MOST_PIECES = 10_000
@@ -34,6 +36,18 @@ def hold_missing() -> None:
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
             os.set_inheritable(null, True)
+
+
+def tell_of_uncaught(
+    kind: type[BaseException], error: BaseException, where: TracebackType | None
+) -> None:
+    """Python's `sys.excepthook`, but for Ctrl-C, which no traceback helps with."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, where)
+        return
+    with contextlib.suppress(OSError):
+        print(INTERRUPTED, file=sys.stderr)
+    os._exit(75)
 
 
 class Writer(io.RawIOBase):

@@ -170,6 +170,29 @@ def test_supervision_goes_on(tmp_path: pathlib.Path, state: str) -> None:
     assert (tmp_path / "started").exists()
 
 
+def test_ctrl_c_while_a_command_is_imported_gives_no_traceback(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    ended = subprocess.run(
+        [sys.executable, "-m", "launch.plan"],
+        env=ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (75, "")
+    assert ended.stderr == "stopped before anything was changed\n"
+
+
+def test_one_place_writes_to_the_terminal_and_ends_a_command() -> None:
+    past_it = re.compile(r"os\._exit\(|sys\.__std|os\.write\([12],|os\.dup2\(")
+    files = [
+        path
+        for package in ("launch", "trainer", "input_pipeline")
+        for path in (REPOSITORY / package).rglob("*.py")
+        if past_it.search(path.read_text(encoding="utf-8"))
+    ]
+    assert files == [REPOSITORY / "launch/terminal.py"]
+
+
 def finished(folder: pathlib.Path) -> tuple[Run, dict[str, int]]:
     """Runs of 50 steps by the states of their streams, and the exit codes."""
     codes = {

@@ -5,9 +5,11 @@ import pathlib
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from helpers import REPOSITORY, wait_until
+from outputs import STATES, stream
 
 from launch.flags import define_training_flags, parse
 from launch.recovery_flags import parse_time, recovery_settings
@@ -45,7 +47,13 @@ class Child:
     """A process with StopRequests, and what it has written so far."""
 
     def __init__(
-        self, folder: pathlib.Path, stop_after: float = 0, grace: float = 600, late: str = ""
+        self,
+        folder: pathlib.Path,
+        stop_after: float = 0,
+        grace: float = 600,
+        late: str = "",
+        stderr: int | None = None,
+        hangup: Any = signal.SIG_DFL,
     ) -> None:
         self.folder = folder
         self.err = folder / "err"
@@ -54,8 +62,9 @@ class Child:
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             stdout=subprocess.PIPE,
-            stderr=self.err.open("w"),
+            stderr=self.err.open("w") if stderr is None else stderr,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),
         )
         wait_until((folder / "ready").exists, self.process)
 
@@ -70,7 +79,8 @@ class Child:
 
     def ended(self) -> tuple[int, str, str]:
         out, _ = self.process.communicate(timeout=300)
-        return self.process.returncode, out.strip(), self.err.read_text().strip()
+        err = self.err.read_text() if self.err.exists() else ""
+        return self.process.returncode, out.strip(), err.strip()
 
 
 @pytest.mark.parametrize(
@@ -79,6 +89,7 @@ class Child:
         (signal.SIGTERM, "SIGTERM"),
         (signal.SIGINT, "Ctrl-C"),
         (signal.SIGUSR1, "launch.supervise"),
+        (signal.SIGHUP, "SIGHUP"),
     ],
 )
 def test_the_first_request_says_who_it_is_of(
@@ -88,7 +99,8 @@ def test_the_first_request_says_who_it_is_of(
     child.send(number)
     wait_until((tmp_path / "told").exists, child.process)
     child.save()
-    said = f"{name}: stopping after this step and saving; once more leaves at once"
+    again = "Ctrl-C twice" if name == "SIGHUP" else "once more"
+    said = f"{name}: stopping after this step and saving; {again} leaves at once"
     assert child.ended() == (75, name, said)
 
 
@@ -99,6 +111,59 @@ def test_the_second_leaves_at_once(tmp_path: pathlib.Path) -> None:
     child.send(signal.SIGINT)
     code, out, err = child.ended()
     assert (code, out, err.splitlines()[-1]) == (70, "", "leaving at once")
+
+
+def test_a_terminal_that_goes_away_asks_once_however_often_it_says_so(
+    tmp_path: pathlib.Path,
+) -> None:
+    child = Child(tmp_path)
+    child.send(signal.SIGTERM)
+    child.wait_for("once more")
+    child.send(signal.SIGHUP)
+    child.send(signal.SIGHUP)
+    child.save()
+    assert child.ended()[:2] == (75, "SIGTERM")
+
+
+def test_nohup_has_a_terminal_that_goes_away_ignored(tmp_path: pathlib.Path) -> None:
+    child = Child(tmp_path, hangup=signal.SIG_IGN)
+    child.send(signal.SIGHUP)
+    child.send(signal.SIGTERM)
+    child.save()
+    assert child.ended()[:2] == (75, "SIGTERM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_before_the_first_step_it_leaves_at_once(tmp_path: pathlib.Path, number: int) -> None:
+    child = Child(tmp_path, late="starting")
+    child.send(number)
+    code, out, err = child.ended()
+    assert (code, out) == (75, "")
+    assert "stopped before the first step, so there is nothing to save; the same command" in err
+
+
+def test_before_the_first_step_the_time_asked_is_up_too(tmp_path: pathlib.Path) -> None:
+    child = Child(tmp_path, stop_after=0.01, late="starting")
+    code, _, err = child.ended()
+    assert code == 75 and err.startswith("--stop_after: stopped before the first step")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_where_nothing_can_be_said_all_is_heard_all_the_same(
+    tmp_path: pathlib.Path, state: str
+) -> None:
+    def child(name: str, **options: float) -> Child:
+        (tmp_path / name).mkdir()
+        return Child(tmp_path / name, stderr=err if err >= 0 else subprocess.DEVNULL, **options)
+
+    with stream(state) as err:
+        first, second, late = child("first"), child("second"), child("late", grace=5)
+        for each in (first, second, late):
+            each.send(signal.SIGTERM)
+            wait_until((each.folder / "told").exists, each.process)
+        first.save()
+        second.send(signal.SIGINT)
+        assert [each.ended()[0] for each in (first, second, late)] == [75, 70, 75]
 
 
 def test_what_the_supervisor_passes_on_is_not_counted_twice(tmp_path: pathlib.Path) -> None:

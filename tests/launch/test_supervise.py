@@ -106,7 +106,7 @@ def test_a_newer_checkpoint_begins_the_count_anew(tmp_path: pathlib.Path) -> Non
     assert [line.split("restart ")[1][0] for line in err.splitlines()] == list("1212121")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_request_to_stop_is_passed_on_and_ends_it_with_75(
     tmp_path: pathlib.Path, number: signal.Signals
 ) -> None:
