@@ -19,7 +19,7 @@ format: .venv/ready
 	@$(BIN)/ruff check --fix .
 
 .venv/ready: setup.cfg constraints.txt
-	@echo "Making .venv: 2.5 GB, minutes; pip says what it is at …"
+	@echo "Making .venv: 2.5 GB, 2 minutes on a fast network, 10 on a slow one; pip says what it is at …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch .venv/ready

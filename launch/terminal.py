@@ -196,6 +196,13 @@ def install(*, waits: bool) -> None:
     sys.stdout, sys.stderr = _installed
     for number in (1, 2):
         _unblock(number)
+    os.register_at_fork(after_in_child=_restore)
+
+
+def _restore() -> None:
+    """Gives a forked child, which has none of our threads, Python's own streams back."""
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    _installed.clear()
 
 
 def _unblock(number: int) -> None:

@@ -95,13 +95,19 @@ def test_whatever_is_written_a_command_ends_with_its_own_code(
 
 def test_nothing_is_lost_and_all_is_in_order_where_someone_reads(tmp_path: pathlib.Path) -> None:
     program = """
-import sys
+import os, sys
 from launch import cli, terminal
 
 def main(argv):
     for number in range(500):
         print("×", "→", number)
         print("error", number, file=sys.stderr)
+    sys.stdout.buffer.wait(None)
+    child = os.fork()
+    if not child:
+        print("a child", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
     terminal.last_words("the end")
     return 75
 
@@ -115,7 +121,7 @@ cli.exit_with(main, trains=True)
         timeout=900,
     )
     lines = [f"× \\u2192 {number}\nerror {number}\n" for number in range(500)]
-    assert process.stdout.decode("latin-1") == "".join([*lines, "the end\n"])
+    assert process.stdout.decode("latin-1") == "".join([*lines, "a child\n", "the end\n"])
     assert process.returncode == 75
 
 
