@@ -44,6 +44,7 @@ _DATASET = (
     "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
     "folder:DIR: images in DIR/CLASS, or DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
+    "parquet:GLOB: Parquet files with the images inside, as the Hugging Face hub has them;\n"
     "csv:FILE: a table of image files with columns path, label and maybe weight and split;\n"
     "idx:DIR: MNIST's format, train-images-idx3-ubyte and so on, gzip or not;\n"
     "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
@@ -81,7 +82,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
     add.text(
         "features",
         "",
-        "Features: image=NAME,label=NAME.\nOf tf.train.Examples; of csv, the columns' names.\n"
+        "Features: image=NAME,label=NAME.\nOf tf.train.Examples; of csv and parquet, the columns.\n"
         "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
     )
     add.integer(

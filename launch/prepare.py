@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
             start = time.monotonic()
             sources[split] = open_source(command.data, split, leave_out=False)
             print(report.table([(split, facts(sources[split], time.monotonic() - start))]))
-            print(report.table([("", note) for note in sources[split].notes]), end="")
+            for note in sources[split].notes:
+                print(report.table([("", note)]))
         if values.verify:
             cli.import_tensorflow(values.verbosity)
             for split, source in sources.items():

@@ -24,6 +24,7 @@ DATASETS = {
     "folder": "folder:DIR",
     "tfrecord": "tfrecord:GLOB,EVAL_GLOB",
     "arrays": "arrays:FILE.npz",
+    "parquet": "parquet:GLOB",
     "csv": "csv:FILE",
     "idx": "idx:DIR",
     "python": "python:module:function",
@@ -33,9 +34,9 @@ _WITH_EVALUATION = ("digits", "synthetic", "python")
 # The settings that mean something to some kinds only.
 _BELONG = {
     "data_dir": ("tfds",),
-    "train_split": ("tfds", "folder", "csv"),
-    "eval_split": ("tfds", "folder", "csv"),
-    "features": ("tfds", "tfrecord", "csv"),
+    "train_split": ("tfds", "folder", "parquet", "csv"),
+    "eval_split": ("tfds", "folder", "parquet", "csv"),
+    "features": ("tfds", "tfrecord", "parquet", "csv"),
     "num_classes": ("tfrecord",),
 }
 

@@ -7,19 +7,18 @@ classes, sorted.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, kept_paths, reason
+from input_pipeline.files import digest, kept_paths
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources.image_files import contents_of, order_of
+from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import USUAL, usual
-from input_pipeline.sources.walk import Walk, find_files, keep_images, printable
+from input_pipeline.sources.walk import check_apart, find_files, keep_images
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -37,8 +36,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     _check_classes(folder, here, classes)
     walk = find_files(folder, here)
     if split == "eval":
-        _check_apart(find_files(train, classes), walk)
-    keep_images(folder, walk)
+        check_apart(find_files(train, classes), walk)
+    keep_images(walk)
     notes = walk.notes()
     for label, files in walk.files.items():
         if not files:
@@ -48,29 +47,34 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
                 "there or remove the folder."
             )
     labels = [classes.index(label) for label in here]
-    images = FolderImages(
-        folders=tuple(os.fsencode(folder / label) for label in classes),
-        below=np.array([path for files in walk.files.values() for path in files]),
+    found = [(os.fsencode(label), path) for label, paths in walk.files.items() for path in paths]
+    images = ImageFiles(
+        top=os.fsencode(folder),
+        below=np.array([os.path.join(*parts) for parts in found]),
         labels=np.repeat(np.array(labels, np.int64), [len(f) for f in walk.files.values()]),
     )
     # Replacing, adding or removing an image changes its folder's time; so a list of bad ones holds
     # until one is overwritten in its place.
     stamp = digest([here, walk.times, len(images.labels)])
     count, places = len(images.labels), kept_paths([str(folder / "*")], HEADERS)
-    found = look_at_files(images.path, count, str(folder), places, stamp)
+    headers = look_at_files(images.path, count, str(folder), places, stamp)
     return Source(
         name=f"{root.resolve().name}/{split}",
         length=count,
         num_classes=len(classes),
-        image_shape=found.shape,
+        image_shape=headers.shape,
         encoded=True,
         read=images.read,
         labels=images.labels,
         class_names=tuple(classes),
         describe=images.path,
         bad_list=bad_list_of([str(folder / "*")], stamp),
-        notes=tuple(f"{folder.name}: {note}" for note in (*found.notes(), *notes)),
-        order=order_of(images.labels, images.below),
+        notes=(
+            *(f"{folder.name}: {note}" for note in (*headers.notes(), *notes)),
+            *(_not_used(root, train, settings) if split == "train" else ()),
+        ),
+        # Without the classes' names, which are kept themselves.
+        order=order_of(images.labels, np.array([path for _, path in found])),
         contents=contents_of(images.path, len(images.labels)),
     )
 
@@ -79,47 +83,6 @@ def has_evaluation(rest: str, settings: DataSettings) -> bool:
     """Whether there are images to evaluate on beside those to train on."""
     root = Path(rest).expanduser()
     return bool(settings.eval_split) or usual("eval", _folders(root)) is not None
-
-
-@dataclass(frozen=True)
-class FolderImages:
-    """The images of a folder by their number.
-
-    Attributes:
-        folders: the folder of each class, by label.
-        below: bytes [n], the path of each image below its class's folder: a million whole paths
-            as Python's strings would take 150 MB.
-        labels: int64 [n].
-    """
-
-    folders: tuple[bytes, ...]
-    below: np.ndarray
-    labels: np.ndarray
-
-    def path(self, record: int) -> str:
-        """The path of an image."""
-        folder = self.folders[self.labels[record]]
-        return os.fsdecode(os.path.join(folder, bytes(self.below[record])))
-
-    def image(self, record: int) -> bytes:
-        """The contents of an image's file.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
-        path = self.path(record)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                return file.readall()
-        except OSError as error:
-            raise ValueError(
-                f"{path} cannot be read ({reason(error)}): restore the file and start again."
-            ) from None
-
-    def read(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Dtype object [n], the files' contents as bytes, and int64 [n], the labels."""
-        images = np.array([self.image(record) for record in records], dtype=object)
-        return images, self.labels[records]
 
 
 def _train_folder(root: Path, given: str) -> Path:
@@ -155,21 +118,23 @@ def _folder(root: Path, name: str | None, split: str) -> Path:
     )
 
 
+def _not_used(root: Path, train: Path, settings: DataSettings) -> tuple[str, ...]:
+    """A sentence on the folders beside those of the splits."""
+    folders = _folders(root)
+    taken = [settings.train_split or usual("train", folders)]
+    taken += [] if settings.holdout else [settings.eval_split or usual("eval", folders)]
+    # A split may be a folder in a folder.
+    others = sorted(set(folders) - {top for name in taken if name for top in Path(name).parts[:1]})
+    if train == root or not others:
+        return ()
+    which = "a folder is" if len(others) == 1 else f"{len(others):,} folders are"
+    return (f"{which} not used: {_some(others)}",)
+
+
 def _folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(x.name for x in os.scandir(folder) if x.is_dir() and not x.name.startswith("."))
-
-
-def _check_apart(train: Walk, evaluation: Walk) -> None:
-    """Sees that no folder is trained and evaluated on, by whatever path."""
-    for folder in (folder for folder in evaluation.folders if folder in train.folders):
-        there, here = (printable(walk.folders[folder][0]) for walk in (train, evaluation))
-        which = f"{here} is {there}, and would be" if here != there else f"{here} would be"
-        raise ValueError(
-            f"the folder {which} trained and evaluated on: give other images to evaluate on, or "
-            "hold a part of them out with --holdout=10%, without --eval_split."
-        )
 
 
 def _check_classes(folder: Path, here: list[str], classes: list[str]) -> None:

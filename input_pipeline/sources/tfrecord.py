@@ -55,7 +55,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     train, _, evaluation = rest.partition(",")
     paths = find_files((train if split == "train" else evaluation).strip())
     if split == "eval":
-        _check_apart(find_files(train.strip()), paths)
+        check_files_apart(find_files(train.strip()), paths)
     index = open_index(paths)
     name = f"{os.path.basename(os.path.dirname(paths[0])) or 'tfrecord'}/{split}"
     if not len(index):
@@ -138,7 +138,7 @@ def parse_features(text: str) -> dict[str, str]:
     return names
 
 
-def _check_apart(train: list[str], evaluation: list[str]) -> None:
+def check_files_apart(train: list[str], evaluation: list[str]) -> None:
     """Sees that no file is trained and evaluated on, by whatever name.
 
     Raises:

@@ -6,7 +6,7 @@ cache, and threads where the disk has to answer first.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,18 +27,22 @@ class Walk:
     """What was found below the folders of the classes.
 
     Attributes:
+        folder: where the classes' folders are.
         files: by class, the paths of its files below its folder, sorted.
         folders: the path of every real folder that was looked into, and its class.
         times: of these folders' last changes, in nanoseconds.
         left_out: how many files are no images to train on, by what they are.
-        links: the links that were not followed: they lead to a folder above or one that was seen.
+        links: those left out: they lead to a folder above, or to a folder or file that was seen.
+        has_file_links: whether some of the files are links.
     """
 
+    folder: Path
     files: dict[str, list[bytes]] = field(default_factory=dict)
     folders: dict[Identity, tuple[bytes, str]] = field(default_factory=dict)
     times: list[int] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     links: list[bytes] = field(default_factory=list)
+    has_file_links: bool = False
 
     def notes(self) -> tuple[str, ...]:
         """What there is to say of what was left out, a sentence each."""
@@ -57,7 +61,7 @@ class Walk:
             shown = ", ".join(map(printable, self.links[:_PLACES_SHOWN]))
             more = f" and {count - _PLACES_SHOWN:,} more" if count > _PLACES_SHOWN else ""
             which = "1 link" if count == 1 else f"{count:,} links"
-            said.append(f"{which} left out, to folders that are counted already: {shown}{more}")
+            said.append(f"{which} left out, to what is counted already: {shown}{more}")
         return tuple(said)
 
 
@@ -69,9 +73,9 @@ def find_files(folder: Path, classes: Sequence[str]) -> Walk:
         classes: their names.
 
     Raises:
-        ValueError: a folder cannot be read, or belongs to two classes by way of a link.
+        ValueError: a folder cannot be read, or it or a file is of two classes by way of a link.
     """
-    walk, real = Walk(), Path(os.path.realpath(folder))
+    walk, real = Walk(folder), Path(os.path.realpath(folder))
     above = {_identity(place) for place in (real, *real.parents)}
     for entry in _entries(os.fsencode(folder)):
         name = os.fsdecode(entry.name)
@@ -80,14 +84,38 @@ def find_files(folder: Path, classes: Sequence[str]) -> Walk:
             walk.left_out["hidden" if is_hidden else "beside the folders of the classes"] += 1
     for label in classes:
         walk.files[label] = _files_below(os.fsencode(folder / label), label, above, walk)
+    if walk.has_file_links:
+        _leave_out_repeated(walk)
     return walk
 
 
-def keep_images(folder: Path, walk: Walk) -> None:
+def check_apart(train: Walk, evaluation: Walk) -> None:
+    """Sees that no folder and no link to a file is trained and evaluated on, by whatever path.
+
+    Raises:
+        ValueError: one is.
+    """
+    trained = {identity: place for identity, (place, _) in train.folders.items()}
+    evaluated = {identity: place for identity, (place, _) in evaluation.folders.items()}
+    if train.has_file_links or evaluation.has_file_links:
+        # To ask for a file takes as long as to read its first bytes: only where it may matter.
+        trained |= {identity: place for identity, place, _ in _real_files(train)}
+        evaluated |= {identity: place for identity, place, _ in _real_files(evaluation)}
+    for identity, place in evaluated.items():
+        if identity in trained:
+            there, here = printable(trained[identity]), printable(place)
+            which = f"{here} is {there}, and would be" if here != there else f"{here} would be"
+            raise ValueError(
+                f"{which} trained and evaluated on: give other images to evaluate on, or hold a "
+                "part of them out with --holdout=10%, without --eval_split."
+            )
+
+
+def keep_images(walk: Walk) -> None:
     """Takes from the walk's files, and counts, those that hold no image that can be decoded."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for label, files in walk.files.items():
-            top = os.fsencode(folder / label)
+            top = os.fsencode(walk.folder / label)
             starts = range(0, len(files), _FILES_AT_ONCE)
             parts = [files[start : start + _FILES_AT_ONCE] for start in starts]
             whys = [
@@ -120,11 +148,44 @@ def _files_below(top: bytes, label: str, above: set[Identity], walk: Walk) -> li
             kind = _kind(entry)
             if kind == "file":
                 files.append(entry.path[len(top) + 1 :])
+                walk.has_file_links |= entry.is_symlink()
             elif kind in ("folder", "link"):
                 (links if kind == "link" else real).append(entry.path)
             else:
                 walk.left_out[kind] += 1
     return sorted(files)
+
+
+def _leave_out_repeated(walk: Walk) -> None:
+    """Takes each real file once."""
+    firsts: dict[Identity, tuple[bytes, str]] = {}
+    kept: dict[str, list[bytes]] = {label: [] for label in walk.files}
+    for identity, place, label in _real_files(walk):
+        before, owner = firsts.setdefault(identity, (place, label))
+        if owner != label:
+            raise _of_two_classes("file", (place, label), (before, owner))
+        if before is place:
+            kept[label].append(place[len(os.fsencode(walk.folder / label)) + 1 :])
+        else:
+            walk.links.append(place)
+    walk.files = kept
+
+
+def _real_files(walk: Walk) -> Iterator[tuple[Identity, bytes, str]]:
+    """Each file by its device and inode, with its path and its class."""
+    for label, files in walk.files.items():
+        top = os.fsencode(walk.folder / label)
+        for name in files:
+            place = os.path.join(top, name)
+            yield _identity(place), place, label
+
+
+def _of_two_classes(what: str, one: tuple[bytes, str], other: tuple[bytes, str]) -> ValueError:
+    (place, label), (before, owner) = one, other
+    return ValueError(
+        f"{printable(place)} and {printable(before)} are the same {what} by way of a link, which "
+        f"would be of two classes, {label} and {owner}: remove the link."
+    )
 
 
 def _is_new(identity: Identity, place: bytes, label: str, walk: Walk) -> bool:
@@ -135,10 +196,7 @@ def _is_new(identity: Identity, place: bytes, label: str, walk: Walk) -> bool:
     """
     before, owner = walk.folders.setdefault(identity, (place, label))
     if owner != label:
-        raise ValueError(
-            f"{printable(place)} and {printable(before)} are the same folder by way of a link, so "
-            f"its images would be of two classes, {label} and {owner}: remove the link."
-        )
+        raise _of_two_classes("folder", (place, label), (before, owner))
     return before is place
 
 
@@ -161,9 +219,7 @@ def _entries(place: bytes) -> list[os.DirEntry[bytes]]:
 
 def _unreadable(place: bytes | Path, error: OSError) -> ValueError:
     path = printable(os.fsencode(place))
-    return ValueError(
-        f"the folder {path} cannot be read ({reason(error)}): make it readable or remove it."
-    )
+    return ValueError(f"{path} cannot be read ({reason(error)}): make it readable or remove it.")
 
 
 def _kind(entry: os.DirEntry[bytes]) -> str:

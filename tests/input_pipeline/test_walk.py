@@ -51,9 +51,7 @@ def test_a_link_back_is_left_out_and_told(pets: Path, link: str, target: str) ->
     (pets / link).symlink_to(target)
     train = opened(pets)["train"]
     assert paths_and_labels(pets, train) == before and train.length == 6
-    assert train.notes == (
-        f"train: 1 link left out, to folders that are counted already: {pets / link}",
-    )
+    assert train.notes == (f"train: 1 link left out, to what is counted already: {pets / link}",)
 
 
 def test_a_link_to_a_folder_elsewhere_counts_once(pets: Path) -> None:
@@ -80,7 +78,39 @@ def test_a_link_to_a_folder_elsewhere_counts_once(pets: Path) -> None:
 def test_a_folder_of_two_classes_is_refused(pets: Path, link: str, target: str) -> None:
     write(pets / "train/cat/deep/1.png", image(1))
     (pets / link).symlink_to(target)
-    with pytest.raises(ValueError, match=r"are the same folder by way of a link, so its images"):
+    with pytest.raises(
+        ValueError, match=r"are the same folder by way of a link, which would be of two"
+    ):
+        opened(pets)
+
+
+def test_a_file_that_is_linked_counts_once(pets: Path) -> None:
+    before = paths_and_labels(pets, opened(pets)["train"])
+    write(pets.parent / "pool.png", image(9))
+    (pets / "train/cat/0-again.png").symlink_to("0.png")
+    (pets / "train/dog/x.png").symlink_to("../../../pool.png")
+    (pets / "train/dog/y.png").symlink_to(pets.parent / "pool.png")
+    train = opened(pets)["train"]
+    found = {path.replace("0-again", "0") for path, _ in paths_and_labels(pets, train)}
+    assert found == {path for path, _ in before} | {"train/dog/x.png"} and train.length == 7
+    assert train.notes[0].startswith("train: 2 links left out, to what is counted already: ")
+    (pets / "train/dog/z.png").symlink_to("../cat/1.png")
+    with pytest.raises(ValueError, match=r"dog/z\.png and .*cat/1\.png are the same file by way"):
+        opened(pets)
+
+
+@pytest.mark.parametrize("link", ["train/cat/9.png", "test/cat/9.png", "both"])
+def test_a_file_that_is_trained_and_evaluated_on_by_a_link_is_refused(
+    pets: Path, link: str
+) -> None:
+    write(pets.parent / "pool.png", image(9))
+    target = pets.parent / "pool.png"
+    for place in ["train/cat/9.png", "test/cat/8.png"] if link == "both" else [link]:
+        other = "test" if place.startswith("train") else "train"
+        (pets / place).symlink_to(target if link == "both" else pets / other / "cat/0.png")
+    with pytest.raises(
+        ValueError, match=r"/test/cat/.*png is .*/train/cat/.* would be trained and"
+    ):
         opened(pets)
 
 
@@ -129,6 +159,14 @@ def test_what_is_left_out_is_counted(pets: Path) -> None:
     assert sources["eval"].notes == ("test: 1 file left out: .txt 1",)
 
 
+def test_folders_beside_those_of_the_splits_are_named(pets: Path) -> None:
+    for name in ("val", "cat", ".git"):
+        write(pets / name / "cat/1.png", image(1))
+    assert opened(pets)["train"].notes == ("2 folders are not used: cat, val",)
+    assert opened(pets, eval_split="val")["train"].notes == ("2 folders are not used: cat, test",)
+    assert opened(pets, holdout="30%")["train"].notes == ("3 folders are not used: cat, test, val",)
+
+
 @pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a", "A.JPG", "a.PNG", "a.txt", "a.b.c"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
 def test_the_content_decides_what_is_an_image(pets: Path, name: str, form: str) -> None:
@@ -154,7 +192,7 @@ if not os.getuid():
     os.setuid(65534)
 folder = Path({folder!r}) / "train"
 walk = find_files(folder, ["cat", "dog"])
-keep_images(folder, walk)
+keep_images(walk)
 print(walk.notes(), [len(files) for files in walk.files.values()])
 """
         assert run(program) == "('1 file left out: unreadable 1',) [2, 3]\n"

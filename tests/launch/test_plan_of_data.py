@@ -27,7 +27,7 @@ def test_the_plan_says_what_is_left_out_and_held_out(
     said = planned(capsys, f"--dataset=folder:{tmp_path}/pets", "--seed=7")
     assert "pets: 36 to train, 4 to evaluate; 3×4×3, 2 classes" in said
     assert "pets: 1 file left out: .txt 1" in said
-    assert "1 link left out, to folders that are counted already" in said
+    assert "1 link left out, to what is counted already" in said
     assert "held out: 10% of each class by --seed=7, 4 of 40 (--holdout)" in said
     said = planned(capsys, f"--dataset=folder:{tmp_path}/pets", "--holdout=50%")
     assert "20 to train, 20 to evaluate" in said
