@@ -53,7 +53,7 @@ _OPERATIONS: dict[str, tuple[Parameter, ...]] = {
 _COLOUR = ("jitter", "randaugment")
 # Candidates for a random window, of which the first that fits into the image is taken.
 CROP_TRIES = 4
-# The keys of a seed: the operations' draws take the first of them, mixing takes the last.
+# The operations' draws take the first of a seed's 64 keys, mixing takes the last.
 MOST_DRAWS = 63
 _FORM = re.compile(r"(\w+)(?:\(([^()]*)\))?")
 

@@ -9,13 +9,14 @@ import math
 import tensorflow as tf
 
 from input_pipeline.augment import MOST_DRAWS, Op
+from input_pipeline.keys import seed_words
 from input_pipeline.randaugment import GREY, brightness, color, contrast, randaugment
 
 # Uniform numbers of a draw: what one Philox counter gives.
 NUMBERS = 4
 # Philox itself, and not "what suits the device": the numbers must be the same everywhere.
 _PHILOX = 1
-# A key is seed * this + the draw's place: no two seeds share one.
+# The draws of a position, each with a key of its own.
 _PLACES = MOST_DRAWS + 1
 # The window of erase: its share of the area and its ratio of height to width, as in the paper.
 _ERASE_AREA = (0.02, 0.4)
@@ -27,7 +28,7 @@ def uniform_draws(ops: tuple[Op, ...], *, seed: int, positions: tf.Tensor) -> tf
 
     Args:
         ops: what parse_augment returned.
-        seed: the run's seed, of any sign.
+        seed: the run's seed, any integer.
         positions: int64 [n], n static; each must be the one before it plus 1.
 
     Returns:
@@ -40,11 +41,12 @@ def uniform_draws(ops: tuple[Op, ...], *, seed: int, positions: tf.Tensor) -> tf
 
 def uniform_draw(place: int, *, seed: int, positions: tf.Tensor) -> tf.Tensor:
     """One draw of adjacent positions, float32 [n, 4]; `place` in [0, 64) tells it from others."""
+    key = seed_words("augmentation", seed, _PLACES)[place]
     # Philox spends one counter on four numbers: row i has the counter positions[0] + i.
     counter = tf.stack([tf.cast(positions[0], tf.uint64), tf.constant(0, tf.uint64)])
     return tf.raw_ops.StatelessRandomUniformV2(
         shape=[positions.shape[0], NUMBERS],
-        key=tf.constant([(seed * _PLACES + place) % 2**64], tf.uint64),
+        key=tf.constant([key], tf.uint64),
         counter=counter,
         alg=_PHILOX,
     )

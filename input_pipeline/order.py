@@ -1,13 +1,22 @@
-"""The input order: a pure function from the global position to the record."""
+"""The input order: a pure function from the global position to the record.
+
+Each permutation is chosen by words that are hashed from its purpose, the seed and the epoch. What
+they choose is, for a few records, the order of that many random words; else what TensorFlow's
+block cipher makes of the places, where its own schedule of the key lets little of it come through:
+each of the first rounds takes as many bits of a word as half a place has, 8 for up to 65,536
+records, and the rest follows from these. Hence more rounds, and a turn before and after.
+"""
 
 import tensorflow as tf
 
+from input_pipeline.keys import hashed_words, seed_words
 from input_pipeline.tuning import WINDOW_BLOCKS
 
-# What tf.random.experimental.index_shuffle puts before its seed; that function itself pads the
-# wrong axis of a seed per index (TensorFlow 2.21), which an epoch boundary inside a block needs.
-_KEY = 498247692
-_ROUNDS = 4
+# Up to here sorting words is faster: the cipher works on 16 bits or more, and is applied again
+# until a record comes out, 65,536 / records times on average.
+_MOST_SORTED = 1024
+# At 8 the differences of neighbours still stand out, at 10 nothing does. It must be even.
+_ROUNDS = 16
 
 
 def record_at(position: tf.Tensor, *, length: int, seed: int, block: int = 0) -> tf.Tensor:
@@ -21,7 +30,7 @@ def record_at(position: tf.Tensor, *, length: int, seed: int, block: int = 0) ->
     Args:
         position: int64 [n], global positions from 0; they may lie in different epochs.
         length: number of records, at least 1.
-        seed: chooses the sequence of permutations.
+        seed: chooses the sequence of permutations; any integer.
         block: records of a block; 0 for a perfect shuffle of all records.
 
     Returns:
@@ -29,29 +38,61 @@ def record_at(position: tf.Tensor, *, length: int, seed: int, block: int = 0) ->
     """
     epoch, place = position // length, position % length
     if not 0 < block < length:
-        return _shuffled(place, length - 1, _KEY, seed, epoch)
-    whole_blocks, span = length // block, WINDOW_BLOCKS * block
-    window = place // span
-    last = tf.minimum(tf.constant(span, tf.int64), length - window * span) - 1
-    place = window * span + _shuffled(place % span, last, _KEY + 3 + window, seed, epoch)
-    number = place // block
+        return _shuffled(place, length, ("records", seed), epoch)
+    place = _shuffled_in_windows(place, length, min(WINDOW_BLOCKS * block, length), seed, epoch)
+    whole_blocks, number = length // block, place // block
     # What is left of the last block stays behind the whole ones.
     permuted = _shuffled(
-        tf.minimum(number, whole_blocks - 1), whole_blocks - 1, _KEY + 1, seed, epoch
+        tf.minimum(number, whole_blocks - 1), whole_blocks, ("blocks", seed), epoch
     )
     number = tf.where(number < whole_blocks, permuted, number)
-    turn = _shuffled(tf.zeros_like(place), length - 1, _KEY + 2, seed, epoch)
+    turn = _below(length, hashed_words(epoch, seed_words("turn", seed, 1)))[:, 0]
     return (number * block + place % block + turn) % length
 
 
-def _shuffled(
-    index: tf.Tensor, last: int | tf.Tensor, key: int | tf.Tensor, seed: int, epoch: tf.Tensor
+def _shuffled_in_windows(
+    place: tf.Tensor, length: int, span: int, seed: int, epoch: tf.Tensor
 ) -> tf.Tensor:
-    """Where each index goes in the permutation of [0, last] that (key, seed, epoch) chooses."""
-    parts = [tf.broadcast_to(tf.cast(k, tf.int64), tf.shape(epoch)) for k in (key, seed)]
-    return tf.raw_ops.RandomIndexShuffle(
-        index=index,
-        seed=tf.stack([*parts, epoch], axis=1),
-        max_index=tf.cast(last, tf.int64),
-        rounds=_ROUNDS,
-    )
+    """Where each place goes when every `span` places are shuffled, and what is left of them."""
+    windows, window = length // span, place // span
+    begin, inside = window * span, place % span
+    shuffled = _shuffled(inside, span, ("window", seed), epoch * windows + window)
+    left = length % span
+    if left:
+        last = _shuffled(inside % left, left, ("last window", seed), epoch)
+        shuffled = tf.where(window < windows, shuffled, last)
+    return begin + shuffled
+
+
+def _shuffled(
+    index: tf.Tensor, size: int, purpose_and_seed: tuple[str, int], number: tf.Tensor
+) -> tf.Tensor:
+    """Where each index goes in the permutation of [0, size) that the purpose, … choose."""
+    if size <= _MOST_SORTED:
+        numbers, row = tf.unique(number, tf.int64)
+        words = hashed_words(numbers, seed_words(*purpose_and_seed, size))
+        orders = tf.argsort(tf.bitcast(words, tf.int64), axis=1)
+        return tf.cast(tf.gather_nd(orders, tf.stack([row, index], axis=1)), tf.int64)
+    words = hashed_words(number, seed_words(*purpose_and_seed, 5))
+    before, after = tf.unstack(_below(size, words[:, 3:]), axis=1)
+    index = _enciphered((index + before) % size, size, words[:, :3])
+    return (index + after) % size
+
+
+def _enciphered(index: tf.Tensor, size: int, key: tf.Tensor) -> tf.Tensor:
+    """Where the cipher with the keys uint64 [n, 3] puts each index in [0, size)."""
+    # At 4^k + 1 from 65,537 on the cipher misses a bit (TensorFlow 2.21): of one more it is right,
+    # and the index that comes out as that one goes through it once more.
+    one_more = size > 2**16 and (size - 1).bit_count() == 1
+    last = tf.constant(size if one_more else size - 1, tf.int64)
+
+    def enciphered(index: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=last, rounds=_ROUNDS)
+
+    index = enciphered(index)
+    return tf.where(index == size, enciphered(index), index) if one_more else index
+
+
+def _below(size: int, words: tf.Tensor) -> tf.Tensor:
+    """Uniform numbers of [0, size) from uint64 words, int64 of their shape."""
+    return tf.bitcast(words, tf.int64) % size

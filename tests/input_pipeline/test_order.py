@@ -1,5 +1,9 @@
 """Which record each position holds."""
 
+import itertools
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -44,11 +48,22 @@ def test_a_late_epoch_and_any_seed_are_valid() -> None:
     assert sorted(late) == list(range(100))
 
 
-def test_the_perfect_shuffle_is_that_of_index_shuffle() -> None:
-    # The order of runs made so far must not change under their checkpoints.
-    seed = tf.constant([7, 3], tf.int64)
-    one_by_one = tf.random.experimental.index_shuffle(tf.range(50, dtype=tf.int64), seed, 49)
-    assert records(50, first=150, count=50).tolist() == one_by_one.numpy().tolist()
+@pytest.mark.parametrize(
+    ("length", "block", "seed", "expected"),
+    [
+        (5, 0, 0, [0, 4, 2, 1, 2, 1, 4, 3]),
+        (1437, 0, 7, [166, 904, 1408, 189, 1318, 1098, 848, 287]),
+        (65_537, 0, -1, [42149, 21605, 36992, 49888, 20344, 21856, 9027, 16897]),
+        (1_281_167, 0, 2**64, [592825, 185788, 285739, 52586, 560446, 514914, 1186416, 455301]),
+        (10_000, 50, 3, [6009, 2212, 8802, 4534, 9938, 6681, 6779, 9919]),
+    ],
+)
+def test_it_is_the_same_everywhere_and_from_now_on(
+    length: int, block: int, seed: int, expected: list[int]
+) -> None:
+    # A run that goes on elsewhere, or with another version, must not meet another order.
+    first = 3 * length - 4
+    assert records(length, first=first, count=8, seed=seed, block=block).tolist() == expected
 
 
 @pytest.mark.parametrize(("length", "block"), [(1437, 10), (1437, 64), (100, 99), (64, 8), (5, 2)])
@@ -77,3 +92,55 @@ def test_a_window_reads_few_blocks_and_shuffles_them() -> None:
         assert abs(np.corrcoef(window[:-1], window[1:])[0, 1]) < 0.25
     other = records(length, first=4 * length, count=length, block=block)
     assert {*epoch[:span]} != {*other[:span]}
+
+
+def block_orders(draw: Callable[[int], np.ndarray], epochs: int) -> np.ndarray:
+    """The definition of the block shuffle, by permutations that `draw` makes: [epochs, length]."""
+    orders = []
+    for _ in range(epochs):
+        places = np.arange(LENGTH)
+        for begin in range(0, LENGTH, SPAN):
+            window = places[begin : begin + SPAN]
+            window[:] = window[draw(len(window))]
+        number = places // BLOCK
+        whole = number < LENGTH // BLOCK
+        number[whole] = draw(LENGTH // BLOCK)[number[whole]]
+        orders.append((number * BLOCK + places % BLOCK + draw(LENGTH)[0]) % LENGTH)
+    return np.stack(orders)
+
+
+BLOCK, LENGTH = 64, 50_000
+SPAN = WINDOW_BLOCKS * BLOCK
+
+
+def test_epochs_and_seeds_of_blocks_are_as_independent_as_by_numpy() -> None:
+    """By the squares of their correlations, whose ratio is F(19, 19): below 13 all but 1e-6."""
+    control = block_orders(np.random.default_rng(0).permutation, 20)
+    epochs = records(LENGTH, count=20 * LENGTH, block=BLOCK).reshape(20, LENGTH)
+    seeds = [
+        records(LENGTH, count=LENGTH, seed=seed, block=BLOCK)
+        for seed in [*range(16), 255, 255 + 2**16, 255 + 2**32, 255 + 2**58]
+    ]
+    chance = (correlations(control) ** 2).sum()
+    for orders in (epochs, np.stack(seeds)):
+        assert 1 / 13 < (correlations(orders) ** 2).sum() / chance < 13
+
+
+def correlations(orders: np.ndarray) -> np.ndarray:
+    return np.array([np.corrcoef(a, b)[0, 1] for a, b in itertools.pairwise(orders)])
+
+
+def test_no_two_windows_are_shuffled_alike() -> None:
+    length = 10_000 // 8 * 8
+    epochs = records(length, count=3 * length, block=8).reshape(3, length)
+    within = (epochs - epochs[:, :1]) % 8  # the place in its block, but for the epoch's turn
+    windows = within[:, : length // 64 * 64].reshape(-1, 64)
+    alike = np.array([(a == b).mean() for a, b in itertools.combinations(windows[:160], 2)])
+    assert alike.max() < 0.6 and abs(alike.mean() - 1 / 8) < 0.02
+
+
+def test_every_place_of_blocks_holds_every_record_as_often() -> None:
+    epochs = records(100, count=4000 * 100, block=4).reshape(4000, 100)
+    counts = np.stack([np.bincount(place, minlength=100) for place in epochs.T])
+    assert np.abs(counts - 40).max() < 6.5 * math.sqrt(40)
+    assert 0.9 < ((counts - 40) ** 2).mean() / (40 * 0.99) < 1.1
