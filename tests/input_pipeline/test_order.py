@@ -77,8 +77,9 @@ def test_blocks_too_make_a_permutation_of_every_epoch(length: int, block: int) -
 @pytest.mark.parametrize("block", [0, 1, 9])
 def test_blocks_too_are_a_function_of_the_position(block: int) -> None:
     together = records(100, first=95, count=230, block=block)
-    one_by_one = [records(100, first=95 + i, count=1, block=block)[0] for i in range(230)]
-    assert together.tolist() == one_by_one
+    some = range(0, 230, 7)
+    one_by_one = [records(100, first=95 + i, count=1, block=block)[0] for i in some]
+    assert together[some].tolist() == one_by_one
 
 
 def test_a_window_reads_few_blocks_and_shuffles_them() -> None:
