@@ -15,7 +15,7 @@ from input_pipeline.tuning import WINDOW_BLOCKS
 # Up to here sorting words is faster: the cipher works on 16 bits or more, and is applied again
 # until a record comes out, 65,536 / records times on average.
 _MOST_SORTED = 1024
-# At 8 the differences of neighbours still stand out, at 10 nothing does. It must be even.
+# At 6 the differences of neighbours stand out, from 10 on nothing does. It must be even.
 _ROUNDS = 16
 
 
