@@ -166,7 +166,8 @@ def _identities(table: Table, rows: np.ndarray) -> list[tuple[int, int]]:
         count = f"{len(missing):,} of {len(rows):,} files cannot, " if len(missing) > 1 else ""
         raise ValueError(
             f"{table.where(row)}: {table.images[row]} cannot be read ({count}{why}): mend the "
-            f"path, which is relative to {os.path.abspath(table.path.parent)}, or remove the line."
+            f"path, which is relative to {os.path.abspath(table.path.parent)}"
+            f"{', and write it with /' * (chr(92) in table.images[row])}, or remove the line."
         )
     return found
 

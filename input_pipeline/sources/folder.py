@@ -18,7 +18,7 @@ from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import USUAL, usual
-from input_pipeline.sources.walk import check_apart, find_files, keep_images
+from input_pipeline.sources.walk import IMAGES, check_apart, find_files, keep_images
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -37,7 +37,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     walk = find_files(folder, here)
     if split == "eval":
         check_apart(find_files(train, classes), walk)
-    keep_images(walk)
+    keep_images(walk, kept_paths([str(folder / "*")], IMAGES))
     notes = walk.notes()
     for label, files in walk.files.items():
         if not files:

@@ -1,23 +1,33 @@
 """The image files below the folders of classes: each real folder once, and what is left out.
 
-What a file is its first bytes say, whatever its name: to read them takes 7 µs a file of the page
-cache, and threads where the disk has to answer first.
+What a file is its first bytes say, whatever its name. To read them takes about 10 µs a file where
+they lie in the page cache; threads are for disks that have to answer first.
 """
 
+import contextlib
+import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from input_pipeline.files import OURS, reason
+import numpy as np
+from tqdm import tqdm
+
+from input_pipeline.files import OURS, digest_of, keep, reason
 from input_pipeline.image_format import DECODED, HEAD, image_format
+from input_pipeline.interrupts import interrupt_held
 
 # Of images as people name them: one of these that holds none is worth more than its suffix.
 _SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _KINDS_SHOWN, _PLACES_SHOWN, _LONGEST_SUFFIX = 8, 3, 8
 _THREADS, _FILES_AT_ONCE = 8, 512
+# How the file is called that keeps which files are no images, for `files.kept_paths`; and after how
+# many seconds it is written.
+IMAGES, _VERSION, _WORTH_KEEPING = ".lockstep-images-{}.json", 1, 2.0
 
 Identity = tuple[int, int]  # of a real folder: its device and inode
 
@@ -111,22 +121,72 @@ def check_apart(train: Walk, evaluation: Walk) -> None:
             )
 
 
-def keep_images(walk: Walk) -> None:
-    """Takes from the walk's files, and counts, those that hold no image that can be decoded."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for label, files in walk.files.items():
-            top = os.fsencode(walk.folder / label)
-            starts = range(0, len(files), _FILES_AT_ONCE)
-            parts = [files[start : start + _FILES_AT_ONCE] for start in starts]
-            whys = [
-                why
-                for part in pool.map(
-                    lambda names, top=top: [_why_not(top, n) for n in names], parts
-                )
-                for why in part
-            ]
-            walk.left_out.update(why for why in whys if why)
-            walk.files[label] = [file for file, why in zip(files, whys, strict=True) if not why]
+def keep_images(walk: Walk, places: Sequence[Path] = ()) -> None:
+    """Takes from the walk's files, and counts, those that hold no image that can be decoded.
+
+    Args:
+        walk: what `find_files` found.
+        places: where to keep which files these are, where it takes its time to tell. It holds until
+            a folder changes.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    names = (b"\0".join([os.fsencode(label), *files]) for label, files in walk.files.items())
+    decoded = " ".join(sorted(DECODED)).encode()
+    stamp = digest_of(np.array([_VERSION, *walk.times]), decoded, *names)
+    others = _kept(places, stamp)
+    if others is None:
+        start = time.monotonic()
+        others = _others(walk)
+        if time.monotonic() - start > _WORTH_KEEPING:
+            text = json.dumps({"stamp": stamp, "others": others}) + "\n"
+            keep(places, lambda path: path.write_text(text, encoding="utf-8"))
+    walk.left_out.update(others.values())
+    if others:
+        walk.files = {
+            label: [name for name in files if os.path.join(label, os.fsdecode(name)) not in others]
+            for label, files in walk.files.items()
+        }
+
+
+def _kept(places: Sequence[Path], stamp: str) -> dict[str, str] | None:
+    """What `_others` found of these files before."""
+    for place in places:
+        with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+            kept = json.loads(place.read_text(encoding="utf-8"))
+            if kept["stamp"] == stamp:
+                return {str(name): str(why) for name, why in kept["others"].items()}
+    return None
+
+
+def _others(walk: Walk) -> dict[str, str]:
+    """The files that are no images, by their paths below the walk's folder, and what they are."""
+
+    def part(job: tuple[str, list[bytes]]) -> dict[str, str]:
+        label, names = job
+        top = os.fsencode(walk.folder / label)
+        whys = [] if interrupted() else [(name, _why_not(top, name)) for name in names]
+        return {os.path.join(label, os.fsdecode(name)): why for name, why in whys if why}
+
+    jobs = [
+        (label, files[start : start + _FILES_AT_ONCE])
+        for label, files in walk.files.items()
+        for start in range(0, len(files), _FILES_AT_ONCE)
+    ]
+    others, total = {}, sum(map(len, walk.files.values()))
+    with (
+        interrupt_held() as interrupted,
+        tqdm(total=total, desc="files", unit=" files", delay=1, disable=None) as bar,
+    ):
+        pool = ThreadPoolExecutor(_THREADS)
+        try:
+            for (_, names), found in zip(jobs, pool.map(part, jobs), strict=True):
+                others |= found
+                bar.update(len(names))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return others
 
 
 def printable(path: bytes) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources import Source, open_sources
+from input_pipeline.sources import Source, open_sources, walk
 from tests.input_pipeline.test_files_of_images import image, write
 
 
@@ -176,6 +176,35 @@ def test_the_content_decides_what_is_an_image(pets: Path, name: str, form: str) 
     assert train.notes == ()
 
 
+def test_what_is_no_image_is_kept_where_it_took_its_time(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(pets / "train/cat/notes.txt", b"words")
+    opened(pets)
+    assert not list(pets.rglob(".lockstep-images-*"))  # these few files took no time
+    monkeypatch.setattr(walk, "_WORTH_KEEPING", -1.0)
+    before = opened(pets)["train"]
+    (kept,) = (pets / "train").glob(".lockstep-images-*.json")
+    monkeypatch.setattr(walk, "_why_not", lambda *file: pytest.fail("read again"))
+    again = opened(pets)["train"]
+    assert again.notes == before.notes == ("train: 1 file left out: .txt 1",)
+    assert paths_and_labels(pets, again) == paths_and_labels(pets, before)
+    monkeypatch.undo()
+    # Whatever changes, and whatever is damaged, it is read anew.
+    kept.write_text('{"stamp": 7, "oth')
+    assert opened(pets)["train"].notes == before.notes
+    monkeypatch.setattr(walk, "_WORTH_KEEPING", -1.0)
+    opened(pets)
+    for change in (
+        lambda: write(pets / "train/cat/more.txt", b"words"),
+        lambda: [(pets / x / "cat").rename(pets / x / "bat") for x in ("train", "test")],
+        lambda: (pets / "train/bat/more.txt").rename(pets / "train/bat/less.txt"),
+    ):
+        change()
+        assert opened(pets)["train"].notes == ("train: 2 files left out: .txt 2",)
+        assert opened(pets)["train"].length == 6
+
+
 def test_an_unreadable_file_is_counted_and_an_unreadable_folder_is_named() -> None:
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
         root = Path(folder)
@@ -191,9 +220,9 @@ from input_pipeline.sources.walk import find_files, keep_images
 if not os.getuid():
     os.setuid(65534)
 folder = Path({folder!r}) / "train"
-walk = find_files(folder, ["cat", "dog"])
-keep_images(walk)
-print(walk.notes(), [len(files) for files in walk.files.values()])
+found = find_files(folder, ["cat", "dog"])
+keep_images(found)
+print(found.notes(), [len(files) for files in found.files.values()])
 """
         assert run(program) == "('1 file left out: unreadable 1',) [2, 3]\n"
         (root / "train/dog").chmod(0)
