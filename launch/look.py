@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tqdm
@@ -14,18 +14,23 @@ from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.faults import Faults
 from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
+from input_pipeline.pillow import decoded
 from input_pipeline.sources import Source, open_sources
 from launch import cli, flags, report
 from launch.define import Group
+from launch.drawn_text import drawn, printable
 from launch.help import help_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Pairs of images in the grid: an even number, so that each has the partner it is mixed with.
 _PAIRS = 24
 _COLUMNS = 8
 _RECORDS_AT_ONCE = 256
+# Pixels of a side of a picture in the grid, more than are drawn.
+_LONGEST = 400
 _DUPLICATES_SHOWN = 3
 
 Batch = dict[str, np.ndarray]
@@ -98,27 +103,48 @@ def look_at_labels(sources: dict[str, Source], max_bad_records: int) -> tuple[tu
         return (), str(error)
 
 
-def first_examples(command: flags.Command, source: Source, faults: Faults) -> tuple[Batch, Batch]:
-    """The first examples of a training run's own stream: unchanged, and as the model sees them."""
+def first_examples(
+    command: flags.Command, source: Source, faults: Faults
+) -> tuple[dict[str, Any], Batch]:
+    """The first examples of a training run's own stream: as they are, and as the model sees them.
+
+    As they are comes from Pillow alone, whose code has nothing to do with what decodes for the
+    model, so that a person sees where the two differ.
+    """
     from input_pipeline.streams import training_stream
 
     data = command.data
+    stream = training_stream(
+        source,
+        layout=Layout(_PAIRS),
+        seed=command.settings.run.seed,
+        augment=data.augment,
+        shuffle_block=data.shuffle_block,
+        image_size=data.image_size,
+        mixup=data.mixup,
+        cutmix=data.cutmix,
+        faults=faults,
+    )
+    seen = next(stream.take(1).as_numpy_iterator())
+    names = ("label", "weight", "record")
+    images = [as_it_is(source, record) for record in seen["record"]]
+    return {"image": images, **{name: seen[name] for name in names}}, seen
 
-    def first(augment: str, mixup: float, cutmix: float) -> Batch:
-        stream = training_stream(
-            source,
-            layout=Layout(_PAIRS),
-            seed=command.settings.run.seed,
-            augment=augment,
-            shuffle_block=data.shuffle_block,
-            image_size=data.image_size,
-            mixup=mixup,
-            cutmix=cutmix,
-            faults=faults,
-        )
-        return next(stream.take(1).as_numpy_iterator())
 
-    return first("none", 0.0, 0.0), first(data.augment, data.mixup, data.cutmix)
+def as_it_is(source: Source, record: int) -> np.ndarray:
+    """A record's picture as Pillow shows it, uint8 [height, width, channels]; black if it cannot.
+
+    What is transparent stays so: the paper that it is drawn on is white.
+    """
+    try:
+        image = source.read(np.array([record]))[0][0]
+        if not source.encoded:
+            return image
+        picture = decoded(image, 4)
+    except ValueError:
+        return np.zeros([8, 8, 3], np.uint8)
+    picture.thumbnail((_LONGEST, _LONGEST))
+    return np.asarray(picture)
 
 
 def look_through(source: Source, most: int, faults: Faults) -> Contents:
@@ -151,16 +177,38 @@ def title(command: flags.Command) -> str:
     return "  ·  ".join(parts)
 
 
-def save_grid(plain: Batch, seen: Batch, source: Source, heading: str, path: pathlib.Path) -> None:
+def save_grid(
+    plain: dict[str, Any], seen: Batch, source: Source, heading: str, path: pathlib.Path
+) -> None:
     """Draws the images in pairs, as they are above and as the model sees them below.
 
     Raises:
       OSError: the file cannot be written.
     """
+    above = [label_text(plain, number, source) for number in range(_PAIRS)]
+    below = [label_text(seen, number, source) for number in range(_PAIRS)]
+    with drawn([heading, *above, *below]) as text:
+        figure = _grid(text(heading), seen["image"].shape)
+        for number in range(_PAIRS):
+            row, column = 3 * (number // _COLUMNS), number % _COLUMNS
+            pairs = (
+                ("as it is", plain["image"][number], above[number], "#222222"),
+                ("as seen", seen["image"][number], below[number], "#1f6fb4"),
+            )
+            for place, (name, image, label, color) in enumerate(pairs):
+                axes = figure.axes[(row // 3 * 2 + place) * _COLUMNS + column]
+                _show(axes, image, text(label), color)
+                if column == 0:
+                    axes.set_ylabel(name, fontsize=8, color=color)
+        figure.savefig(path, dpi=110)
+
+
+def _grid(heading: str, shape: tuple[int, ...]) -> "Figure":
+    """A figure with rows of axes in pairs, for images [n, height, width, channels]."""
     from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
 
     rows = _PAIRS // _COLUMNS
-    height, width, _ = plain["image"].shape[1:]
+    _, height, width, _ = shape
     # Each pair of rows is followed by a gap.
     ratios = [1, 1, 0.03] * rows
     cell = 1.35
@@ -177,21 +225,15 @@ def save_grid(plain: Batch, seen: Batch, source: Source, heading: str, path: pat
         bottom=0.01,
         top=1 - 0.55 / figure.get_figheight(),
     )
-    for number in range(_PAIRS):
-        row, column = 3 * (number // _COLUMNS), number % _COLUMNS
-        above = figure.add_subplot(grid[row, column])
-        below = figure.add_subplot(grid[row + 1, column])
-        _show(above, plain["image"][number], label_text(plain, number, source), "#222222")
-        _show(below, seen["image"][number], label_text(seen, number, source), "#1f6fb4")
-        if column == 0:
-            above.set_ylabel("as it is", fontsize=8, color="#222222")
-            below.set_ylabel("as seen", fontsize=8, color="#1f6fb4")
-    figure.savefig(path, dpi=110)
+    for row in range(2 * rows):
+        for column in range(_COLUMNS):
+            figure.add_subplot(grid[row // 2 * 3 + row % 2, column])
+    return figure
 
 
 def _show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
     height, width, channels = image.shape
-    pixels = image[:, :, 0] if channels in (1, 2) else image[:, :, :3]
+    pixels = image[:, :, 0] if channels in (1, 2) else image[:, :, : 4 if channels == 4 else 3]
     interpolation = "nearest" if max(height, width) < 100 else "auto"
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
     axes.set_title(text, fontsize=8 if len(text) <= 18 else 6.5, color=color, pad=2)
@@ -216,7 +258,7 @@ def class_name(source: Source, label: int) -> str:
     """A label's name where the source has names, no longer than fits, else its number."""
     names = source.class_names
     name = names[label] if label < len(names) else str(label)
-    return _short(name, 14)
+    return _short(printable(name), 14)
 
 
 def _short(text: str, most: int) -> str:

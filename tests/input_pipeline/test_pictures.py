@@ -1,6 +1,7 @@
 """What the model sees of a file is what a person sees: every format, mode and orientation."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from image_files import as_pillow, encoded, example, photo, tfrecord_source
 from picture_files import COLOUR, GREY, PICTURES, orientation, oriented
 from PIL import Image
 
-from input_pipeline.decode import as_jpeg_or_png, decode_image, forms_of
+from input_pipeline.decode import as_jpeg_or_png, decode_image, forms_of, why_undecodable
+from input_pipeline.faults import Faults
 from input_pipeline.image_header import exif_orientation, header_of_part, image_header
 from input_pipeline.layout import Layout
-from input_pipeline.pillow import levels_of, png_file
+from input_pipeline.pillow import levels_of, opened, png_file
 from input_pipeline.streams import evaluation_stream, training_stream
 
 
@@ -80,8 +82,6 @@ def test_every_window_is_cut_from_the_picture_that_a_person_sees(tmp_path: Path)
 
 
 def test_what_is_bad_among_turned_files_changes_nothing_of_them(tmp_path: Path) -> None:
-    from input_pipeline.faults import Faults
-
     files = [oriented("JPEG", 6, quality=95), b"no image", oriented("PNG", 8)]
     source = tfrecord_source(tmp_path / "data", [example(file, 1) for file in files], (60, 80, 3))
     stream = evaluation_stream(source, layout=Layout(3), image_size=24, faults=Faults(source, 1))
@@ -115,7 +115,7 @@ def test_an_orientation_is_found_wherever_pillow_finds_it() -> None:
     }
     for name, (file, tag) in found.items():
         if "XMP in a PNG" in name:
-            crc = struct.pack(">I", __import__("zlib").crc32(b"iTXt" + text))
+            crc = struct.pack(">I", zlib.crc32(b"iTXt" + text))
             file = file.replace(text_chunk, text_chunk[:-4] + crc)
         assert image_header(file).orientation == tag, name
         assert image_header(file)[:2] == ((80, 60) if tag >= 5 else (60, 80)), name
@@ -160,14 +160,22 @@ def test_numbers_of_any_range_become_levels() -> None:
         assert levels_of(values).tolist() == levels
 
 
-def test_a_picture_that_would_fill_the_memory_is_said_to_be_too_large() -> None:
-    from input_pipeline.decode import why_undecodable
-
+def png_that_claims(side: int) -> bytes:
+    """A file of a few bytes whose header has sides of so many pixels."""
     small = bytearray(encoded(as_pillow(photo(4, 4)), "PNG"))
-    small[16:24] = struct.pack(">II", 40_000, 40_000)
-    small[29:33] = struct.pack(">I", __import__("zlib").crc32(bytes(small[12:29])))
-    assert image_header(bytes(small)) is None
-    assert why_undecodable(bytes(small), (4, 4, 3), True) == (
+    small[16:24] = struct.pack(">II", side, side)
+    small[29:33] = struct.pack(">I", zlib.crc32(bytes(small[12:29])))
+    return bytes(small)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_picture_is_one_and_what_would_fill_the_memory_is_said_to_be_too_large() -> None:
+    assert image_header(png_that_claims(14_000))[:2] == (14_000, 14_000)
+    with opened(png_that_claims(14_000)) as image:  # without a word of Pillow's
+        assert image.size == (14_000, 14_000)
+    small = png_that_claims(40_000)
+    assert image_header(small) is None
+    assert why_undecodable(small, (4, 4, 3), True) == (
         "its image has 40,000 × 40,000 pixels, more than the 268,435,456 that are decoded: "
         "make it smaller"
     )

@@ -1,17 +1,21 @@
 """`launch.look`: a picture of what the model sees, class counts, duplicates, and its errors."""
 
 import functools
+import os
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from helpers import Ended, call
+from matplotlib import font_manager
 from PIL import Image
 
 from input_pipeline.faults import Faults
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source, open_sources
-from launch.look import Contents, classes_text, duplicates_text, look_through, summary_text
+from launch.drawn_text import drawn
+from launch.look import as_it_is, label_text, save_grid, Contents, classes_text, duplicates_text, look_through, summary_text
 
 LOOK = "launch.look"
 
@@ -132,6 +136,48 @@ def test_duplicates_are_named() -> None:
         " record 13 of digits/eval = record 7 of digits/train; record 14 of digits/eval = record 6"
         " of digits/train and 2 more"
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_upper_row_is_pillow_s_and_any_name_can_be_drawn(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.zeros((4, 8, 3), np.uint8)
+    stored[0, 0] = 255  # in the upper left corner, and so, turned, in the upper right
+    for name in ("猫", "a$b$c", os.fsdecode(b"ni\xf1o"), "two\nlines"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(stored).save(tmp_path / "train" / name / "1.png", exif=exif)
+    (tmp_path / "train/猫/2.png").write_bytes(b"\x89PNG\r\n\x1a\ndamaged")
+    source = open_source(DataSettings(f"folder:{tmp_path}", eval_split="train"), "train")
+    pictures = [as_it_is(source, record) for record in range(source.length)]
+    assert [picture.shape for picture in pictures] == [(8, 4, 4)] * 4 + [(8, 8, 3)]
+    assert all((picture[0, -1] == 255).all() for picture in pictures[:4])
+    seen = {
+        "image": np.zeros((24, 8, 4, 3), np.uint8),
+        "label": np.arange(24) % 4,
+        "weight": np.ones(24),
+        "record": np.arange(24) % 5,
+    }
+    plain = {**seen, "image": [pictures[record] for record in seen["record"]]}
+    save_grid(plain, seen, source, f"folder:{tmp_path} $ 猫", tmp_path / "grid.png")
+    names = [label_text(plain, number, source) for number in range(4)]
+    assert names == ["a$b$c", r"ni\xf1o", r"two\nlines", "猫"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sign_is_drawn_by_a_font_that_has_it_else_escaped() -> None:
+    folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
+    usual = set(font_manager.get_font(str(folder / "DejaVuSans.ttf")).get_charmap())
+    other = set(font_manager.get_font(str(folder / "STIXGeneral.ttf")).get_charmap())
+    sign = chr(max(s for s in other - usual if chr(s).isprintable()))
+    with drawn([sign]) as text:
+        assert text(sign) == sign and matplotlib.rcParams["font.family"] != ["DejaVu Sans"]
+    with drawn(["é", "5 $ and 6 $"]) as text:
+        assert text("é") == "é" and text("5 $ and 6 $") == r"5 \$ and 6 \$"
+        assert matplotlib.rcParams["font.family"] == ["DejaVu Sans"]
+    nowhere = "\U0001e2ff"  # of a script that few fonts have
+    with drawn([nowhere + "a"]) as text:
+        assert text(nowhere + "a") in (nowhere + "a", r"\U0001e2ffa")
 
 
 @pytest.mark.parametrize(
