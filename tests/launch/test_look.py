@@ -15,7 +15,16 @@ from input_pipeline.faults import Faults
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source, open_sources
 from launch.drawn_text import drawn
-from launch.look import as_it_is, label_text, save_grid, Contents, classes_text, duplicates_text, look_through, summary_text
+from launch.look import (
+    Contents,
+    as_it_is,
+    classes_text,
+    duplicates_text,
+    label_text,
+    look_through,
+    save_grid,
+    summary_text,
+)
 
 LOOK = "launch.look"
 
