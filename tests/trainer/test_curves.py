@@ -63,6 +63,10 @@ def test_the_end_is_reached_at_the_last_update_or_right_after_it(name: str, warm
     assert phases(plan)[-1].end == pytest.approx(last, rel=1e-12)
 
 
+def test_the_last_update_is_a_step_short_of_an_end_of_0() -> None:
+    assert rates(planned("linear"), [STEPS - 1]) == pytest.approx(0.004, rel=1e-9)
+
+
 def test_a_period_of_cosine_restarts_would_end_in_the_update_with_which_the_next_begins() -> None:
     before, last, after = rates(planned("cosine_restarts(25st,longer=1)", end=END), [23, 24, 25])
     assert END < last < before < after == pytest.approx(PEAK, rel=1e-9)
