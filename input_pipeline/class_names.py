@@ -17,7 +17,7 @@ _LONG = re.compile(r"\\(?:\\|n|r|t|x[0-9a-f]{2}|u[0-9a-f]{4}|$)")
 
 def names_text(names: Iterable[str]) -> str:
     """The text of a `classes.txt`; `read_names` gives the names back."""
-    return "".join(f"{_line(name)}\n" for name in names)
+    return "".join(f"{escaped(name)}\n" for name in names)
 
 
 def read_names(text: str) -> tuple[str, ...]:
@@ -26,7 +26,8 @@ def read_names(text: str) -> tuple[str, ...]:
     return tuple(_LONG.sub(_character, line) for line in lines if line)
 
 
-def _line(name: str) -> str:
+def escaped(name: str) -> str:
+    """The name as a line of a `classes.txt`, and as it can be printed anywhere."""
     if not name:
         return "\\"
     bare = name.strip()

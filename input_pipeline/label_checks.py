@@ -5,6 +5,7 @@ A source that knows its labels is looked at whole; of another a few records are 
 
 import numpy as np
 
+from input_pipeline.class_names import escaped
 from input_pipeline.labels import some_labels
 from input_pipeline.sources.source import Source
 
@@ -32,6 +33,7 @@ def check_labels(train: Source, evaluation: Source, max_bad_records: int = 0) ->
         ValueError: more labels than that are out of range, there is nothing to tell apart, or the
             labels are no classes.
     """
+    _check_same_classes(train, evaluation)
     _check_range(train, evaluation=False, limit=max_bad_records)
     _check_range(evaluation, evaluation=True, limit=max_bad_records)
     if train.labels is None:
@@ -42,6 +44,31 @@ def check_labels(train: Source, evaluation: Source, max_bad_records: int = 0) ->
     present = present[(present >= 0) & (present < train.num_classes)]
     _check_classes(train, present)
     return _missing(train, evaluation, present) + _distinct(train, present)
+
+
+def _check_same_classes(train: Source, evaluation: Source) -> None:
+    """A source of the user's own may say anything."""
+    for source in (train, evaluation):
+        if source.labels is not None and source.labels.shape != (source.length,):
+            raise ValueError(
+                f"{source.name} has {source.length:,} records and labels of the shape "
+                f"{list(source.labels.shape)}: give one for each record."
+            )
+        if source.class_names and len(source.class_names) != source.num_classes:
+            raise ValueError(
+                f"{source.name} has {source.num_classes:,} classes and {len(source.class_names):,} "
+                "names of them: give each class a name, or none."
+            )
+    named = train.class_names and evaluation.class_names
+    if train.num_classes != evaluation.num_classes:
+        of = [f"{source.name} has {source.num_classes:,}" for source in (train, evaluation)]
+    elif named and train.class_names != evaluation.class_names:
+        pairs = zip(train.class_names, evaluation.class_names, strict=True)
+        label, names = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
+        of = [f"the label {label} of {train.name} is {names[0]!r}", f"in the other {names[1]!r}"]
+    else:
+        return
+    raise ValueError(f"the classes differ: {of[0]}, {of[1]}: give splits with the same classes.")
 
 
 def _check_range(source: Source, *, evaluation: bool, limit: int) -> None:
@@ -100,8 +127,8 @@ def _check_classes(train: Source, present: np.ndarray) -> None:
 
 def _one_class(train: Source, name: str) -> str:
     return (
-        f"all {train.length:,} examples of {train.name} are of one class, {name}: there is nothing "
-        "to tell apart; give examples of at least two classes to train on."
+        f"all {train.length:,} examples of {train.name} are of one class, {escaped(name)}: there "
+        "is nothing to tell apart; give examples of at least two classes to train on."
     )
 
 
@@ -116,7 +143,7 @@ def _missing(train: Source, evaluation: Source, present: np.ndarray) -> tuple[st
             "the first class has the label 1, subtract 1 from each",
         )
     names = train.names()
-    shown = ", ".join(names[label] for label in missing[:_SHOWN])
+    shown = ", ".join(escaped(names[label]) for label in missing[:_SHOWN])
     text = (
         f"warning: {len(missing):,} of the {train.num_classes:,} classes "
         f"{'has' if len(missing) == 1 else 'have'} no training example: {shown}"

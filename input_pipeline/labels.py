@@ -41,7 +41,7 @@ def some_labels(source: Source) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(source.length), source.labels
     looked_at = np.unique(np.linspace(0, source.length - 1, _LOOKED_AT).astype(np.int64))
     with contextlib.suppress(ValueError):
-        return looked_at, source.read(looked_at)[1]
+        return looked_at, np.asarray(source.read(looked_at)[1])
     records, labels = [], []
     for record in looked_at.tolist():
         with contextlib.suppress(ValueError):

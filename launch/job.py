@@ -194,8 +194,9 @@ def check_changes(command: flags.Command, plan: Plan, found: Found) -> list[str]
     run_dir, changed = command.settings.run.run_dir, changed_flags(command, plan, found)
     now, then = plan.dataset, dataset_before(found)
     same = then is not None and provably_same(then, now)
-    for name in ("dataset", "train_split", "seed"):
-        if name in changed and (name == "seed" or not same):
+    for name in ("dataset", "train_split", "features", "shuffle_block", "seed"):
+        excused = same and name in ("dataset", "train_split")
+        if name in changed and not excused:
             before, after = changed[name]
             raise ValueError(
                 f"the run in {run_dir} was trained with --{name}={before}, not {after}; give that, "

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from input_pipeline.class_names import escaped
 from trainer.calls import call_text
 from trainer.learning_rate_plan import phases
 from trainer.plan import DatasetFacts, Plan
@@ -104,13 +105,14 @@ def _class_weights(data: DatasetFacts) -> str:
 
 def class_names(data: DatasetFacts) -> Sequence[str]:
     """The classes' names by label; their numbers where no names are known."""
-    return data.class_names or [str(label) for label in range(data.num_classes)]
+    names = data.class_names or [str(label) for label in range(data.num_classes)]
+    return [escaped(name) for name in names]
 
 
 def classes_text(data: DatasetFacts) -> str:
     """How many classes there are and, where they are few and have names, these by label."""
-    names, text = data.class_names, f"{data.num_classes:,} classes"
-    if not names or len(names) > _CLASSES_SHOWN or all(map(str.isdecimal, names)):
+    names, text = class_names(data), f"{data.num_classes:,} classes"
+    if len(names) > _CLASSES_SHOWN or all(map(str.isdecimal, names)):
         return text
     return f"{text}: {', '.join(names)}"
 

@@ -25,7 +25,14 @@ def facts_from_json(raw: Mapping[str, Any], where: str) -> DatasetFacts:
         digests = plain.get(split)
         if isinstance(digests, Mapping):
             plain[split] = from_json(SplitDigests, digests, f"{where}, {split},")
-    return from_json(DatasetFacts, plain, where)
+    facts = from_json(DatasetFacts, plain, where)
+    kinds = {"image_shape": int, "class_weights": (int, float), "class_names": str, "notes": str}
+    for name, kind in kinds.items():
+        if not all(isinstance(value, kind) for value in getattr(facts, name)):
+            raise ValueError(f"{where} has {name} of which one is not of its type.")
+    if len(facts.image_shape) != 3:
+        raise ValueError(f"{where} has an image_shape of {len(facts.image_shape)} sizes, not 3.")
+    return facts
 
 
 def moved(then: DatasetFacts, now: DatasetFacts, *, resized: bool) -> str:

@@ -1,5 +1,7 @@
 """What is said of labels before anything is built: what they are, how many, and what to do."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,14 +10,16 @@ from input_pipeline.labels import whole_labels
 from input_pipeline.sources import Source
 
 
-def source(labels: list[int], split: str = "train", classes: int = 0, **facts: object) -> Source:
+def source(
+    labels: list[int], split: str = "train", classes: int | None = None, **facts: object
+) -> Source:
     """A source that knows its labels, unless `known` is false; as many classes as they ask for."""
     own = np.array(labels, np.int64)
     known = facts.pop("known", True)
     return Source(
         name=f"own/{split}",
         length=len(own),
-        num_classes=classes or int(own.max()) + 1,
+        num_classes=int(own.max()) + 1 if classes is None else classes,
         image_shape=(2, 2, 1),
         encoded=False,
         read=lambda records: (np.zeros((len(records), 2, 2, 1), np.uint8), own[records]),
@@ -135,6 +139,21 @@ def test_records_that_cannot_be_read_are_for_others_to_tell() -> None:
     assert said_of(half) == ""
     never = Source("own/train", 24, 3, (2, 2, 1), False, lambda records: read(records * 0 + 1))
     assert said_of(never) == ""
+
+
+def test_splits_of_other_classes_are_refused() -> None:
+    """Sources of the user's own may say anything."""
+    train = source(FINE, class_names=("cat", "dog", "e\nmu"))
+    with pytest.raises(ValueError, match="classes differ: own/train has 3, own/eval has 4"):
+        check_labels(train, source(FINE, "eval", 4))
+    other = source(FINE, "eval", class_names=("cat", "emu", "dog"))
+    with pytest.raises(ValueError, match="label 1 of own/train is 'dog', in the other 'emu'"):
+        check_labels(train, other)
+    with pytest.raises(ValueError, match="has 3 classes and 2 names of them"):
+        check_labels(source(FINE, class_names=("cat", "dog")), other)
+    few = dataclasses.replace(source(FINE), length=30)
+    with pytest.raises(ValueError, match=r"30 records and labels of the shape \[24\]"):
+        check_labels(few, source(FINE, "eval"))
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,16 @@ def test_data_that_were_moved_are_the_same(tmp_path: Path) -> None:
         going_on(command(tmp_path / "there", "--seed=1"), found)
 
 
+def test_other_flags_that_say_which_example_a_position_is_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    found = checkpoint(command(tmp_path))
+    with pytest.raises(ValueError, match="trained with --shuffle_block=0, not 8; give that"):
+        going_on(command(tmp_path, "--shuffle_block=8"), found)
+    found.state["flags"]["features"] = "label=other"
+    with pytest.raises(ValueError, match="trained with --features=label=other, not ; give that"):
+        going_on(command(tmp_path), found)
+
+
 def test_another_size_that_is_asked_for_is_no_other_data(tmp_path: Path) -> None:
     write_images(tmp_path)
     found = checkpoint(command(tmp_path))

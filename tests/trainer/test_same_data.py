@@ -115,3 +115,6 @@ def test_the_facts_come_back_from_a_checkpoint_as_they_were() -> None:
     assert facts_from_json(kept, "the checkpoint") == names
     with pytest.raises(ValueError, match=r"the checkpoint.*train.*labels"):
         facts_from_json({**kept, "train": {"labels": 3}}, "the checkpoint")
+    for wrong in ({"class_names": [["cat"], 2]}, {"image_shape": [8, 8]}, {"notes": [{}]}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            facts_from_json({**kept, **wrong}, "the checkpoint")
