@@ -159,8 +159,7 @@ def build_trained(
     settings: Settings, plan: Plan, make_model: MakeModel, learning_rate: LearningRate
 ) -> Trained:
     """Builds the model, its optimizer and the averages of its weights; in a strategy's scope."""
-    # NumPy takes no larger one.
-    keras.utils.set_random_seed(settings.run.seed % 2**32)
+    keras.utils.set_random_seed(settings.run.seed)
     with layers_in(plan.precision):
         model = make_model(plan.model, plan.dataset, settings.layers)
     check_random_layers(model, plan.micro_batch)
