@@ -186,7 +186,8 @@ def places_named(values: flags.FlagValues, lines: Mapping[str, Sequence[Line]]) 
         if not found:
             raise
         places = "; ".join(_place(lines[name]) for name in found)
-        raise ValueError(f"{said} See {places}.") from error
+        end = "\n" if "\n" in said else " "  # a table stands by itself
+        raise ValueError(f"{said}{end}See {places}.") from error
 
 
 def _speaks_of(text: str, name: str, value: str) -> bool:

@@ -158,7 +158,8 @@ def _parse(
             unexpected_arguments(_take(values, [line.text]))
         except ValueError as error:
             raise ValueError(f"{line.where}: {error}") from None
-        lines.setdefault(line.name(values), []).append(line)
+        if line.name(values) in values:  # a bare -- or --undefok gives no flag
+            lines.setdefault(line.name(values), []).append(line)
     times = {name: values[name].present for name in lines}
     arguments = _take(values, rest)
     return arguments, {n: of for n, of in lines.items() if values[n].present == times[n]}
@@ -172,6 +173,10 @@ def _take(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """
     try:
         return list(values(["lockstep", *arguments]))[1:]
+    except RecursionError:  # absl looks for the nearest name letter by letter
+        raise ValueError(
+            "a flag with so long a name is unknown; run with --help for the list."
+        ) from None
     except (flags.Error, ValueError) as error:
         text = str(error).removeprefix("flag ")
         raise ValueError(f"{_sentence(text)} Run with --help for the list.") from None

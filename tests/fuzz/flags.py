@@ -229,11 +229,14 @@ def make_command(draw: random.Random) -> list[str]:
     names = sorted(set(values) - {"run_dir", "out"})
     chosen = draw.sample(names, draw.choice((1, 1, 1, 2, 2, 3)))
     argv = [f"--{name}={make_value(draw, name, values)}" for name in chosen]
+    if draw.random() < 0.03:
+        argv.append(f"--{changed(draw, draw.choice(names))}={draw.choice(TEXTS)}")
     if draw.random() < 0.1:
         argv.append(f"--run_dir={draw.choice(TEXTS)}")
     if draw.random() < 0.2:
         # As a surrogate is a byte of a command line that is no text, so it is in a file.
-        lines = "\n".join(argv).encode("utf-8", "surrogateescape")
+        junk = [draw.choice(("", "--", "-")) + draw.choice(TEXTS)] * (draw.random() < 0.2)
+        lines = "\n".join([*junk, *argv]).encode("utf-8", "surrogateescape")
         pathlib.Path("mine.flags").write_bytes(lines)
         argv = ["--flagfile=mine.flags"]
     if draw.random() < 0.3:

@@ -127,6 +127,14 @@ def test_an_error_names_file_and_line(tmp_path: pathlib.Path, line: str, said: s
     assert f"line 3 of {file}" in told and said in told
 
 
+def test_lines_that_give_no_flag_do_no_harm(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine.flags").write_text("--\n--undefok=other\n-\n-seed=3\n\u2028\n")
+    with pytest.raises(ValueError, match=r"line 3 of .*unexpected argument '-'"):
+        flags.read_command([f"--flagfile={tmp_path}/mine.flags"])
+    (tmp_path / "mine.flags").write_text("--\n--undefok=other\n-seed=3\n\u2028\n")
+    assert flags.read_command([f"--flagfile={tmp_path}/mine.flags"]).settings.run.seed == 3
+
+
 def test_an_error_on_the_command_line_names_no_file(tmp_path: pathlib.Path) -> None:
     (tmp_path / "mine.flags").write_text("--decay=linear\n--replicas=2\n")
     for argv in (["--decay=cosin"], ["--global_batch=2000"]):
