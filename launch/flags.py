@@ -175,7 +175,7 @@ def _take(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         return list(values(["lockstep", *arguments]))[1:]
     except RecursionError:  # absl looks for the nearest name letter by letter
         raise ValueError(
-            "a flag with so long a name is unknown; run with --help for the list."
+            "a flag with so long a name is unknown. Run with --help for the list."
         ) from None
     except (flags.Error, ValueError) as error:
         text = str(error).removeprefix("flag ")

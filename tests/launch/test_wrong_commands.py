@@ -182,7 +182,7 @@ def test_gpu_without_a_gpu_says_what_was_found(
         (plan, "--out=\udcff", "--out=\\udcff: no text in UTF-8"),
         (plan, "--tf32=maybe", "--tf32=maybe: neither true nor false"),
         (plan, "--notf32=1", "--notf32=1 does not take an argument"),
-        (plan, f"--{'x' * 5000}=1", "so long a name is unknown; run with --help"),
+        (plan, f"--{'x' * 5000}=1", "so long a name is unknown. Run with --help"),
         (plan, "--compare=digits,nowhere", "the flagfile 'nowhere' does not exist"),
         (plan, "--train_for=1e308ep", "--train_for=1e308ep: '1e308ep' is longer or shorter"),
         (plan, "--train_for=1e30ep", "--train_for=1e30ep: '1e30ep' is longer or shorter"),
