@@ -5,6 +5,7 @@ The formulas themselves are told in `trainer.curves`; a test holds the two toget
 
 import importlib
 import math
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,14 @@ def _cycle(plan: LearningRatePlan, first: float, middle: float, last: float) -> 
     return curve
 
 
+def _own_fault(plan: LearningRatePlan, error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"--decay={plan.decay} ended with {type(error).__name__} ({' '.join(str(error).split())}) "
+        f"in line {last.lineno} of {last.filename}; mend it: it is called with (peak, steps)."
+    )
+
+
 def _own_schedule(plan: LearningRatePlan) -> Curve:
     """`python:module:function`: called with (peak, steps), it returns a Keras schedule."""
     _, module, function = plan.decay.split(":")
@@ -145,7 +154,12 @@ def _own_schedule(plan: LearningRatePlan) -> Curve:
             f"--decay={plan.decay} cannot be imported ({error}); give a module on PYTHONPATH and a "
             "function in it."
         ) from None
-    schedule = make(plan.peak, plan.decay_steps)
+    except Exception as error:
+        raise ValueError(_own_fault(plan, error)) from error
+    try:
+        schedule = make(plan.peak, plan.decay_steps)
+    except Exception as error:
+        raise ValueError(_own_fault(plan, error)) from error
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         raise ValueError(
             f"--decay={plan.decay} returned {type(schedule).__name__}; "

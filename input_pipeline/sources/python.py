@@ -1,6 +1,7 @@
 """`python:module:function`: a source of the user's own, called with `train` or `eval`."""
 
 import importlib
+import traceback
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
@@ -23,10 +24,23 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             f"{given} cannot be imported ({error}): give a module on PYTHONPATH and a function in "
             "it."
         ) from None
-    source = make(split)
+    except Exception as error:
+        raise ValueError(f"{given} {_fault(error)}") from error
+    try:
+        source = make(split)
+    except Exception as error:
+        raise ValueError(f"{given} {_fault(error)}") from error
     if not isinstance(source, Source):
         raise ValueError(
             f"{given} returned {type(source).__name__} for {split!r}: it must return an "
             "input_pipeline.sources.Source."
         )
     return source
+
+
+def _fault(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"ended with {type(error).__name__} ({' '.join(str(error).split())}) in line {last.lineno} "
+        f"of {last.filename}: mend the function, which is called with 'train' or 'eval'."
+    )

@@ -309,6 +309,34 @@ def test_help_is_there(command: ModuleType, flag: str, capsys: pytest.CaptureFix
     assert f"python -m {command.__name__}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "def own(*a):\n    return 1 / 0\n",
+            "ended with ZeroDivisionError (division by zero) in line 2",
+        ),
+        ("def own(): pass\n", "ended with TypeError"),
+        ("def own(\n", "ended with SyntaxError"),
+        ("raise RuntimeError('two\\nlines')\n", "ended with RuntimeError (two lines) in line 1"),
+        ("def own(*a): return 3\n", "returned int"),
+    ],
+)
+def test_a_function_of_ones_own_that_fails_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    from trainer.device_curves import make_decay
+
+    name = f"own_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = message_of(plan, f"--dataset=python:{name}:own")
+    assert said in message and "\n" not in message
+    command = flags.read_command(["--device=cpu", f"--decay=python:{name}:own"])
+    with pytest.raises(ValueError, match=re.escape(said)):
+        make_decay(plan_command(command)[0].learning_rate)
+
+
 def test_another_run_folder_is_always_one(tmp_path: pathlib.Path) -> None:
     """Whatever is wrong with one, `another --run_dir` is right, as is the other advice."""
 
