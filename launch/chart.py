@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from launch.drawn_text import drawn
 from trainer import curves
 from trainer.files import write_bytes
 from trainer.learning_rate_plan import phases
@@ -46,6 +47,16 @@ def save_chart(plans: Sequence[tuple[str, Plan]], path: pathlib.Path) -> None:
     Raises:
       OSError: the file cannot be written.
     """
+    single = len(plans) == 1
+    title = plans[0][1].because["learning_rate"] if single else "learning rate over the epochs"
+    with drawn([title, *(name for name, _ in plans)]) as text, io.BytesIO() as picture:
+        named = [(text(name), plan) for name, plan in plans]
+        _chart(named, text(title)).savefig(picture, dpi=110)
+        # A link that is there in its place is replaced and not followed.
+        write_bytes(path, picture.getvalue())
+
+
+def _chart(plans: Sequence[tuple[str, Plan]], title: str) -> "matplotlib.figure.Figure":  # noqa: F821
     from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
 
     moving = [curves.momentum(plan.learning_rate, 0.0) is not None for _, plan in plans]
@@ -73,17 +84,11 @@ def save_chart(plans: Sequence[tuple[str, Plan]], path: pathlib.Path) -> None:
     rate_axes.set_ylabel("learning rate")
     rate_axes.set_ylim(bottom=0)
     momentum_axes.set_xlabel("step" if single else "epoch")
-    rate_axes.set_title(
-        plans[0][1].because["learning_rate"] if single else "learning rate over the epochs",
-        fontsize=11,
-    )
+    rate_axes.set_title(title, fontsize=11)
     for ax in (rate_axes, momentum_axes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
-    with io.BytesIO() as drawn:
-        figure.savefig(drawn, dpi=110)
-        # A link that is there in its place is replaced and not followed.
-        write_bytes(path, drawn.getvalue())
+    return figure
 
 
 def _mark_phases(axes: "matplotlib.axes.Axes", plan: Plan) -> None:  # noqa: F821

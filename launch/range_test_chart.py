@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from launch.drawn_text import drawn
 from trainer.plan import Plan
 from trainer.range_test import EDGE_SHARE, Curve, Finding
 
@@ -53,6 +54,19 @@ def save_chart(
     import matplotlib
 
     matplotlib.use("Agg")
+    with drawn([title]) as text:
+        _draw(finding, suggested, text(title), plan, factor, reference, path)
+
+
+def _draw(
+    finding: Finding,
+    suggested: float,
+    title: str,
+    plan: Plan,
+    factor: float,
+    reference: int,
+    path: pathlib.Path,
+) -> None:
     from matplotlib import pyplot
 
     curve = finding.curve
