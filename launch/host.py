@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.faults import Faults
 from input_pipeline.reads import Reads
+from input_pipeline.sources import Source
 from launch import flags
 from launch.data import evaluation_data
 from launch.job import Job, decided
@@ -27,6 +29,7 @@ from trainer.monitor import Monitor
 from trainer.nonfinite import NonFinite
 from trainer.plan import Plan
 from trainer.replica_check import CheckReplicas, make_replica_check
+from trainer.run_folder import HELD_OUT
 from trainer.save import Save
 from trainer.storage import Storage
 
@@ -60,6 +63,17 @@ class Host:
         self.metrics.close()
 
 
+def write_held_out(evaluation: Source, path: pathlib.Path) -> None:
+    """Lists the records that were held out, one a line, unless they are listed already.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    # A run that goes on has the same ones: others would be other examples to train on.
+    if evaluation.held_out and not path.exists():
+        write_text(path, names_text(map(evaluation.describe, range(evaluation.length))))
+
+
 def make_host(
     job: Job,
     run: "Run",
@@ -78,8 +92,9 @@ def make_host(
     checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
     history, unwritten = restored_history(job, run, checkpoints)
     classes = names_text(job.sources["train"].names())
-    with storage.attempt("flags.txt, plan.json or classes.txt"):
+    with storage.attempt("flags.txt, plan.json, classes.txt or held_out.txt"):
         write_text(run_dir / CLASSES, classes)
+        write_held_out(job.sources["eval"], run_dir / HELD_OUT)
         write_text(run_dir / "flags.txt", flags.flagfile_text(job.command))
         write_json(run_dir / "plan.json", plan.to_json())
     metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say, history.to_evaluate)

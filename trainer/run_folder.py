@@ -16,7 +16,8 @@ from trainer.checkpoint_files import DamagedError, checkpoint_steps
 from trainer.rollbacks import Rollback, not_yet_known, read_rollbacks
 
 _FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
-_FILES += ("rollbacks.jsonl", "classes.txt")
+HELD_OUT = "held_out.txt"
+_FILES += ("rollbacks.jsonl", "classes.txt", HELD_OUT)
 _FOLDERS = ("checkpoints", "best", "control", "train", "eval")
 _PROBE_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -82,7 +82,7 @@ def _opened(settings: DataSettings, splits: Sequence[str], leave_out: bool) -> d
     has_own = kind in _WITH_EVALUATION or module.has_evaluation(rest, settings)
     if settings.holdout or not has_own:
         whole = _not_empty(module.open_split(rest, settings, "train"))
-        parts = hold_out(whole, settings.holdout, settings.seed)
+        parts = hold_out(whole, settings.holdout, settings.seed, has_own)
     else:
         parts = {split: module.open_split(rest, settings, split) for split in splits}
     return {

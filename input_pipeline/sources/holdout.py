@@ -31,7 +31,7 @@ def parse_share(text: str) -> float:
     return float(match[1]) / 100
 
 
-def hold_out(train: Source, share: str, seed: int) -> dict[str, Source]:
+def hold_out(train: Source, share: str, seed: int, has_own: bool = False) -> dict[str, Source]:
     """Takes a part of each class from the records to train on, as a function of the seed.
 
     Of a class of n records max(1, round(share × n)) are held out, but never all. Where labels
@@ -41,6 +41,7 @@ def hold_out(train: Source, share: str, seed: int) -> dict[str, Source]:
         train: all of the records.
         share: such as `10%`; empty: 10 %.
         seed: chooses the records, with their numbers alone.
+        has_own: whether the dataset has a split to evaluate on, which stays unused.
 
     Returns:
         `train`, the other records, and `eval`, those held out, each in their order.
@@ -71,6 +72,7 @@ def hold_out(train: Source, share: str, seed: int) -> dict[str, Source]:
     name = train.name.removesuffix("/train")
     how = "of each class" if labels is not None else "whatever their class, as that takes too long,"
     first = "held out to evaluate on" if share else "no split to evaluate on, so held out"
+    first += ", in place of the dataset's own split" if has_own else ""
     notes = (
         f"{first}: {share or DEFAULT} {how} by --seed={seed}, {part.length:,} of "
         f"{train.length:,} (--holdout)",
@@ -78,7 +80,7 @@ def hold_out(train: Source, share: str, seed: int) -> dict[str, Source]:
     )
     return {
         "train": rest,
-        "eval": dataclasses.replace(part, name=f"{name}/eval", notes=notes),
+        "eval": dataclasses.replace(part, name=f"{name}/eval", notes=notes, held_out=True),
     }
 
 

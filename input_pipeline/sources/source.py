@@ -37,6 +37,7 @@ class Source:
         bad_list: where the bad records of the files are listed, if anywhere.
         index: that of the TFRecord files that the records lie in, if they do.
         notes: what a person should know of how these records were chosen, a sentence each.
+        held_out: whether they were held out of those to train on, and lie in no split of their own.
         order: a digest of what tells which record has which number, such as the files' names below
             the dataset's folder; where it changes, a number means another record, and a run does
             not go on. It must not depend on where the dataset lies, nor on times, so that a copy
@@ -60,6 +61,7 @@ class Source:
     bad_list: BadList | None = None
     index: TFRecordIndex | None = None
     notes: tuple[str, ...] = ()
+    held_out: bool = False
     order: str = ""
     contents: str = ""
 

@@ -96,6 +96,8 @@ def test_a_split_of_its_own_is_taken_unless_a_share_is_asked_for(flat: Path) -> 
     assert sorted(places(train) + places(evaluation)) == [
         str(flat / f"train/cat/{number}.png") for number in (1, 2)
     ]
+    (note,) = evaluation.notes
+    assert note.startswith("held out to evaluate on, in place of the dataset's own split: 50% of")
     with pytest.raises(ValueError, match=r"--holdout=50% and --eval_split=test both say what"):
         opened(flat, holdout="50%", eval_split="test")
 

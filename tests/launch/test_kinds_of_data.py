@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from helpers import Run, run_program
 
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
 from tests.input_pipeline.test_files_of_images import image, write
 from tests.input_pipeline.test_idx import idx
 from tests.input_pipeline.test_parquet import table
@@ -90,6 +92,13 @@ def test_a_kind_of_data_is_planned_trained_on_looked_at_and_verified(
     rows = Run(root / f"run-{kind}").rows("train/loss")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(np.isfinite(row["train/loss"]) for row in rows)
+    held_out = root / f"run-{kind}/held_out.txt"
+    assert held_out.exists() == (kind == "folder")
+    if kind == "folder":
+        source = open_source(DataSettings(f"folder:{root}/flat", seed=1), "eval")
+        listed = [source.describe(record) for record in range(source.length)]
+        assert held_out.read_text().splitlines() == listed
+        assert [Path(path).parent.name for path in listed] == ["a", "b", "c"]
     plan = Run(root / f"run-{kind}").plan()["dataset"]
     assert (plan["train_examples"], plan["eval_examples"]) == (train, held)
     assert plan["class_names"] == {"idx": [], "parquet": ["cat", "dog", "emu"]}.get(
