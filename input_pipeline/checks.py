@@ -4,6 +4,9 @@ from input_pipeline.augment import check_augment, parse_augment
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source
 
+# More are taken for rows or columns where what stands for the height could be their number.
+_MOST_CHANNELS = 4
+
 
 def seen_shape(source: Source, image_size: int) -> tuple[int, int, int]:
     """The (height, width, channels) of the images that the model sees.
@@ -39,6 +42,14 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
             f"the images of {train.name} are {_text(shape)} and those of {evaluation.name} "
             f"{_text(other)} (height × width × channels): use splits with equal channels, "
             "and --image_size for equal sizes."
+        )
+    height, width, channels = train.image_shape
+    # Of either order there are images of one or three rows; of so many channels hardly any.
+    if height in (1, 3) and channels > _MOST_CHANNELS:
+        raise ValueError(
+            f"the images of {train.name} are {_text(train.image_shape)} (height × width × "
+            f"channels), which looks like channels first: give {width} × {channels} × {height}, "
+            "in NumPy np.moveaxis(images, 1, -1)."
         )
     check_augment(parse_augment(settings.augment), train.name, shape)
     return shape

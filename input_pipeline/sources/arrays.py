@@ -23,6 +23,8 @@ from input_pipeline.sources.source import Source
 
 _NAMES = {"train": ("x_train", "y_train"), "eval": ("x_test", "y_test")}
 _WEIGHTS = {"train": "w_train", "eval": "w_test"}
+# So many images, evenly spread, tell the range of all.
+_LOOKED_AT = 256
 # Of a member's own header in a zip file: its name's and its extra field's lengths, and its size.
 _LENGTHS, _LENGTHS_AT, _HEADER = struct.Struct("<HH"), 26, 30
 
@@ -42,16 +44,14 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             own = _labels(archive, file, path, split)
             weights = _weights(archive, file, path, _WEIGHTS[split], len(own))
             crcs = _checksums(archive, (_NAMES[split][0], _WEIGHTS[split]))
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+    except ValueError:  # a sentence already
+        raise
+    except Exception as error:  # of what a damaged zip file leads to there is no list
         raise ValueError(
             f"{path} cannot be read ({reason(error)}): give a file that np.savez wrote."
         ) from None
     x, y = _NAMES[split]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise ValueError(
-            f"{x} in {path} is {images.dtype} {list(images.shape)}: give uint8 "
-            "[n, height, width, channels] or [n, height, width]."
-        )
+    _check_pixels(images, x, path)
     if len(own) != len(images):
         raise ValueError(
             f"{y} in {path} holds {len(own):,} labels and {x} {len(images):,} images: give a label "
@@ -90,6 +90,40 @@ def has_evaluation(rest: str, settings: DataSettings) -> bool:
             return any(f"{name}.npy" in archive.namelist() for name in _NAMES["eval"])
     except (OSError, zipfile.BadZipFile):
         return True
+
+
+def _check_pixels(images: np.ndarray, x: str, path: Path) -> None:
+    """Sees that an array holds levels from 0 to 255, and says how to make them of what it holds.
+
+    Raises:
+        ValueError: it does not.
+    """
+    given = f"{x} in {path} is {images.dtype} {list(images.shape)}"
+    form = "give uint8 [n, height, width, channels] or [n, height, width]"
+    if images.ndim not in (3, 4):
+        raise ValueError(f"{given}: {form}.")
+    looked_at = np.unique(np.linspace(0, len(images) - 1, _LOOKED_AT).astype(np.int64))
+    # A row of each: to look into large images maps them into memory.
+    rows = [images[at, images.shape[1] // 2] for at in looked_at] if images.size else []
+    some = np.array(rows, images.dtype)
+    if images.dtype == np.uint8:
+        if some.size and some.max() == 1 and all(image.max() <= 1 for image in images):
+            raise ValueError(
+                f"{given} and holds 0 and 1 alone, which is black to a model of levels up to 255: "
+                f"give {x} * 255."
+            )
+        return
+    if images.dtype.kind not in "fiub" or not some.size:
+        raise ValueError(f"{given}: {form}.")
+    low, high = float(some.min()), float(some.max())
+    make = f"{x}.clip(0, 255).round().astype('uint8')"
+    if low >= 0 and high <= 1:
+        make = f"({x} * 255.0).round().astype('uint8')"
+    elif images.dtype == np.uint16 and high > 255:
+        make = f"({x} >> 8).astype('uint8')"
+    elif low < 0 or high > 255 or not np.isfinite([low, high]).all():
+        make = f"{x} brought to 0 to 255 and .round().astype('uint8')"
+    raise ValueError(f"{given} with values from {low:.4g} to {high:.4g}: {form}, here {make}.")
 
 
 def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -> np.ndarray:
@@ -145,7 +179,7 @@ def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> 
         )
     try:
         array = _mapped_or_loaded(archive, file, path, members[name])
-    except (ValueError, KeyError, struct.error) as error:
+    except Exception as error:  # of what damage leads to there is no list
         raise ValueError(
             f"{name} in {path} is no array that can be read ({reason(error)}): write it with "
             "np.savez, as numbers."

@@ -1,5 +1,6 @@
 """Datasets of the user's own files: folders of images, TFRecord files, arrays."""
 
+import contextlib
 import io
 import os
 import subprocess
@@ -11,6 +12,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
+from input_pipeline.checks import check_data
 from input_pipeline.example import write_example
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source, open_sources
@@ -271,7 +273,7 @@ def test_mapped_arrays_that_change_or_vanish_are_named(tmp_path: Path) -> None:
     "changed, message",
     [
         ({"x_train": None}, "holds no array x_train, but y_train, x_test, y_test"),
-        ({"x_train": np.zeros((5, 2, 3))}, "x_train in .* is float64 .5, 2, 3.: give uint8"),
+        ({"x_train": np.zeros((5, 2, 3))}, "x_train in .* is float64 .5, 2, 3. .*: give uint8"),
         ({"x_train": np.zeros((5, 6), np.uint8)}, "x_train in .* is uint8 .5, 6.: give uint8"),
         ({"y_train": np.zeros(4, int)}, "y_train in .* holds 4 labels and x_train 5 images"),
         ({"y_train": np.zeros(5)}, r"y_train in .* is float64 .5.: give .*y\.astype"),
@@ -288,6 +290,56 @@ def test_arrays_that_do_not_fit_are_refused(
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         opened(f"arrays:{tmp_path}/mine.npz")
+
+
+ZEROS = np.zeros((5, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "pixels, advice",
+    [
+        (ZEROS + 0.5, "values from 0.5 to 0.5: .* here .x_train . 255.0..round...astype.'uint8'"),
+        ((ZEROS + 1).astype(np.uint8), "holds 0 and 1 alone, .* give x_train . 255"),
+        ((ZEROS + 1).astype(bool), "values from 1 to 1: .*x_train . 255.0"),
+        (ZEROS + 200, "x_train.clip.0, 255"),
+        (ZEROS - 1, "brought to 0 to 255"),
+        ((ZEROS + 60_000).astype(np.uint16), ".x_train >> 8"),
+        (np.array([["a"] * 3] * 5), "give uint8"),
+        (
+            np.array([object()] * 5),
+            "x_train in .* is no array that can be read|holds Python.s objects",
+        ),
+    ],
+)
+def test_pixels_that_are_no_levels_are_told_how_to_be_some(
+    tmp_path: Path, pixels: np.ndarray, advice: str
+) -> None:
+    np.savez(tmp_path / "mine.npz", **{**ARRAYS, "x_train": pixels})
+    with pytest.raises(ValueError, match=advice):
+        opened(f"arrays:{tmp_path}/mine.npz")
+
+
+def test_channels_first_is_told(tmp_path: Path) -> None:
+    first = {
+        "x_train": np.zeros((5, 3, 8, 9), np.uint8),
+        "x_test": np.zeros((2, 3, 8, 9), np.uint8),
+    }
+    np.savez(tmp_path / "mine.npz", **{**ARRAYS, **first})
+    settings = DataSettings(f"arrays:{tmp_path}/mine.npz")
+    sources = open_sources(settings)
+    with pytest.raises(ValueError, match="looks like channels first: give 8 × 9 × 3, in NumPy"):
+        check_data(settings, sources["train"], sources["eval"])
+
+
+@pytest.mark.parametrize("place", [30, 90, 150, 400, -60, -30])
+def test_a_damaged_npz_is_a_sentence(tmp_path: Path, place: int) -> None:
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "mine.npz", **ARRAYS)
+        content = bytearray((tmp_path / "mine.npz").read_bytes())
+        content[place : place + 12] = b"\xff" * 12
+        (tmp_path / "mine.npz").write_bytes(content)
+        with contextlib.suppress(ValueError):
+            opened(f"arrays:{tmp_path}/mine.npz")
 
 
 def test_a_file_that_is_no_npz_is_named(tmp_path: Path) -> None:
