@@ -32,7 +32,7 @@ WRONG = {
         "tfds.builder('nowhere', data_dir='data').download_and_prepare()",
     ],
     "--dataset=python:nowhere:f": ["'python:nowhere:f' cannot be imported"],
-    "--train_split=train[:5]": ["--train_split=train[:5] belongs to", "tfds and folder"],
+    "--train_split=train[:5]": ["--train_split=train[:5] belongs to", "tfds, folder"],
     "--dataset=synthetic:8by8": ["synthetic:8by8", "synthetic:224x224x3"],
     "--optimizer=adm": ["--optimizer=adm", "did you mean adam?", "lamb"],
     "'--optimizer=lamb(beta2=0.9)'": ["beta2", "did you mean beta_2?", "epsilon"],
