@@ -17,6 +17,7 @@ from launch.job import Job, open_job
 from launch.startup import Startup
 from launch.stop import StopRequests
 from launch.watchdog import EVALUATING
+from trainer.blocks import Block
 from trainer.files import read_lines, write_text
 from trainer.going_on import rederived
 from trainer.run_folder import checkpoint_steps, tidy
@@ -159,6 +160,11 @@ def train_on(
             stop.ask("launch.control")
         return stop.requested()
 
+    def log_done(step: int) -> None:
+        """The data of a later step can end a block; the rows of those done are still written."""
+        if any(map(len, run.train_loop.before_error.values())):
+            host.log(Block(step, run.train_loop.before_error, None))
+
     with host.watchdog:
         ended = first >= plan.last_step or finished()
         if host.history.to_evaluate:
@@ -190,6 +196,7 @@ def train_on(
             actions=host.actions,
             finished=finished,
             stop_requested=stop_requested,
+            after_error=log_done,
         )
     if block is None:
         return first, False

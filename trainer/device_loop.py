@@ -1,4 +1,4 @@
-"""Many steps in one call of a function on the device, and what they gave in one tensor."""
+"""Many steps in one call of a function on the device, and what each of them gave."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,8 @@ import tensorflow as tf
 from trainer.learning_rate import LearningRate, host_variable
 from trainer.losses import Batch
 from trainer.step import TrainStep
+
+_NOT_DONE = -1.0  # in place of the seconds that a step has waited for its data
 
 
 class DeviceLoop:
@@ -23,6 +25,7 @@ class DeviceLoop:
 
     Attributes:
       traces: how often the function was traced.
+      before_error: what a call would have returned of the steps that were done before it raised.
     """
 
     def __init__(
@@ -31,6 +34,9 @@ class DeviceLoop:
         self._step, self._learning_rate, self._most_steps = step, learning_rate, most_steps
         # Of the call: a tensor would be handed on from step to step, a variable is just there.
         self._steps = host_variable(np.int32(0), "steps")
+        # In a variable, what is there outlives a call that an error in the data ends.
+        self._rows = host_variable(np.zeros([0, 0], np.float32), "rows", shape=[None, None])
+        self.before_error: dict[str, np.ndarray] = {}
         self._iterator: Iterator[Batch] | None = None
         self._names: tuple[str, ...] = ()
         self.traces = 0
@@ -46,12 +52,24 @@ class DeviceLoop:
 
         Raises:
           RuntimeError: the call before was left, and the data of the step after it are lost.
+          Exception: what the data raise; see `before_error`.
         """
+        self.before_error = {}
         self.trace(iterator)
         if self._left:
             raise RuntimeError("a loop that was left goes on with a new stream only")
-        rows = self._train(tf.constant(steps)).numpy()
+        try:
+            rows = self._done(self._train(tf.constant(steps)).numpy())
+        except Exception:
+            self._left, self.before_error = True, self._by_name(self._done(self._rows.numpy()))
+            raise
         self._left = 0 < len(rows) < steps and len(rows) < self._steps.numpy()
+        return self._by_name(rows)
+
+    def _done(self, rows: np.ndarray) -> np.ndarray:
+        return rows[: np.count_nonzero(rows[:, self._names.index("input_wait")] != _NOT_DONE)]
+
+    def _by_name(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
 
     def trace(self, iterator: Iterator[Batch]) -> None:
@@ -59,7 +77,7 @@ class DeviceLoop:
         if iterator is self._iterator:
             return
         step, learning_rate = self._step, self._learning_rate
-        all_steps, most_steps = self._steps, self._most_steps
+        all_steps, most_steps, rows = self._steps, self._most_steps, self._rows
 
         def packed_step(batches: tuple[Batch, ...], waited: tf.Tensor) -> tf.Tensor:
             row = step(batches) | {"input_wait": waited}
@@ -68,10 +86,12 @@ class DeviceLoop:
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
-            rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
             all_steps.assign(learning_rate.look_ahead(steps))
-            begin = step.now()
-            batches = step.fetch(iterator)
+            # Not beside the first data, whose error would leave the rows of the call before.
+            not_done = tf.fill([steps, tf.shape(rows)[1]], _NOT_DONE)
+            with tf.control_dependencies([rows.assign(not_done)]):
+                begin = step.now()
+                batches = step.fetch(iterator)
             waited = step.now(batches) - begin
             # No step begins before all is there, or computing would count as waiting.
             with tf.control_dependencies([waited]):
@@ -81,12 +101,15 @@ class DeviceLoop:
                 upcoming = batches
                 if done + 1 < all_steps.read_value():
                     upcoming = step.fetch(iterator)
-                rows = rows.write(done, packed_step(batches, waited))
+                tf.raw_ops.ResourceScatterUpdate(
+                    resource=rows.handle, indices=done, updates=packed_step(batches, waited)
+                )
                 # In this order: TensorFlow reads one clock after the other.
                 trained = step.now(learning_rate.progress.value())
                 waited, batches, done = step.now(upcoming) - trained, upcoming, done + 1
-            return tf.ensure_shape(rows.stack(), [None, len(self._names)])
+            return rows.read_value()
 
         self._left = False
         self._train, self._iterator = train.get_concrete_function(), iterator
+        rows.assign(np.zeros([0, len(self._names)], np.float32))
         self.traces += 1

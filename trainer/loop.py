@@ -29,6 +29,7 @@ def train(
     actions: Sequence[Action],
     finished: Callable[[], bool],
     stop_requested: Callable[[], bool],
+    after_error: Callable[[int], object] = lambda step: None,
 ) -> Block | None:
     """Trains from step `first` to step `last`.
 
@@ -42,6 +43,7 @@ def train(
       steps_per_loop: steps a block at most, up to 10,000; 0: as many as take about half a second.
       finished: whether the run ends before `last`, asked after every block.
       stop_requested: asked before every block.
+      after_error: called where a block raises, with the steps done before it.
 
     Returns:
       The last block, or None if it was asked to stop before the first.
@@ -50,7 +52,11 @@ def train(
     while step < last and not (block and block.final) and not stop_requested():
         length = int(min(per_block, last - step, next_boundary(step) - step))
         begin = time.perf_counter()
-        rows = train_loop(stream, length)
+        try:
+            rows = train_loop(stream, length)
+        except Exception:
+            after_error(step)
+            raise
         seconds = None if step == first else time.perf_counter() - begin
         block = Block(step, rows, seconds)
         block = dataclasses.replace(block, final=block.last >= last or finished())

@@ -45,6 +45,65 @@ except RuntimeError as error:
 """
 
 
+# On one replica; prints the losses of a block and, of one whose eighth step has data that cannot be
+# read, what is there after the error.
+FAILS = """
+import json
+from input_pipeline.faults import Faults
+from launch import cli, flags
+from launch.data import training_data
+from launch.job import plan_command
+command = flags.read_command(["--device=cpu", "--model=mlp", "--learning_rate=0.0"])
+plan, devices, sources = plan_command(command)
+cli.import_tensorflow(0)
+from trainer.run import build_run
+
+class Fails:
+    def __init__(self, record):
+        self.record = record
+    def __getattr__(self, name):
+        return getattr(sources["train"], name)
+    def read(self, records):
+        if self.record in records:
+            raise OSError("the disk has gone")
+        return sources["train"].read(records)
+
+def stream(source):
+    return iter(run.stream(training_data(command, plan, source, 0, Faults(source))))
+
+run = build_run(command.settings, plan, devices)
+records = stream(sources["train"])
+record = [next(records)["record"].numpy() for _ in range(8)][7][0]
+loop = run.train_loop
+print(json.dumps(loop(stream(sources["train"]), 8)["train/loss"].tolist()))
+bad = stream(Fails(record))
+print(json.dumps(loop(bad, 3)["train/loss"].tolist()))
+try:
+    loop(bad, 8)
+except Exception as error:
+    print(json.dumps("the disk has gone" in str(error)))
+print(json.dumps(loop.before_error["train/loss"].tolist()))
+try:
+    loop(bad, 1)
+except RuntimeError:
+    print(json.dumps(loop.before_error))
+bad = stream(Fails(record))
+loop(bad, 7)
+try:
+    loop(bad, 2)
+except Exception:
+    print(json.dumps(loop.before_error["train/loss"].tolist()))
+"""
+
+
+def test_what_was_done_before_an_error_in_the_data_is_still_there() -> None:
+    undisturbed, first, raised, before_error, again, at_once = map(json.loads, run_program(FAILS))
+    assert first == undisturbed[:3] and raised and again == {} and at_once == []
+    # The step in hand when the next one's data fail is given up with them.
+    assert len(before_error) in (3, 4)
+    assert before_error == undisturbed[3 : 3 + len(before_error)]
+
+
 def test_blocks_go_through_the_data_in_turn_until_one_is_left() -> None:
     at_once, in_blocks, left, error = map(json.loads, run_program(PROGRAM))
     assert len(set(at_once)) == 12  # the weights stay: what differs is the data
