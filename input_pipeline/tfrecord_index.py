@@ -147,7 +147,9 @@ def _load(path: Path, stamp: str) -> np.ndarray | None:
     """The starts in a kept index if it has this stamp."""
     try:
         table = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+    except Exception:  # what NumPy makes of a file that is no array of ours has no list
+        return None
+    if not isinstance(table, np.ndarray):  # an archive of several
         return None
     if table.dtype != np.int64 or table.ndim != 1 or len(table) < 2 or table[0] != _number(stamp):
         return None

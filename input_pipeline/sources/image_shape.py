@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline.files import keep
-from input_pipeline.image_header import Header, header_of_file, image_header
+from input_pipeline.image_header import Header, header_of_file
 from input_pipeline.interrupts import interrupt_held
 from input_pipeline.pillow import FORMATS_TEXT
 
@@ -137,25 +137,6 @@ def look_at_files(
     """The same, of all images of which each is a local file, by their paths."""
     records = np.arange(length)
     return look_at_headers(lambda r: header_of_file(path(r)), records, length, name, places, stamp)
-
-
-def look_at_images(image: Callable[[int], bytes], length: int, name: str) -> Found:
-    """The same, of images that can be had as a whole only, by their records."""
-
-    def header(record: int) -> Header | None:
-        try:
-            return image_header(image(record))
-        except ValueError:
-            return None
-
-    return look_at_headers(header, np.arange(length), length, name)
-
-
-def look_at_shapes(
-    image: Callable[[int], bytes], length: int, name: str
-) -> tuple[int | None, int | None, int]:
-    """The shape alone, see `Found.shape`."""
-    return look_at_images(image, length, name).shape
 
 
 def _rows(header: Callable[[int], Header | None], records: np.ndarray) -> np.ndarray:
