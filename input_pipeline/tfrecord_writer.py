@@ -44,6 +44,11 @@ def write_tfrecords(
         KeyboardInterrupt: Ctrl-C was pressed; nothing is left, unless all was done by then.
     """
     for source in sources.values():
+        if not source.encoded and source.image_shape[2] not in (1, 3, 4):
+            raise ValueError(
+                f"the images of {source.name} have {source.image_shape[2]} channels, and PNG files "
+                "1, 3 or 4: train on the dataset as it is."
+            )
         if source.weighted:
             raise ValueError(
                 f"the examples of {source.name} have weights, which the shards would not: train on "

@@ -91,7 +91,7 @@ def _info(name: str, data_dir: str) -> "tfds.core.DatasetInfo":
             f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\", "
             "or give the --data_dir that holds it."
         ) from None
-    except (ValueError, OSError, AssertionError) as error:
+    except Exception as error:  # of what TFDS makes of damaged files there is no list
         raise ValueError(
             f"the dataset tfds:{name} in {folder} cannot be read ({_first_line(error)}): "
             "prepare it again, or write it as tfds:NAME[/CONFIG][:VERSION]."
