@@ -6,6 +6,7 @@ epoch say which images it drew; and its colour says the last three bits of its l
 and blue are each light or dark.
 """
 
+import importlib
 import io
 import math
 import os
@@ -13,9 +14,14 @@ import pathlib
 import struct
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from input_pipeline.settings import DataSettings
+    from input_pipeline.sources import Source
 
 IMAGES = 4096  # more than the 250 MB that TFDS keeps in memory after the first epoch
 HEIGHT, WIDTH = 375, 500
@@ -102,12 +108,18 @@ def array_record_paths(folder: pathlib.Path) -> list[str]:
     return [str(folder / "array_record" / f"train-{shard}.array_record") for shard in range(SHARDS)]
 
 
+def all_of(settings: "DataSettings") -> "Source":
+    """The dataset's training records, none held out: there is one of each class."""
+    kind, _, rest = settings.dataset.partition(":")
+    module = importlib.import_module(f"input_pipeline.sources.{kind}")
+    return module.open_split(rest, settings, "train")
+
+
 def _write_tfrecord(folder: pathlib.Path) -> None:
     from input_pipeline.settings import DataSettings
-    from input_pipeline.sources import open_source
     from input_pipeline.tfrecord_writer import write_tfrecords
 
-    source = open_source(DataSettings(f"folder:{folder / 'folder'}"), "train")
+    source = all_of(DataSettings(f"folder:{folder / 'folder'}"))
     write_tfrecords({"train": source}, folder / "tfrecord", SHARDS, lambda written: None)
 
 

@@ -15,10 +15,9 @@ import tensorflow as tf
 
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
-from input_pipeline.sources import open_source
 from input_pipeline.streams import training_stream
 from launch import cli
-from tests.benchmarks.input_data import HEIGHT, IMAGES, NAME, WIDTH, image_path, random_box
+from tests.benchmarks.input_data import HEIGHT, IMAGES, NAME, WIDTH, all_of, image_path, random_box
 
 BATCH, SIDE = 64, 224
 SHUFFLED = 1000  # records in a shuffle buffer, as the examples of TFDS have it
@@ -77,7 +76,7 @@ def lockstep_tfds(data: pathlib.Path) -> Batches:
 
 def _lockstep(settings: DataSettings) -> Batches:
     stream = training_stream(
-        open_source(settings, "train"),
+        all_of(settings),
         layout=Layout(BATCH),
         seed=0,
         augment="crop|flip",
