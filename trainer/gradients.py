@@ -38,6 +38,7 @@ def make_gradients(
     class_weights: Sequence[float],
     seed: int,
     noise_measured: bool,
+    draws: Sequence[bool] = (),
     loss_scale: LossScale | None = None,
     pack_bytes: int = 0,
     phase: int = 0,
@@ -59,6 +60,7 @@ def make_gradients(
             rows=batch["image"].shape[0],
             seed=seed,
             global_batch=global_batch,
+            per_example=draws,
             phase=phase,
         )
         with tf.GradientTape() as tape:

@@ -40,6 +40,7 @@ def make_locator(
     *,
     seed: int,
     global_batch: int,
+    draws: Sequence[bool],
     phase: int = 0,
 ) -> Locator:
     """A locator for the model; layers' outputs are looked at where it is a functional one.
@@ -62,7 +63,12 @@ def make_locator(
     def seen_in(batch: Batch) -> list[tf.Tensor]:
         rows = batch["image"].shape[0]
         with draws_of(
-            batch.get("position"), rows=rows, seed=seed, global_batch=global_batch, phase=phase
+            batch.get("position"),
+            rows=rows,
+            seed=seed,
+            global_batch=global_batch,
+            per_example=draws,
+            phase=phase,
         ):
             return probe(batch["image"], training=True)
 

@@ -10,6 +10,11 @@ computes its n-th block of four numbers without those before: an example has blo
 Every step has its own positions, so a step that is skipped does not repeat its numbers, and there
 is no counter to save.
 
+Whether a draw is one number or row for each example, or one for the whole batch (noise on a kernel,
+`noise_shape=(1, k)`), cannot be told from its shape: a kernel may have as many rows as a replica
+has examples. `find_draws` tells them apart before training, by tracing the model on two numbers of
+examples: what does not grow with them is for the whole batch.
+
 What a layer draws goes through the functions of `keras.src.backend.tensorflow.random`, which are
 replaced by others that do as before outside of `draws_of`, where initial weights are drawn, say.
 Layers that call `tf.random` themselves are not seen.
@@ -20,7 +25,6 @@ import contextvars
 import dataclasses
 import functools
 import hashlib
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -38,15 +42,17 @@ _HALF = 2.0**-24
 
 @dataclasses.dataclass(frozen=True)
 class _Draws:
-    """What the draws of a forward pass follow from."""
+    """What the draws of a forward pass follow from, and what they were."""
 
     positions: tf.Tensor | None
     rows: int
     key: int
     global_batch: int
     phase: int
+    per_example: Sequence[bool] | None  # of each draw; None while that is being found out
     graph: Any
-    numbers: Iterator[int]
+    found: list[tuple[str, list[int]]]  # the layer and the shape of each draw so far
+    refused: list[str]
 
 
 _current: contextvars.ContextVar[_Draws | None] = contextvars.ContextVar("draws", default=None)
@@ -54,87 +60,144 @@ _current: contextvars.ContextVar[_Draws | None] = contextvars.ContextVar("draws"
 
 @contextlib.contextmanager
 def draws_of(
-    positions: tf.Tensor | None, *, rows: int, seed: int, global_batch: int, phase: int = 0
-) -> Iterator[None]:
+    positions: tf.Tensor | None,
+    *,
+    rows: int,
+    seed: int,
+    global_batch: int,
+    per_example: Sequence[bool] | None,
+    phase: int = 0,
+) -> Iterator[_Draws]:
     """Around a forward pass: its random layers draw the numbers of these examples.
-
-    A draw whose first dimension is the number of examples, or a multiple of it such as the windows
-    that an image was cut into, is an example's row by row. Any other is one for the whole global
-    batch, the same for all its examples: such as noise on a kernel.
 
     Args:
       positions: int64 [rows], the examples' adjacent global positions; None where nothing is drawn.
       rows: the number of examples.
       seed: the run's seed.
       global_batch: examples a step.
+      per_example: what `find_draws` has found for this model; None only while it looks.
       phase: the position that a step begins with, modulo the global batch.
 
     Raises:
-      ValueError: in the pass, a layer draws in a way that cannot be divided like this; the sentence
-        names it.
+      ValueError: in the pass, a layer draws in a way that cannot be divided over replicas; the
+        sentence names it.
     """
     digest = hashlib.blake2b(f"random layers {seed}".encode(), digest_size=8).digest()
-    graph = tf.compat.v1.get_default_graph()
     key = int.from_bytes(digest, "little")
-    draws = _Draws(positions, rows, key, global_batch, phase, graph, itertools.count())
+    graph = tf.compat.v1.get_default_graph()
+    draws = _Draws(positions, rows, key, global_batch, phase, per_example, graph, [], [])
     token = _current.set(draws)
     try:
-        yield
+        yield draws
     finally:
         _current.reset(token)
 
 
-def check_random_layers(model: keras.Model, rows: int) -> None:
-    """Lets every layer that has a seed draw once, so that one that cannot is found before training.
+def find_draws(model: keras.Layer, inputs: tf.TensorSpec) -> tuple[bool, ...]:
+    """Whether each draw of the model's forward pass is for its examples one by one, in their order.
+
+    The others are for the whole global batch. The model is traced, not run, on as many examples as
+    `inputs` has and on one more; nothing is traced where no layer has a seed.
+
+    Args:
+      inputs: of one replica's micro-batch, [rows, …].
 
     Raises:
       ValueError: a layer draws in a way that cannot be divided over replicas.
     """
-    for layer in model._flatten_layers():
-        drawing = any(part._seed_generators for part in layer._flatten_layers())
-        if not drawing or isinstance(layer, keras.Model) or not hasattr(layer, "input"):
-            continue
-        inputs = keras.tree.map_structure(
-            lambda tensor: tf.zeros([rows, *tensor.shape[1:]], tensor.dtype), layer.input
+    if not any(part._seed_generators for part in model._flatten_layers()):
+        return ()
+    rows = inputs.shape[0]
+    fewer, more = (_draws_traced(model, inputs, count) for count in (rows, rows + 1))
+    if len(fewer) != len(more):
+        raise ValueError(
+            f"the model {model.name} draws {len(fewer)} times for {rows} examples and "
+            f"{len(more)} times for {rows + 1}, which cannot be the same on any number of "
+            "replicas; let it draw as often for any number."
         )
+    return tuple(
+        _is_per_example(layer, shape, of_more, rows)
+        for (layer, shape), (_, of_more) in zip(fewer, more, strict=True)
+    )
 
-        @tf.function(autograph=False)
-        def trial(layer: keras.Layer = layer, inputs: Any = inputs) -> None:
-            with draws_of(tf.range(rows, dtype=tf.int64), rows=rows, seed=0, global_batch=rows):
-                layer(inputs, training=True)
 
-        trial.get_concrete_function()
+def _is_per_example(layer: str, shape: list[int], of_more: list[int], rows: int) -> bool:
+    """Whether a draw is for each example, by its shape for `rows` of them and for one more."""
+    if shape == of_more:
+        return False
+    by_row = shape and shape[1:] == of_more[1:] and shape[0] * (rows + 1) == of_more[0] * rows
+    if not by_row or shape[0] % rows:
+        raise ValueError(
+            f"the layer {layer} draws random numbers of shape {shape} for {rows} examples and "
+            f"{of_more} for {rows + 1}, which cannot be the same on any number of replicas; let "
+            "the examples be the first dimension."
+        )
+    return True
+
+
+def _draws_traced(
+    model: keras.Layer, inputs: tf.TensorSpec, rows: int
+) -> list[tuple[str, list[int]]]:
+    """The layer and the shape of each draw of the model's forward pass on so many examples."""
+    found: list[tuple[str, list[int]]] = []
+
+    @tf.function(autograph=False)
+    def trial(batch: tf.Tensor) -> None:
+        # Values in place of variables, since outside of `strategy.run` these are of all replicas.
+        values = [(v, tf.convert_to_tensor(v.value)) for v in model.variables]
+        positions = tf.range(rows, dtype=tf.int64)
+        with (
+            keras.StatelessScope(values),
+            draws_of(positions, rows=rows, seed=0, global_batch=rows, per_example=None) as draws,
+        ):
+            try:
+                model(batch, training=True)
+            except ValueError as error:
+                if draws.refused:  # without what Keras has written around it
+                    raise ValueError(draws.refused[0]) from error
+                raise
+            found.extend(draws.found)
+
+    trial.get_concrete_function(tf.TensorSpec([rows, *inputs.shape[1:]], inputs.dtype))
+    return found
 
 
 def uniform_numbers(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
     """The next draw inside `draws_of`: float32 of this shape, in [0, 1).
 
     Raises:
-      ValueError: its shape is not known, or it is drawn inside a loop or a condition.
+      ValueError: its shape is not known, it is drawn inside a loop or a condition, or `find_draws`
+        has not seen it.
     """
     draws, layer = _current.get(), current_path()
     if draws.graph is not tf.compat.v1.get_default_graph():
-        raise ValueError(
+        raise _refusal(
             f"the layer {layer} draws random numbers inside a loop or a condition, where they "
             "cannot be the same on any number of replicas; draw them before it."
         )
     sizes = tf.get_static_value(tf.convert_to_tensor(shape, tf.int32), partial=True)
     if sizes is None or None in sizes:
-        raise ValueError(
+        raise _refusal(
             f"the layer {layer} draws random numbers of a shape that is not known before it runs; "
             "give it inputs of a fixed shape."
         )
     if draws.positions is None:
-        raise ValueError(
+        raise _refusal(
             f"the layer {layer} draws random numbers, and the examples have no 'position' that "
             "they could follow from; give int64 positions with the images."
         )
-    sizes, number = [int(size) for size in sizes], next(draws.numbers)
-    per_example = bool(sizes) and sizes[0] > 0 and sizes[0] % draws.rows == 0
-    rows = draws.rows if per_example else 1
-    place = draws.positions[0]
-    if not per_example:
-        place = (place - draws.phase) // draws.global_batch
+    sizes, number = [int(size) for size in sizes], len(draws.found)
+    draws.found.append((layer, sizes))
+    if draws.per_example is None:
+        return tf.zeros(sizes)
+    if number >= len(draws.per_example):
+        raise _refusal(
+            f"the layer {layer} draws random numbers and has no seed of its own; give it one: "
+            "self.seed_generator = keras.random.SeedGenerator()."
+        )
+    rows, place = draws.rows, draws.positions[0]
+    if not draws.per_example[number]:
+        rows, place = 1, (place - draws.phase) // draws.global_batch
     count = math.prod(sizes) // rows
     # Whole blocks: the next row begins with a block of its own.
     blocks = -(-count // _BLOCK)
@@ -146,6 +209,11 @@ def uniform_numbers(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
         alg=_PHILOX,
     )
     return tf.reshape(drawn[:, :count], sizes)
+
+
+def _refusal(sentence: str) -> ValueError:
+    _current.get().refused.append(sentence)
+    return ValueError(sentence)
 
 
 def _dropout(inputs: tf.Tensor, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
@@ -199,10 +267,10 @@ def _randint(
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(*args: Any, **arguments: Any) -> Any:
         del args, arguments
-        raise ValueError(
+        raise _refusal(
             f"the layer {current_path()} draws by keras.random.{name}, which cannot be the same on "
-            "any number of replicas; use one that draws by uniform, normal, truncated_normal, "
-            "randint or dropout."
+            "any number of replicas; leave it out (--augment, --mixup and --cutmix do the like in "
+            "the data), or draw by uniform, normal, truncated_normal, randint or dropout."
         )
 
     return refuse

@@ -25,7 +25,7 @@ from trainer.optimizers import make_optimizer
 from trainer.per_replica import MakeDataset, Stream, distribute
 from trainer.plan import DatasetFacts, Devices, Plan
 from trainer.precision import layers_in, set_operations
-from trainer.random_layers import check_random_layers
+from trainer.random_layers import find_draws
 from trainer.settings import LayerSettings, Settings
 from trainer.step import StepSettings, TrainStep
 from trainer.xla import choose_xla
@@ -104,6 +104,8 @@ def build_run_on(
     noise = GradientNoise(
         plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
     )
+    images = tf.TensorSpec([plan.micro_batch, *plan.dataset.image_shape], tf.uint8)
+    draws = find_draws(model, images)
     locator = None
     if settings.run.locate_nonfinite:
         locator = make_locator(
@@ -111,6 +113,7 @@ def build_run_on(
             model,
             seed=settings.run.seed,
             global_batch=plan.global_batch,
+            draws=draws,
             phase=plan.offset % plan.global_batch,
         )
     xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
@@ -123,7 +126,7 @@ def build_run_on(
         loss_scale,
         averages,
         locator,
-        step_settings(settings, plan, xla),
+        step_settings(settings, plan, xla, draws),
     )
     with tf.device("CPU:0"):
         most_steps = tf.Variable(tf.int32.max, trainable=False, name="most_steps")
@@ -162,7 +165,6 @@ def build_trained(
     keras.utils.set_random_seed(settings.run.seed)
     with layers_in(plan.precision):
         model = make_model(plan.model, plan.dataset, settings.layers)
-    check_random_layers(model, plan.micro_batch)
     factors, groups = group_variables(
         model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
     )
@@ -179,8 +181,10 @@ def build_trained(
     return Trained(model, optimizer, averages, groups, decay_groups)
 
 
-def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
-    """The numbers of the step; `xla`: whether its passes are compiled."""
+def step_settings(
+    settings: Settings, plan: Plan, xla: bool, draws: tuple[bool, ...]
+) -> StepSettings:
+    """The numbers of the step; `xla`: whether its passes are compiled; `draws`: `find_draws`'s."""
     return StepSettings(
         global_batch=plan.global_batch,
         accumulate=plan.accumulate,
@@ -191,6 +195,7 @@ def step_settings(settings: Settings, plan: Plan, xla: bool) -> StepSettings:
         communication=choose_pieces(settings.devices.communication, plan.device, plan.replicas),
         class_weights=plan.dataset.class_weights,
         seed=settings.run.seed,
+        draws=draws,
         phase=plan.offset % plan.global_batch,
         clock=not settings.run.deterministic,
     )

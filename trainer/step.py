@@ -43,6 +43,7 @@ class StepSettings:
     communication: Communication
     class_weights: tuple[float, ...] = ()  # by label; empty: all 1
     seed: int = 0  # of random layers
+    draws: tuple[bool, ...] = ()  # of random layers, whether for each example (`find_draws`)
     phase: int = 0  # the position that a step begins with, modulo the global batch
     clock: bool = True  # op determinism forbids reading one: no wait is measured
 
@@ -76,6 +77,7 @@ class TrainStep:
             label_smoothing=settings.label_smoothing,
             class_weights=settings.class_weights,
             seed=settings.seed,
+            draws=settings.draws,
             noise_measured=noise.measured,
             loss_scale=loss_scale,
             pack_bytes=settings.communication.pack_bytes,

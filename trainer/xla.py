@@ -2,8 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -58,39 +58,55 @@ def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
             "collective"
         )
     with without_collectives(model):
-        reason = refusal(model, [_batch(model.inputs[0], micro_batch)])
+        reason = refusal(model, (model.inputs[0],), {}, micro_batch)
         if reason is None:
             return None
         for layer in model.layers:
             if isinstance(layer, keras.layers.InputLayer):
                 continue
-            inputs = tf.nest.flatten(layer.input)
-            of_layer = refusal(layer, [_batch(tensor, micro_batch) for tensor in inputs])
+            # As the model calls it: it may take several arguments, such as a query and a value.
+            arguments = layer._inbound_nodes[0].arguments
+            of_layer = refusal(layer, arguments.args, arguments.kwargs, micro_batch)
             if of_layer is not None:
                 named = f"the layer {layer.name} ({type(layer).__name__}) of {model.name}"
                 return f"XLA cannot compile {named}: {of_layer}"
     return f"XLA cannot compile {model.name}: {reason}"
 
 
-def refusal(layer: keras.layers.Layer, inputs: list[tf.TensorSpec]) -> str | None:
+def refusal(
+    layer: keras.layers.Layer,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    micro_batch: int,
+) -> str | None:
     """What XLA has against a layer's forward and backward pass, one line; None if nothing.
 
     It is lowered, not run: no variable changes.
+
+    Args:
+      args: what the layer is called with, `KerasTensor`s in any structure among it.
+      kwargs: likewise.
+      micro_batch: examples, in place of the tensors' unknown dimensions.
     """
+    structure = (list(args), dict(kwargs))
+    symbolic = [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
+    tensors = list({id(x): x for x in symbolic}.values())
 
     @tf.function(jit_compile=True)
-    def both_ways(*arguments: tf.Tensor) -> list[tf.Tensor]:
+    def both_ways(*values: tf.Tensor) -> list[tf.Tensor]:
+        given = {id(x): value for x, value in zip(tensors, values, strict=True)}
+        positional, named = keras.tree.map_structure(lambda x: given.get(id(x), x), structure)
         # Values in place of variables, since outside of `strategy.run` these are of all replicas.
-        values = [(v, tf.convert_to_tensor(v.value)) for v in layer.variables]
-        weights = [value for variable, value in values if variable.trainable]
-        given = arguments[0] if len(arguments) == 1 else list(arguments)
-        with keras.StatelessScope(values) as state, tf.GradientTape() as tape:
-            tape.watch([*weights, *(x for x in arguments if x.dtype.is_floating)])
-            outputs = tf.nest.flatten(layer(given, training=True))
+        held = [(v, tf.convert_to_tensor(v.value)) for v in layer.variables]
+        weights = [value for variable, value in held if variable.trainable]
+        with keras.StatelessScope(held) as state, tf.GradientTape() as tape:
+            tape.watch([*weights, *(x for x in values if x.dtype.is_floating)])
+            outputs = tf.nest.flatten(layer(*positional, **{**named, "training": True}))
             total = tf.add_n([tf.reduce_sum(tf.cast(x, tf.float32)) for x in outputs])
         gradients = tape.gradient(total, weights, unconnected_gradients="zero")
         return [total, *gradients, *(state.get_current_value(v) for v in layer.variables)]
 
+    inputs = [_batch(tensor, micro_batch) for tensor in tensors]
     try:
         both_ways.experimental_get_compiler_ir(*inputs)(stage="hlo")
     except (tf.errors.OpError, ValueError, TypeError) as error:

@@ -107,14 +107,16 @@ def test_packs_are_cut_from_the_end_and_join_to_the_whole_that_comes_apart_again
 
 
 def words_model() -> keras.Model:
-    """A model with a layer that XLA has no kernels for."""
+    """A model with a layer that XLA has no kernels for, behind one that takes two arguments."""
 
     class Words(keras.layers.Layer):
         def call(self, x: tf.Tensor) -> tf.Tensor:
             return x + tf.strings.to_number(tf.strings.as_string(tf.stop_gradient(x)))
 
     images = keras.Input((4, 4, 1), dtype="uint8")
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.Reshape((4, 4))(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.MultiHeadAttention(2, 4, dropout=0.5)(query=x, value=x)
+    x = keras.layers.Flatten()(x)
     x = Words(name="words")(keras.layers.Dense(3, name="before")(x))
     return keras.Model(images, keras.layers.Dense(2, name="after")(x), name="speller")
 

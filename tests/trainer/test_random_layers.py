@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 from keras.src.backend.tensorflow import random as keras_random
 
-from trainer.random_layers import check_random_layers, draws_of, uniform_numbers
+from trainer.random_layers import draws_of, find_draws, uniform_numbers
 
 BATCH = 32
 # Rows of 7 × 7 × 3 numbers do not fill their blocks of four.
@@ -26,13 +26,48 @@ LAYERS = {
     "AlphaDropout": lambda: layers.AlphaDropout(0.3),
     "RandomFlip": lambda: layers.RandomFlip(),
     "RandomCrop": lambda: layers.RandomCrop(5, 5),
+    "noise on a kernel": lambda: KernelNoise(),
+    "windows": lambda: Windows(),
 }
+
+
+@keras.saving.register_keras_serializable("tests")
+class KernelNoise(layers.Layer):
+    """Noise on a kernel of as many rows as a replica may have examples."""
+
+    def __init__(self, **arguments: object) -> None:
+        super().__init__(**arguments)
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return inputs
+        noise = keras.random.normal((BATCH // 8, 3), seed=self.seed_generator)
+        return inputs * tf.reduce_sum(noise, axis=0)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Windows(layers.Layer):
+    """Cuts each image into seven rows, and drops some pixels of each."""
+
+    def __init__(self, **arguments: object) -> None:
+        super().__init__(**arguments)
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        rows = tf.reshape(inputs, [-1, 7, 3])
+        return tf.reshape(keras.random.dropout(rows, 0.3, seed=self.seed_generator), inputs.shape)
+
+
+def spec(rows: int) -> tf.TensorSpec:
+    return tf.TensorSpec([rows, 7, 7, 3], tf.float32)
 
 
 def drawn(layer: keras.Layer, begin: int, end: int, first: int = 0, seed: int = 3) -> np.ndarray:
     """What the layer makes of these images at the positions from `first` + `begin` on."""
     positions = tf.range(first + begin, first + end, dtype=tf.int64)
-    with draws_of(positions, rows=end - begin, seed=seed, global_batch=BATCH):
+    draws, rows = find_draws(layer, spec(end - begin)), end - begin
+    with draws_of(positions, rows=rows, seed=seed, global_batch=BATCH, per_example=draws):
         return layer(IMAGES[begin:end], training=True).numpy()
 
 
@@ -40,7 +75,7 @@ def drawn(layer: keras.Layer, begin: int, end: int, first: int = 0, seed: int = 
 def test_parts_of_a_batch_get_the_numbers_of_the_whole(name: str) -> None:
     layer = LAYERS[name]()
     whole = drawn(layer, 0, BATCH)
-    for parts in (2, 8):
+    for parts in (2, 8, 32):
         size = BATCH // parts
         rows = [drawn(layer, begin, begin + size) for begin in range(0, BATCH, size)]
         # What is computed from the draw may be rounded otherwise where it is the last of its array.
@@ -57,14 +92,17 @@ def test_dropout_drops_its_share_and_scales_the_rest() -> None:
     assert output[kept] == pytest.approx(IMAGES[kept] / 0.7, rel=1e-6)
     # No two examples, and no two layers of a pass, share a mask.
     assert len({row.tobytes() for row in kept}) == 2 * BATCH
-    with draws_of(tf.range(BATCH, dtype=tf.int64), rows=BATCH, seed=3, global_batch=BATCH):
+    batch = tf.range(BATCH, dtype=tf.int64)
+    with draws_of(batch, rows=BATCH, seed=3, global_batch=BATCH, per_example=[True, True]):
         two = [layers.Dropout(0.3)(IMAGES[:BATCH], training=True).numpy() for _ in range(2)]
     assert not np.array_equal(*two)
 
 
 def test_numbers_are_philox_blocks_by_position() -> None:
     """A draw that says itself where it begins: 147 numbers take 37 blocks of four."""
-    with draws_of(tf.constant([8, 9], tf.int64), rows=2, seed=3, global_batch=4):
+    first = tf.constant([8, 9], tf.int64)
+    found = [True, True, False]
+    with draws_of(first, rows=2, seed=3, global_batch=4, per_example=found):
         uniform_numbers([2, 5])
         numbers = uniform_numbers([2, 147]).numpy()
         shared = uniform_numbers([5]).numpy()
@@ -82,7 +120,8 @@ def test_numbers_are_philox_blocks_by_position() -> None:
 
 def test_distributions() -> None:
     count = 40_000
-    with draws_of(tf.range(4, dtype=tf.int64), rows=4, seed=0, global_batch=4):
+    batch = tf.range(4, dtype=tf.int64)
+    with draws_of(batch, rows=4, seed=0, global_batch=4, per_example=[True] * 4):
         normal = keras.random.normal((4, count // 4), mean=2.0, stddev=3.0).numpy()
         truncated = keras.random.truncated_normal((4, count // 4), stddev=2.0).numpy()
         uniform = keras.random.uniform((4, count // 4), -1.0, 3.0).numpy()
@@ -143,24 +182,52 @@ class Gamma(layers.Layer):
         return inputs * keras.random.gamma(tf.shape(inputs), 2.0, seed=self.seed_generator)
 
 
-def test_a_layer_that_cannot_be_divided_is_named_before_training() -> None:
+@keras.saving.register_keras_serializable("tests")
+class Turned(Gamma):
+    """Draws with the examples in its second dimension."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return inputs
+        drawn = keras.random.uniform((7, inputs.shape[0]), seed=self.seed_generator)
+        return inputs + drawn[0, 0]
+
+
+def test_what_cannot_be_divided_is_named_before_training() -> None:
     inputs = keras.Input((7, 7, 3))
-    check_random_layers(keras.Model(inputs, layers.Dropout(0.5)(inputs)), 4)
-    model = keras.Model(inputs, Gamma(name="odd")(layers.Dropout(0.5)(inputs)))
-    with pytest.raises(ValueError, match=r"the layer odd draws by keras\.random\.gamma"):
-        check_random_layers(model, 4)
+    one, two = layers.Dropout(0.5), layers.Dropout(0.5, noise_shape=(1, 7, 7, 3))
+    assert find_draws(keras.Model(inputs, two(one(inputs))), spec(4)) == (True, False)
+    for layer, sentence in (
+        (Gamma(name="odd"), r"^the layer odd draws by keras\.random\.gamma, which .*\.$"),
+        (
+            Turned(name="odd"),
+            r"^the layer odd draws random numbers of shape \[7, 4\] for 4 examples",
+        ),
+    ):
+        model = keras.Model(inputs, layer(layers.Dropout(0.5)(inputs)))
+        with pytest.raises(ValueError, match=sentence):
+            find_draws(model, spec(4))
+
+
+def test_a_draw_without_a_seed_of_its_own_is_named() -> None:
+    with (
+        pytest.raises(ValueError, match=r"has no seed of its own; give it one: self\.seed_gen"),
+        draws_of(tf.range(4, dtype=tf.int64), rows=4, seed=0, global_batch=4, per_example=[]),
+    ):
+        keras.random.dropout(tf.ones([4, 3]), 0.5)
 
 
 def test_draws_in_a_loop_or_without_positions_are_errors() -> None:
     @tf.function
     def looped(images: tf.Tensor) -> tf.Tensor:
-        with draws_of(tf.range(4, dtype=tf.int64), rows=4, seed=0, global_batch=4):
+        batch = tf.range(4, dtype=tf.int64)
+        with draws_of(batch, rows=4, seed=0, global_batch=4, per_example=[True]):
             return tf.map_fn(lambda row: keras.random.dropout(row, 0.5), images)
 
     with pytest.raises(ValueError, match="inside a loop or a condition"):
         looped(tf.ones([4, 3]))
     with (
         pytest.raises(ValueError, match="the examples have no 'position'"),
-        draws_of(None, rows=4, seed=0, global_batch=4),
+        draws_of(None, rows=4, seed=0, global_batch=4, per_example=[True]),
     ):
         layers.Dropout(0.5)(tf.ones([4, 3]), training=True)
