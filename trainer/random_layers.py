@@ -16,8 +16,9 @@ has examples. `find_draws` tells them apart before training, by tracing the mode
 examples: what does not grow with them is for the whole batch.
 
 What a layer draws goes through the functions of `keras.src.backend.tensorflow.random`, which are
-replaced by others that do as before outside of `draws_of`, where initial weights are drawn, say.
-Layers that call `tf.random` themselves are not seen.
+replaced by others that do as before outside of `draws_of`, where initial weights are drawn, say. A
+layer that takes a seed from its generator, to draw by `tf.random`, is refused; one that calls
+`tf.random` with a seed from elsewhere is not seen.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.common.name_scope import current_path
+from keras.src.backend.tensorflow import image as keras_image
 from keras.src.backend.tensorflow import random as keras_random
 
 _PHILOX = 1
@@ -264,13 +266,13 @@ def _randint(
     return tf.cast(tf.floor(low + span * tf.cast(uniform_numbers(shape), tf.float64)), dtype)
 
 
-def _refused(name: str) -> Callable[..., Any]:
+def _refused(how: str) -> Callable[..., Any]:
     def refuse(*args: Any, **arguments: Any) -> Any:
         del args, arguments
         raise _refusal(
-            f"the layer {current_path()} draws by keras.random.{name}, which cannot be the same on "
-            "any number of replicas; leave it out (--augment, --mixup and --cutmix do the like in "
-            "the data), or draw by uniform, normal, truncated_normal, randint or dropout."
+            f"the layer {current_path()} draws by {how}, which cannot be the same on any number of "
+            "replicas; leave it out (--augment, --mixup and --cutmix do the like in the data), or "
+            "draw by keras.random's uniform, normal, truncated_normal, randint or dropout."
         )
 
     return refuse
@@ -283,7 +285,10 @@ _OURS: dict[str, Callable[..., Any]] = {
     "normal": _normal,
     "truncated_normal": _truncated_normal,
     "randint": _randint,
-    **{name: _refused(name) for name in ("beta", "binomial", "categorical", "gamma", "shuffle")},
+    **{
+        name: _refused(f"keras.random.{name}")
+        for name in ("beta", "binomial", "categorical", "gamma", "shuffle")
+    },
 }
 
 
@@ -297,3 +302,6 @@ def _switched(original: Callable[..., Any], ours: Callable[..., Any]) -> Callabl
 
 for _name, _function in _OURS.items():
     setattr(keras_random, _name, _switched(getattr(keras_random, _name), _function))
+# Whoever takes a seed draws by it elsewhere, as Keras's elastic transform does by `tf.random`.
+for _place, _name in ((keras.random.SeedGenerator, "next"), (keras_image, "draw_seed")):
+    setattr(_place, _name, _switched(getattr(_place, _name), _refused("a seed of its generator")))

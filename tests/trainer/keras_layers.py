@@ -28,8 +28,15 @@ LEFT_OUT = {
     "TFSMLayer": "a SavedModel for inference",
     "TextVectorization": "takes strings, which no source yields",
 }
-# Those that draw what cannot be divided over replicas: by which function.
-REFUSED = {"AugMix": "gamma", "CutMix": "beta", "MixUp": "shuffle"}
+# Those that draw what cannot be divided over replicas: by what.
+REFUSED = {
+    "AugMix": "keras.random.gamma",
+    "CutMix": "keras.random.beta",
+    "MixUp": "keras.random.shuffle",
+    "RandomElasticTransform": "a seed of its generator",
+}
+# Those that see their micro-batch as a whole, and so do the same to equal ones only.
+OF_THE_BATCH = {"BatchNormalization", "Equalization"}
 
 
 def words(x: Tensor) -> Tensor:
