@@ -199,7 +199,8 @@ def uniform_numbers(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
         )
     rows, place = draws.rows, draws.positions[0]
     if not draws.per_example[number]:
-        rows, place = 1, (place - draws.phase) // draws.global_batch
+        # The step's first position: no other step has it, whatever --global_batch was before.
+        rows, place = 1, place - (place - draws.phase) % draws.global_batch
     count = math.prod(sizes) // rows
     # Whole blocks: the next row begins with a block of its own.
     blocks = -(-count // _BLOCK)
