@@ -63,6 +63,7 @@ def _source(split: str, plant: Callable[..., tuple[np.ndarray, np.ndarray]] | No
             labels, weights = plant(positions()[records], labels, weights)
         return images, labels, weights
 
+    # Those that stand beside the digits are neither as many nor what is read.
     return dataclasses.replace(
-        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True
+        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True, labels=None
     )
