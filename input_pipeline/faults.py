@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +43,8 @@ class Faults:
         self.shown: list[str] = []  # of the first few, what is wrong
         self._listed = set()
         if file is not None and file.exists():
-            rows = map(_row, file.read_text(encoding="utf-8", errors="replace").splitlines())
-            self._listed = {row.get("record") for row in rows if row.get("source") == source.name}
+            rows = map(_row, file.read_bytes().split(b"\n"))
+            self._listed = {number for name, number in filter(None, rows) if name == source.name}
 
     @property
     def count(self) -> int:
@@ -78,8 +79,8 @@ class Faults:
             if self._file is not None and record not in self._listed:
                 row = {"source": self._source.name, "record": record, "fault": fault}
                 # On a full disk the run goes on: the record is left out and counted all the same.
-                with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                with contextlib.suppress(OSError):
+                    _append(self._file, row)
 
     @contextlib.contextmanager
     def raised(self) -> Iterator[None]:
@@ -96,13 +97,25 @@ class Faults:
             raise
 
 
-def _row(line: str) -> dict[str, Any]:
-    """A line of the list; nothing where a kill has cut it off."""
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Appends a line of ASCII alone: no path's letters can end it, or be none of UTF-8."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            # Behind what a kill has cut off it would be lost too.
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def _row(line: bytes) -> tuple[str, int] | None:
+    """The source and record that a line of the list names; None where a kill has cut it off."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return row if isinstance(row, dict) else {}
+        source, record = row["source"], row["record"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return (source, record) if type(source) is str and type(record) is int else None
 
 
 def read_noting(source: Source, faults: Faults, records: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -2,21 +2,29 @@
 
 import datetime
 import getpass
-import json
 import os
 import pathlib
 import secrets
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags as absl_flags
 
 from launch import cli, flags
 from launch.help import help_text
-from trainer.control import Request, applied_requests, check_request, leave_request
-from trainer.run_folder import is_locked, used
+from trainer.files import read_json
+from trainer.requests import (
+    Request,
+    Status,
+    age,
+    check_request,
+    leave_request,
+    read_ledger,
+    read_status,
+    waiting,
+)
+from trainer.run_folder import finished_step, is_locked, used
 
 _POLL_SECONDS = 0.1
 
@@ -104,7 +112,7 @@ def read_request(values: absl_flags.FlagValues) -> Request | None:
             "value": None if value is True else value,
             "who": f"{_user()}@{socket.gethostname()}",
             "when": now.isoformat(timespec="seconds"),
-            "reason": values.reason,
+            "reason": " ".join(values.reason.split()),
         }
     )
 
@@ -120,18 +128,19 @@ def wait_for_answer(run_dir: pathlib.Path, request: Request, seconds: float) -> 
     """Waits until the run has taken the request up and says what came of it."""
     folder, until = run_dir / "control", time.monotonic() + seconds
     while True:
-        for row in applied_requests(folder):
-            if row["request"]["id"] == request.id:
-                before, after = row["learning_rate_before"], row["learning_rate_after"]
+        for row in read_ledger(folder)[0]:
+            if row.request.id == request.id:
+                before, after = row.learning_rate_before, row.learning_rate_after
                 print(
-                    f"done at step {row['step']:,}: learning rate {before:.6g} → {after:.6g}"
+                    f"done at step {row.step:,}: learning rate {before:.6g} → {after:.6g}"
                     if request.action != "stop"
-                    else f"the run stops at step {row['step']:,} and saves"
+                    else f"the run stops at step {row.step:,} and saves"
                 )
                 return cli.FINISHED
-        rejected = folder / "rejected" / f"{request.id}.json"
-        if rejected.exists():
-            print(f"rejected: {json.loads(rejected.read_text(encoding='utf-8'))['why']}")
+        with cli.wrong_command():
+            refused = read_json(folder / "rejected" / f"{request.id}.json")
+        if refused is not None:
+            print(f"rejected: {refused.get('why') if isinstance(refused, dict) else refused}")
             return cli.WRONG_COMMAND
         if not is_locked(run_dir):
             print(
@@ -151,30 +160,44 @@ def wait_for_answer(run_dir: pathlib.Path, request: Request, seconds: float) -> 
 def status_text(run_dir: pathlib.Path) -> str:
     """Where the run is, what was asked of it and what still waits."""
     folder = run_dir / "control"
-    lines = ["running" if is_locked(run_dir) else "not running"]
-    if (folder / "status.json").exists():
-        status: dict[str, Any] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-        age = time.time() - status["time"]
+    running = is_locked(run_dir)
+    finished = None if running else finished_step(run_dir)
+    lines = ["running" if running else "not running" if finished is None else "finished"]
+    try:
+        status = read_status(folder)
+    except (ValueError, OSError) as error:
+        status, why = None, str(error).rstrip(".")
+        lines.append(f"where it is cannot be told: {why}")
+    if status is not None:
         lines[0] += (
-            f", step {status['step']:,} of {status['steps']:,} (epoch {status['epoch']:.2f}) "
-            f"{age:.0f} s ago"
+            f", step {status.step:,} of {status.steps:,} (epoch {status.epoch:.2f}) "
+            f"{age(status):.0f} s ago"
         )
-        lines.append(f"learning rate {status['learning_rate']:.6g}, scale {status['scale']:.6g}")
-        if status["ends_at"] is not None:
-            lines.append(f"in a cooldown that ends the run at step {status['ends_at']:,.0f}")
-        elif status["held_at"] is not None:
-            lines.append(f"held where the schedule was at step {status['held_at']:,.0f}")
-    for row in applied_requests(folder):
-        asked = row["request"]
-        value = "" if asked["value"] is None else f"={asked['value']}"
+        lines += _rate_lines(status)
+    elif finished is not None:
+        lines[0] += f" at step {finished:,}"
+    rows, faults = read_ledger(folder)
+    for row in rows:
+        asked = row.request
+        value = "" if asked.value is None else f"={asked.value}"
         lines.append(
-            f"step {row['step']:,}: --{asked['action']}{value} by {asked['who']}, {asked['when']}"
-            f"{': ' + asked['reason'] if asked['reason'] else ''}"
+            f"step {row.step:,}: --{asked.action}{value} by {asked.who}, {asked.when}"
+            f"{': ' + asked.reason if asked.reason else ''}"
         )
-    waiting = len(list((folder / "requests").glob("[!.]*.json")))
-    if waiting:
-        lines.append(f"{waiting} request{'s' * (waiting > 1)} not taken up yet")
+    lines += faults
+    count = len(waiting(folder))
+    if count:
+        lines.append(f"{count} request{'s' * (count > 1)} not taken up yet")
     return "\n".join(lines)
+
+
+def _rate_lines(status: Status) -> list[str]:
+    lines = [f"learning rate {status.learning_rate:.6g}, scale {status.scale:.6g}"]
+    if status.ends_at is not None:
+        lines.append(f"in a cooldown that ends the run at step {status.ends_at:,.0f}")
+    elif status.held_at is not None:
+        lines.append(f"held where the schedule was at step {status.held_at:,.0f}")
+    return lines
 
 
 if __name__ == "__main__":

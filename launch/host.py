@@ -1,5 +1,6 @@
 """The host's side of a run: its files, and what it does between two blocks of device steps."""
 
+import copy
 import dataclasses
 import math
 import pathlib
@@ -24,6 +25,7 @@ from trainer.control import Control
 from trainer.divergence import Divergence
 from trainer.files import write_json, write_text
 from trainer.going_on import progress_ratio, rederived
+from trainer.history import History
 from trainer.metrics import MetricsWriter
 from trainer.monitor import Monitor
 from trainer.nonfinite import NonFinite
@@ -51,10 +53,11 @@ class Host:
     evaluate: actions.Evaluate
     save: Save
     watchdog: Watchdog
-    history: actions.History
+    history: History
     metrics: MetricsWriter
     progress: Progress
     note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
+    storage: Storage
 
     def close(self) -> None:
         """Lets a checkpoint that is being written become whole, and closes the files."""
@@ -128,7 +131,15 @@ def make_host(
     log = actions.Log(plan, history, metrics, run.groups, show)
     keep_best = settings.recovery.keep_best
     save = Save(plan, history, metrics, checkpoints, decided(job.command, plan), keep_best)
-    control = Control(run_dir / "control", plan, run.learning_rate, found.step, note, progress.say)
+    control = Control(
+        run_dir / "control",
+        plan,
+        run.learning_rate,
+        found.step,
+        note,
+        progress.say,
+        forget_backoff=history.backoff.clear,
+    )
     stops = settings.run.on_nonfinite == "stop"
     nonfinite = NonFinite(stops, history, run.places, note, progress.say)
     rollback = settings.recovery.on_divergence == "rollback"
@@ -153,7 +164,9 @@ def make_host(
     evaluating, saving = watchdog.around(EVALUATING, evaluate), watchdog.around(WRITING, save)
     acting = (*checked, log, started, progress, evaluating, saving, steered)
     acting = (watchdog.after_block, *acting, watchdog.before_block)
-    return Host(acting, control, log, evaluate, save, watchdog, history, metrics, progress, note)
+    return Host(
+        acting, control, log, evaluate, save, watchdog, history, metrics, progress, note, storage
+    )
 
 
 def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpoints:
@@ -162,12 +175,12 @@ def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpo
     keep = Keep(recovery.keep, recovery.keep_best, job.plan.keep_every)
     fallback = job.fallback / "checkpoints" if job.fallback else None
     folder = job.run_dir / "checkpoints"
-    return Checkpoints(folder, run.variables(), keep, fallback=fallback, say=say)
+    # Another --precision has no loss scale to go on with, or begins with one.
+    optional = ("loss_scale",)
+    return Checkpoints(folder, run.variables(), keep, fallback=fallback, optional=optional, say=say)
 
 
-def restored_history(
-    job: Job, run: "Run", checkpoints: Checkpoints
-) -> tuple[actions.History, list[str]]:
+def restored_history(job: Job, run: "Run", checkpoints: Checkpoints) -> tuple[History, list[str]]:
     """Restores what was found, all variables with it; a new history where there was nothing.
 
     The learning rate then counts in steps of the present batch, and a rollback that the checkpoint
@@ -180,15 +193,19 @@ def restored_history(
       ValueError: the checkpoint does not match.
     """
     if job.found.state is None:
-        return actions.History(), []
-    where = f"the checkpoint of step {job.found.step:,} in {job.found.folder}"
-    history = actions.History.from_json(job.found.state["history"], where)
-    unwritten = job.found.state.get("unwritten", [])
-    if not (isinstance(unwritten, list) and all(isinstance(line, str) for line in unwritten)):
-        raise ValueError(f"{where} has 'unwritten' rows that are no list of lines.")
+        return History(), []
+    # Of its own, since a rollback may come back to the same state; its clock begins here.
+    history = dataclasses.replace(copy.deepcopy(job.found.state.history))
     if job.found.rollbacks:  # what they have undone
         checkpoints.drop_after(job.found.step)
     checkpoints.restore(job.found.step)
+    try:
+        run.learning_rate.check()
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint of step {job.found.step:,} in {job.found.folder} cannot be gone on "
+            f"with: {error}; move it away to go on from the one before it."
+        ) from None
     rate, ratio = run.learning_rate, progress_ratio(job.plan, job.found)
     rate.count_in_steps(ratio)
     for name in ("since", "over") if history.backoff else ():
@@ -197,7 +214,7 @@ def restored_history(
     history.catch_up(job.found.rollbacks, progress, job.plan.counted_batch)
     rate.back_off(history.backoff)
     print(f"going on from step {job.found.step:,} in {job.run_dir}")
-    return history, unwritten
+    return history, job.found.state.unwritten
 
 
 def tell_of_start(job: Job, note: Note) -> None:
@@ -214,26 +231,17 @@ def tell_of_start(job: Job, note: Note) -> None:
 
 
 def watched(
-    plan: Plan, history: actions.History, progress: Progress, note: Note
+    plan: Plan, history: History, progress: Progress, note: Note
 ) -> Callable[[int, Mapping[str, float]], None]:
-    """What shows a logged row to a person, and to the monitor that judges the loss.
-
-    Raises:
-      ValueError: the history's state of the monitor is not one.
-    """
-    try:
-        monitor = Monitor(
-            plan.steps_per_epoch,
-            plan.global_batch,
-            math.log(plan.dataset.num_classes),
-            say=progress.say,
-            note=note,
-            state=history.monitor,
-        )
-    except (TypeError, KeyError) as error:
-        raise ValueError(
-            f"the checkpoint's state of the monitor cannot be read ({error})."
-        ) from None
+    """What shows a logged row to a person, and to the monitor that judges the loss."""
+    monitor = Monitor(
+        plan.steps_per_epoch,
+        plan.global_batch,
+        math.log(plan.dataset.num_classes),
+        say=progress.say,
+        note=note,
+        state=history.monitor,
+    )
 
     def show(step: int, values: Mapping[str, float]) -> None:
         progress.row(step, values)

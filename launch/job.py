@@ -15,7 +15,7 @@ from launch import cli, flags, report
 from launch.parsing import parsed
 from launch.workers import check_one_worker
 from trainer.class_weights import class_weights
-from trainer.going_on import going_on
+from trainer.going_on import check_state, going_on
 from trainer.plan import (
     DatasetFacts,
     Devices,
@@ -25,8 +25,9 @@ from trainer.plan import (
     choose_devices,
     make_plan,
 )
+from trainer.requests import asked_for
 from trainer.run_folder import Found, fallback_folder, newest_checkpoint, open_run_folder
-from trainer.same_data import facts_from_json, moved, provably_same, told
+from trainer.same_data import moved, provably_same, told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Job:
     def finished(self) -> bool:
         """Whether there is nothing to train or to evaluate any more."""
         state = self.found.state
-        ended = state is not None and state["final"] and not self.changes
-        to_evaluate = state is not None and state["history"].get("to_evaluate", False)
+        ended = state is not None and state.final and not self.changes
+        to_evaluate = state is not None and state.history.to_evaluate
         return (ended or self.found.step >= self.plan.last_step) and not to_evaluate
 
     def complete(self) -> bool:
@@ -85,6 +86,8 @@ def _open(command: flags.Command, plan: Plan, devices: Devices, sources: dict[st
     found = newest_checkpoint(run_dir, fallback)
     told = check_changes(command, plan, found)
     job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)
+    cooled = asked_for(run_dir / "control", "cooldown")
+    check_state(job.plan, found, same=not job.changes, cooled=cooled)
     first = job.plan.position(found.step)
     check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch, first)
     return job
@@ -171,7 +174,7 @@ def changed_flags(command: flags.Command, plan: Plan, found: Found) -> dict[str,
     """What the checkpoint was made with and this command asks for instead, by flag."""
     if found.state is None:
         return {}
-    then, now = found.state["flags"], decided(command, plan)
+    then, now = found.state.flags, decided(command, plan)
     return {
         name: (then[name], now[name])
         for name in flags.DECISIVE & set(then) & set(now)
@@ -192,7 +195,7 @@ def check_changes(command: flags.Command, plan: Plan, found: Found) -> list[str]
     if found.state is None:
         return []
     run_dir, changed = command.settings.run.run_dir, changed_flags(command, plan, found)
-    now, then = plan.dataset, dataset_before(found)
+    now, then = plan.dataset, found.state.dataset
     same = then is not None and provably_same(then, now)
     for name in ("dataset", "train_split", "features", "shuffle_block", "seed"):
         excused = same and name in ("dataset", "train_split")
@@ -218,14 +221,3 @@ def check_changes(command: flags.Command, plan: Plan, found: Found) -> list[str]
             "--resume=auto:\n" + "\n".join([*table, *said])
         )
     return said
-
-
-def dataset_before(found: Found) -> DatasetFacts | None:
-    """The data that the checkpoint was trained on; None where an older version did not keep them.
-
-    Raises:
-      ValueError: what it keeps of them cannot be read.
-    """
-    raw = (found.state or {}).get("dataset")
-    where = f"the checkpoint of step {found.step:,} in {found.folder}"
-    return None if raw is None else facts_from_json(raw, where)

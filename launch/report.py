@@ -16,7 +16,7 @@ from trainer.learning_rate_plan import phases
 from trainer.plan import DatasetFacts, Plan
 
 if TYPE_CHECKING:
-    from trainer.actions import History
+    from trainer.history import History
     from trainer.multipliers import Group
     from trainer.run import Run
 

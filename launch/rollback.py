@@ -31,7 +31,9 @@ def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | Non
         list(checkpoints_found(job.run_dir, job.fallback, [])),
     )
     chosen = choose_checkpoint(
-        [(each.step, each.state) for each in found], error.onset, [rollback.to for rollback in done]
+        [(each.step, each.state.history.healthy) for each in found],
+        error.onset,
+        [rollback.to for rollback in done],
     )
     if len(done) >= recovery.rollbacks:
         return None, f"diverged: {error} It was rolled back --rollbacks={len(done)} times before."
@@ -41,7 +43,7 @@ def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | Non
             f"diverged: {error} There is no way back: of the checkpoints (of step {kept}) none is "
             f"healthy and from well before step {error.onset:,}; save more often, or --keep more."
         )
-    found = next(each for each in found if each.step == chosen[0])
+    found = next(each for each in found if each.step == chosen)
     position, skipped = window(plan, found, error.step) if recovery.skip_window else (None, 0)
     rollback = Rollback(
         at=error.step,

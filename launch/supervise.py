@@ -20,7 +20,7 @@ from launch import cli, flags
 from launch.define import Group
 from launch.help import help_text
 from launch.stop import PASSED_ON, hang_up
-from trainer.control import applied_requests
+from trainer.requests import read_ledger
 from trainer.run_folder import checkpoint_steps
 
 _FINAL = (cli.FINISHED, cli.WRONG_COMMAND, cli.DIVERGED)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         [sys.executable, "-m", "launch.train", *theirs],
         newest=lambda: max(checkpoint_steps(run_dir / "checkpoints"), default=0),
         stops=lambda: sum(
-            row["request"]["action"] == "stop" for row in applied_requests(run_dir / "control")
+            row.request.action == "stop" for row in read_ledger(run_dir / "control")[0]
         ),
         max_restarts=values.max_restarts,
         backoff=values.backoff_s,

@@ -11,6 +11,7 @@ from input_pipeline.class_names import CLASSES, names_text
 from input_pipeline.faults import Faults
 from input_pipeline.reads import Reads
 from launch import cli, flags, report, terminal
+from launch.asked_by import asked_by
 from launch.data import training_data
 from launch.help import help_text
 from launch.job import Job, open_job
@@ -165,7 +166,7 @@ def train_on(
         if any(map(len, run.train_loop.before_error.values())):
             host.log(Block(step, run.train_loop.before_error, None))
 
-    with host.watchdog:
+    with host.watchdog, asked_by(host.control.stop_waits, lambda: stop.ask("launch.control")):
         ended = first >= plan.last_step or finished()
         if host.history.to_evaluate:
             with host.watchdog.during(EVALUATING):
@@ -174,7 +175,8 @@ def train_on(
                 host.save.save(first, final=True)
         if ended:
             return first, not host.history.to_evaluate
-        host.control.take_up(first)
+        with host.storage.attempt(f"{job.run_dir / 'control'}"):
+            host.control.take_up(first)
         data = training_data(command, plan, job.sources["train"], plan.position(first), faults)
         stream = cli.keep(iter(run.stream(data)))
         startup.done("data")

@@ -153,13 +153,13 @@ class Run:
 
     def rows(self, kind: str = "") -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; of a kind: those with a metric of that prefix."""
-        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (self.folder / "metrics.jsonl").read_bytes().splitlines()
         rows = [json.loads(line) for line in lines]
         return [row for row in rows if any(name.startswith(kind) for name in row)]
 
     def rows_without_times(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl that another run of the same command repeats."""
-        rows = [row for row in self.rows() if row.get("event") != "started"]
+        rows = [row for row in self.rows() if row.get("event") not in ("started", "refused")]
         return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
     def plan(self) -> dict[str, Any]:
@@ -226,24 +226,31 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
 class Gate:
     """Holds a run after every block of its steps, so that a test need not be as fast as the run.
 
-    After a block a run reads what lies in RUN_DIR/control/requests, and from a named pipe there it
-    reads until the pipe is closed: it waits for us. (Then it rejects what it read, nothing.) The
-    gates' names come after those of requests, so that a run at a gate has taken up what was there.
+    Started by the gate, a run that has taken up the requests after a block reads from a named pipe
+    in RUN_DIR/control until that is closed: it waits for us, see `gated`.
 
-        gate = Gate(run_dir)  # before the process starts: it waits before its first step
+        gate = Gate(run_dir)
+        process = gate.start(flags, cwd)  # it waits before its first step
         gate.reached(process)
         gate.let_pass()       # it carries out one block, and another gate stands behind that
         gate.remove()         # or: it goes on undisturbed
     """
 
     def __init__(self, run_dir: pathlib.Path) -> None:
-        self._folder = run_dir / "control/requests"
+        self._folder = run_dir / "control"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._number = 0
         self._pipe = self._make_pipe()
 
     def _path(self) -> pathlib.Path:
-        return self._folder / f"zz-gate-{self._number:06d}.json"
+        return self._folder / f"gate-{self._number:06d}"
+
+    def start(
+        self, flags: str, cwd: pathlib.Path, extra: Mapping[str, str] | None = None
+    ) -> subprocess.Popen:
+        """Starts launch.train, as `start` does."""
+        paths = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+        return start(f"launch.train {flags}", cwd, {**(extra or {}), **paths}, module="gated")
 
     def _make_pipe(self) -> int:
         os.mkfifo(self._path())
@@ -265,7 +272,7 @@ class Gate:
 
     def let_pass(self) -> None:
         """Lets the run, which stands at the gate, carry out its next block."""
-        # It has listed the requests already, and so meets the next gate one block later.
+        # It has listed the gates already, and so meets the next one a block later.
         behind, self._number = self._pipe, self._number + 1
         self._pipe = self._make_pipe()
         os.close(behind)

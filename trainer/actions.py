@@ -7,7 +7,6 @@ import math
 import operator
 import os
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +14,13 @@ import numpy as np
 
 from trainer import plateau
 from trainer.blocks import Block
-from trainer.evaluation import evaluate_in_pieces, means, score
+from trainer.evaluation import evaluate_in_pieces, means
 from trainer.files import sync, write_json, write_text
-from trainer.from_json import from_json
+from trainer.history import History
 from trainer.metrics import MetricsWriter, Row
 from trainer.multipliers import Group
 from trainer.per_replica import Stream
 from trainer.plan import Plan
-from trainer.rollbacks import Rollback, backoff_factor
 from trainer.run import Run
 from trainer.settings import PlateauSettings
 from trainer.storage import Storage
@@ -35,74 +33,6 @@ class DivergedError(Exception):
         super().__init__(message)
         self.step = step  # at which it was certain
         self.onset = onset  # the first that showed it
-
-
-@dataclasses.dataclass
-class History:
-    """What the host knows of the run so far and every checkpoint keeps beside the variables."""
-
-    seconds: float = 0.0  # of training, up to the process's start
-    best: float | None = None  # the best eval/accuracy
-    best_step: int = 0
-    # The newest, what is finite of it: JSON has no other numbers.
-    evaluation: dict[str, float] = dataclasses.field(default_factory=dict)
-    evaluated: int = 0  # the step that it is of
-    to_evaluate: bool = False  # a stop has left out the evaluation that is due at this step
-    # Sums of the steps since the last row of the log, so that a resumed run writes the same row.
-    unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
-    unlogged_steps: int = 0  # those of them that were finite
-    nonfinite_steps: int = 0  # all that were logged
-    nonfinite_in_a_row: int = 0
-    plateau: dict[str, float] = dataclasses.field(default_factory=dict)
-    monitor: dict[str, Any] = dataclasses.field(default_factory=dict)
-    spikes: dict[str, Any] = dataclasses.field(default_factory=dict)  # the detector's state
-    healthy: bool = True  # no step that stands out is waiting for its judgement
-    rollbacks: int = 0  # those that this state has behind it
-    backoff: dict[str, float] = dataclasses.field(default_factory=dict)  # of the rate, see below
-    position: int | None = None  # examples used; None in old states: step × global batch
-    ahead: float = 0.0  # steps that it counts for beyond its number, see `Plan.ahead`
-    started: float = dataclasses.field(default_factory=time.perf_counter)
-
-    def now(self) -> float:
-        """Seconds of training up to now, over all processes."""
-        return self.seconds + time.perf_counter() - self.started
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any], where: str) -> "History":
-        """What `to_json` gave; what an older version did not know of is as in a new run.
-
-        Raises:
-          ValueError: it has other names, or values of other types.
-        """
-        return from_json(cls, raw, where)
-
-    def catch_up(self, rollbacks: Sequence[Rollback], progress: float, batch: int) -> None:
-        """Takes account of rollbacks which the checkpoint did not know of.
-
-        The rate's backoff is the factor that it has at the progress `since`, in steps of `batch`
-        examples, from where it returns to 1 `over` so many.
-        """
-        for rollback in rollbacks:
-            factor = backoff_factor(self.backoff, progress) * rollback.factor
-            over = rollback.over / batch
-            self.backoff = {"factor": factor, "since": progress, "over": over} if over else {}
-            self.rollbacks, self.seconds = self.rollbacks + 1, rollback.seconds
-
-    def take_in(self, step: int, values: Mapping[str, float]) -> bool:
-        """Keeps an evaluation, and says whether it is the best so far; see `evaluation.score`."""
-        self.evaluation = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.evaluated, found = step, score(values)
-        # Not `found > best`: older versions kept a NaN, which nothing is above.
-        if found is None or (self.best is not None and self.best >= found):
-            return False
-        self.best, self.best_step = found, step
-        return True
-
-    def to_json(self) -> dict[str, Any]:
-        """The part that outlives the process."""
-        kept = dataclasses.asdict(self) | {"seconds": self.now()}
-        del kept["started"]
-        return kept
 
 
 # Columns of which a row holds the value of its own step, not the mean since the last row.

@@ -22,18 +22,31 @@ import pathlib
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import google_crc32c
 
 from trainer.files import parse_json, sync
+from trainer.from_json import Count, from_json
 
 STATE, MANIFEST, VARIABLES = "state.json", "manifest.json", "variables"
 # Folders of these names are what a kill has left, or what is being written.
 WRITING, REMOVING = "writing-", "removing-"
 _PIECE_BYTES = 1 << 20
 _LARGEST_MANIFEST = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sum:
+    bytes: Count
+    crc32c: Count
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    files: dict[str, _Sum]
+    crc32c: Count
 
 
 class DamagedError(ValueError):
@@ -74,11 +87,21 @@ def best_steps(scores: Mapping[int, float | None]) -> list[int]:
     return sorted(scored, key=lambda step: (-scored[step], step))
 
 
-def checkpoint_steps(folder: pathlib.Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder of checkpoints, in ascending order."""
+def checkpoint_steps(folder: pathlib.Path, unfinished: bool = False) -> list[int]:
+    """The steps of the checkpoints in a folder of checkpoints, in ascending order.
+
+    Args:
+      unfinished: whether those without a manifest count, which were never whole in this place.
+    """
     names = folder.glob("step-*") if folder.is_dir() else ()
     matches = (re.fullmatch(r"step-(0|[1-9]\d{0,17})", path.name, re.ASCII) for path in names)
-    return sorted(int(match.group(1)) for match in matches if match)
+    steps = sorted(int(match.group(1)) for match in matches if match)
+    return [step for step in steps if unfinished or not is_unfinished(folder / f"step-{step}")]
+
+
+def is_unfinished(folder: pathlib.Path) -> bool:
+    """Whether a checkpoint's folder has no manifest, which is written last."""
+    return not os.path.lexists(folder / MANIFEST)
 
 
 def seal(folder: pathlib.Path) -> None:
@@ -101,19 +124,26 @@ def verify(folder: pathlib.Path) -> None:
       OSError: it cannot be read, which need not mean that it is damaged.
     """
     path = folder / MANIFEST
+    if folder.is_dir() and is_unfinished(folder):
+        raise DamagedError(
+            f"it has no {MANIFEST}, which is written last: a copy that was not finished, or a "
+            "checkpoint of another program"
+        )
     _regular_file(path)
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise DamagedError(f"{MANIFEST} is too large")
     written = path.read_bytes()
     try:
-        files = parse_json(written)["files"]
-        whole = _manifest(files) == written
-        sums = {name: (entry["bytes"], entry["crc32c"]) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        raw = parse_json(written)
+        files = from_json(_Manifest, raw, MANIFEST).files
+        whole = _manifest(raw["files"]) == written
+    except ValueError:
         whole = False
     if not whole:
         raise DamagedError(f"{MANIFEST} is not what was written")
-    for name, (size, crc) in sums.items():
+    if STATE not in files:
+        raise DamagedError(f"{MANIFEST} does not name {STATE}")
+    for name, size, crc in ((name, one.bytes, one.crc32c) for name, one in files.items()):
         if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
             raise DamagedError(f"{MANIFEST} names {name!r}, which is no file of a checkpoint")
         _regular_file(folder / name)
@@ -169,11 +199,12 @@ def remove(folder: pathlib.Path) -> None:
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path:
-    """Renames a damaged checkpoint and returns its new path."""
-    path, number = folder.with_name(f"damaged-{folder.name}"), 1
-    while path.exists():
+    """Renames a checkpoint that is damaged, or unfinished, and returns its new path."""
+    name = f"{'unfinished' if is_unfinished(folder) else 'damaged'}-{folder.name}"
+    path, number = folder.with_name(name), 1
+    while os.path.lexists(path):
         number += 1
-        path = folder.with_name(f"damaged-{folder.name}~{number}")
+        path = folder.with_name(f"{name}~{number}")
     os.rename(folder, path)
     return path
 
@@ -185,8 +216,11 @@ def remove_strays(folder: pathlib.Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def refuse_links(paths: Iterable[pathlib.Path]) -> None:
+def refuse_links(paths: Iterable[pathlib.Path], not_in: Collection[pathlib.Path] = ()) -> None:
     """Sees that nothing among the paths, and in those that are folders, leads elsewhere.
+
+    Args:
+      not_in: folders whose content is not looked at.
 
     Raises:
       ValueError: something is a symbolic link.
@@ -195,6 +229,7 @@ def refuse_links(paths: Iterable[pathlib.Path]) -> None:
         inside = (
             pathlib.Path(where) / name
             for where, folders, files in os.walk(path, followlinks=False)
+            if pathlib.Path(where) not in not_in
             for name in (*folders, *files)
         )
         for one in (path, *inside):

@@ -1,11 +1,13 @@
 """Checkpoints: complete, whole or absent, written while the training goes on."""
 
 import contextlib
+import dataclasses
 import json
+import math
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import tensorflow as tf
 from trainer import checkpoint_files
 from trainer.background import Write, start_writer
 from trainer.checkpoint_files import STATE, VARIABLES, WRITING, DamagedError, Keep
+from trainer.from_json import Count, from_json
 from trainer.snapshot import Snapshot, Value
 
 # How long training waits for the checkpoint before this one; a network's disk may hang.
@@ -41,6 +44,8 @@ class Checkpoints:
       variables: by group ("model", "optimizer", …) and name.
       keep: which checkpoints are kept.
       fallback: another folder, for what this one does not take.
+      optional: groups that a checkpoint need not have, which then stay as they are, and that one of
+        a run which had them may have.
       say: tells a person, from the thread that calls.
     """
 
@@ -51,6 +56,7 @@ class Checkpoints:
         keep: Keep = Keep(),  # noqa: B008 - frozen
         *,
         fallback: pathlib.Path | None = None,
+        optional: Sequence[str] = (),
         say: Callable[[str], None] = print,
     ) -> None:
         self.folder, self.fallback, self._keep, self._say = folder, fallback, keep, say
@@ -60,14 +66,15 @@ class Checkpoints:
             for name, variable in members.items()
         }
         self._keys = {
-            f"{group}/{name}": _KEY.format(f"{_escaped(group)}/{_escaped(name)}")
+            f"{group}/{name}": _key(f"{group}/{name}")
             for group, members in variables.items()
             for name in members
         }
-        self._described = {
-            "shapes": {name: v.shape.as_list() for name, v in self._variables.items()},
-            "dtypes": {name: v.dtype.name for name, v in self._variables.items()},
-        }
+        self._described = _Described(
+            {name: v.shape.as_list() for name, v in self._variables.items()},
+            {name: v.dtype.name for name, v in self._variables.items()},
+        )
+        self._optional = tuple(f"{group}/" for group in optional)
         self._snapshot = Snapshot(list(self._variables.values()))
         self._writer = start_writer()
         self._write: Write | None = None
@@ -111,7 +118,7 @@ class Checkpoints:
 
         def write() -> pathlib.Path:
             old = set(scores) - self._keep.of(scores)
-            described = {**state, "step": step, **self._described}
+            described = {**state, "step": step, **vars(self._described)}
             text = json.dumps(described, indent=1, default=_line)
             return self._write_somewhere(step, text, taken(), old, before)
 
@@ -182,15 +189,16 @@ class Checkpoints:
         path = next((path for path in paths if path.exists()), paths[0])
         try:
             state = checkpoint_files.read_state(path)
-            _compare(path, state, self._described)
-            values = self._read(path)
-        except (DamagedError, OSError, KeyError, TypeError, AttributeError) as error:
+            there = _variables_of(state)
+            _compare(path, there, self._described, self._optional)
+            values = self._read(path, there.shapes)
+        except (DamagedError, OSError) as error:
             raise ValueError(
-                f"the checkpoint {path} is damaged ({error}); "
+                f"the checkpoint {path} is damaged ({str(error).rstrip('.')}); "
                 "move its folder away to go on from the one before it."
             ) from error
-        for name, variable in self._variables.items():
-            variable.assign(values[name])
+        for name, value in values.items():
+            self._variables[name].assign(value)
         self._known = step
         return state
 
@@ -300,8 +308,8 @@ class Checkpoints:
                 raise DamagedError(f"{name} is not read back as it was written")
         checkpoint_files.publish(writing, folder / f"step-{step}")
 
-    def _read(self, path: pathlib.Path) -> dict[str, np.ndarray]:
-        """Every variable's value by its name.
+    def _read(self, path: pathlib.Path, listed: Collection[str]) -> dict[str, np.ndarray]:
+        """The value of every variable that the state lists, by its name.
 
         Raises:
           DamagedError: they are not all there, or there are others.
@@ -310,15 +318,17 @@ class Checkpoints:
             reader = tf.train.load_checkpoint(str(path / VARIABLES))
             # Those of before issue 6 hold TensorFlow's description of their objects too.
             there = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
-            if there != set(self._keys.values()):
+            if there != {_key(name) for name in listed}:
                 raise DamagedError(f"{VARIABLES} are not those of {STATE}")
-            values = {name: reader.get_tensor(key) for name, key in self._keys.items()}
+            names = [name for name in self._variables if name in listed]
+            values = {name: reader.get_tensor(self._keys[name]) for name in names}
         except (tf.errors.OpError, RuntimeError, IndexError, ValueError) as error:
             raise DamagedError(_reason(error)) from error
-        for name, variable in self._variables.items():
-            if values[name].shape != tuple(variable.shape):
+        for name, value in values.items():
+            variable = self._variables[name]
+            if value.shape != tuple(variable.shape):
                 raise DamagedError(f"{name} does not have the shape that {STATE} says")
-            if values[name].dtype != variable.dtype.as_numpy_dtype:
+            if value.dtype != variable.dtype.as_numpy_dtype:
                 raise DamagedError(f"{name} does not have the dtype that {STATE} says")
         return values
 
@@ -329,26 +339,58 @@ class Checkpoints:
             if self._keep.best:
                 with contextlib.suppress(OSError, DamagedError):
                     score = checkpoint_files.read_state(self.folder / f"step-{step}").get("score")
-                    scores[step] = score if isinstance(score, float) else None
+                    # One that is not a number is as none: it is not better than any other.
+                    good = isinstance(score, float) and math.isfinite(score)
+                    scores[step] = score if good else None
         return scores
 
 
-def _compare(path: pathlib.Path, state: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Sees that a checkpoint is of the variables here.
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """What a state says of the variables; one of before issue 6 has no dtypes."""
+
+    shapes: dict[str, list[Count]]
+    dtypes: dict[str, str] | None = None
+
+
+def _variables_of(state: Mapping[str, Any]) -> _Described:
+    """What a state says of the variables.
+
+    Raises:
+      DamagedError: it does not.
+    """
+    names = [name for name in ("shapes", "dtypes") if name in state]
+    try:
+        return from_json(_Described, {name: state[name] for name in names}, STATE)
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
+
+
+def _compare(
+    path: pathlib.Path,
+    state: _Described,
+    here: _Described,
+    optional: tuple[str, ...],
+) -> None:
+    """Sees that a checkpoint is of the variables here, but for those with an optional prefix.
 
     Raises:
       ValueError: it is not; the sentence is followed by a table of those that differ.
     """
-    # A state of before issue 6 has no dtypes.
     columns = [
         {
-            name: f"{shape} {described.get('dtypes', here['dtypes']).get(name, '')}"
-            for name, shape in described["shapes"].items()
+            name: f"{shape} {(described.dtypes or here.dtypes).get(name, '')}"
+            for name, shape in described.shapes.items()
         }
         for described in (state, here)
     ]
     there, now = columns
-    names = [name for name in {**there, **now} if there.get(name) != now.get(name)]
+    names = [
+        name
+        for name in {**there, **now}
+        if there.get(name) != now.get(name)
+        and not (name.startswith(optional) and (name in there) != (name in now))
+    ]
     if not names:
         return
     width = max(map(len, names[:20]))
@@ -371,9 +413,10 @@ def _bytes(value: Value) -> bytes:
     return (value.numpy() if isinstance(value, tf.Tensor) else np.asarray(value)).tobytes()
 
 
-def _escaped(name: str) -> str:
-    """A name as TensorFlow's object checkpoints have it, which takes a slash for a path's."""
-    return name.replace(".", "..").replace("/", ".S")
+def _key(name: str) -> str:
+    """A variable's name as TensorFlow's object checkpoints have it."""
+    parts = (part.replace(".", "..").replace("/", ".S") for part in name.split("/", 1))
+    return _KEY.format("/".join(parts))
 
 
 def _reason(error: Exception) -> str:

@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.actions import DivergedError, History
+from trainer.actions import DivergedError
 from trainer.blocks import Block
+from trainer.history import History
 from trainer.nonfinite import NonFinite
 from trainer.rollbacks import STEPS_TO_TELL
 

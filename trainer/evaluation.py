@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import keras
@@ -81,15 +81,6 @@ def means(rows: "np.ndarray") -> dict[str, float]:
         values[f"eval/loss{of}"] = loss / weight if weight else math.nan
         values[f"eval/accuracy{of}"] = correct / weight if weight else math.nan
     return values
-
-
-def score(values: Mapping[str, float]) -> float | None:
-    """What the best evaluation is told by: its accuracy; None where that or its loss is no number.
-
-    A model whose loss is not finite is never the best, however many answers happen to be right.
-    """
-    accuracy, loss = (values.get(f"eval/{name}", math.nan) for name in ("accuracy", "loss"))
-    return accuracy if math.isfinite(accuracy) and math.isfinite(loss) else None
 
 
 def evaluate_in_pieces(

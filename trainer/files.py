@@ -1,10 +1,21 @@
-"""Small files that are whole or absent, and lists of JSON lines that survive a kill."""
+"""Small files that are whole or absent, and lists of JSON lines that survive a kill.
+
+What is read may have been put there by anybody: it is read only if it is a plain file, since a
+named pipe would be waited for.
+"""
 
 import contextlib
 import json
 import os
 import pathlib
+import stat
+from collections.abc import Mapping
 from typing import Any
+
+import google_crc32c
+
+_MOST_BYTES = 1 << 30
+_SUM = "crc32c"
 
 
 def sync(path: pathlib.Path) -> None:
@@ -18,7 +29,8 @@ def sync(path: pathlib.Path) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text, whole or not at all; what cannot be written leaves nothing behind."""
-    write_bytes(path, text.encode())
+    # A path's name need not be text: its bytes come back as they were.
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -37,8 +49,25 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON, whole or not at all."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    # What of a file's name is no UTF-8 is a lone surrogate here; this is how JSON writes it.
+    # What UTF-8 does not have is escaped as JSON does it.
     write_text(path, text.encode("utf-8", "backslashreplace").decode())
+
+
+def read_file(path: pathlib.Path, most_bytes: int = _MOST_BYTES) -> bytes:
+    """The content of a plain file.
+
+    Raises:
+      ValueError: it is none, or is larger than this.
+      OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path} is no plain file.")
+        if found.st_size > most_bytes:
+            raise ValueError(f"{path} has {found.st_size:,} bytes; {most_bytes:,} are allowed.")
+        return file.read()
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -60,18 +89,21 @@ def read_json(path: pathlib.Path) -> Any:
       ValueError: it is not JSON.
     """
     try:
-        return parse_json(path.read_bytes()) if path.exists() else None
+        return parse_json(read_file(path)) if path.exists() else None
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); move it away.") from None
+        why = str(error).rstrip(".")
+        raise ValueError(f"{path} is not JSON ({why}); move it away.") from None
 
 
-def append_line(path: pathlib.Path, value: Any) -> None:
-    """Appends one JSON line and brings it to the disk, or leaves the file as it was.
+def append_line(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+    """Appends a JSON object as a line and brings it to the disk, or leaves the file as it was.
+
+    The line carries a checksum of its own: what such a list says decides what is trained.
 
     Raises:
       OSError: the disk is full, or the like.
     """
-    line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    line = (json.dumps({**value, _SUM: _sum(value)}, allow_nan=False) + "\n").encode()
     with path.open("ab+", buffering=0) as file:
         end = end_of_lines(file.fileno())
         os.truncate(path, end)  # a line that a kill has cut off
@@ -101,16 +133,39 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """The values of a file of JSON lines; a last line that was cut off by a kill is left out.
 
     Raises:
-      ValueError: a line is not a JSON object.
+      ValueError: a line is not a JSON object, or not what was written.
+    """
+    rows = line_faults(path)
+    for row in rows:
+        if isinstance(row, ValueError):
+            raise row
+    return rows
+
+
+def line_faults(path: pathlib.Path) -> list[dict[str, Any] | ValueError]:
+    """As `read_lines`, with the fault in place of a line that has one.
+
+    Raises:
+      ValueError: it is no plain file.
+      OSError: it cannot be read.
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().splitlines(keepends=True)
-    return [
-        parse_line(path, number, line)
-        for number, line in enumerate(lines, 1)
-        if line.endswith(b"\n")
-    ]
+    rows: list[dict[str, Any] | ValueError] = []
+    for number, line in enumerate(read_file(path).split(b"\n")[:-1], 1):
+        try:
+            row = parse_line(path, number, line)
+            crc = row.pop(_SUM, None)
+            if crc is not None and crc != _sum(row):
+                raise ValueError(f"{path}, line {number}, is not what was written; mend the line.")
+            rows.append(row)
+        except ValueError as error:
+            rows.append(error)
+    return rows
+
+
+def _sum(row: Mapping[str, Any]) -> int:
+    return google_crc32c.value(json.dumps(row, sort_keys=True).encode())
 
 
 def parse_line(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:

@@ -7,20 +7,21 @@ examples at the new global batch from the start. No TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from trainer.plan import Plan
+from trainer.rollbacks import skipped_so_far
 from trainer.run_folder import Found
+from trainer.state import State
 
 
 def going_on(plan: Plan, found: Found) -> Plan:
     """The plan of the run that goes on from what was found; `plan` is that of a new run."""
     if found.state is None:
         return dataclasses.replace(plan, ahead=0.0, offset=0)
-    history, before = found.state["history"], _batch_before(plan, found.state)
+    history, before = found.state.history, _batch_before(plan, found.state)
     # States from before positions were kept: nothing was ever skipped.
-    position, ahead = history.get("position"), history.get("ahead", 0.0)
+    position, ahead = history.position, history.ahead
     position = found.step * before if position is None else position
     for rollback in found.rollbacks:
         position = position if rollback.position is None else rollback.position
@@ -29,11 +30,60 @@ def going_on(plan: Plan, found: Found) -> Plan:
     return dataclasses.replace(plan, ahead=ahead, offset=position - found.step * plan.global_batch)
 
 
+def check_state(plan: Plan, found: Found, *, same: bool, cooled: bool) -> None:
+    """Sees that what a checkpoint says agrees with itself and with the plan.
+
+    Args:
+      plan: of the run that goes on from it, see `going_on`.
+      same: whether it was made with the same flags.
+      cooled: whether somebody has asked the run for a cooldown, which may end it early.
+
+    Raises:
+      ValueError: it does not.
+    """
+    if found.state is None:
+        return
+    history, step = found.state.history, found.step
+    where = f"the checkpoint of step {step:,} in {found.folder} is not one of launch.train's: it"
+    examples = (step + history.ahead) * _batch_before(plan, found.state)
+    skipped = skipped_so_far(found.before)
+    if history.position is None:
+        return  # of a version that kept less
+    if abs(history.position - examples - skipped) > 0.5 + 1e-9 * abs(examples):
+        raise ValueError(
+            f"{where} goes on behind {history.position:,} examples, and has used {examples:,.0f} "
+            f"and left out {skipped:,}; move it away to go on from the one before it."
+        )
+    for number, rollback in enumerate(found.rollbacks, 1):
+        behind = history.position + sum(one.skipped for one in found.rollbacks[:number])
+        if {one.to for one in found.rollbacks} == {step} and rollback.position not in (
+            None,
+            behind,
+        ):
+            raise ValueError(
+                f"rollbacks.jsonl goes on behind {rollback.position:,} examples at step {step:,}, "
+                f"which are {behind:,}; put back the file, or give another --run_dir."
+            )
+    ends_early = cooled or plan.learning_rate.adascale > 1
+    if not same:
+        return
+    if found.state.final and step < plan.last_step and not ends_early:
+        raise ValueError(
+            f"{where} is the last one of a run of {plan.last_step:,} steps; "
+            "move it away to go on from the one before it."
+        )
+    due = plan.due(step, plan.eval_every) or step >= plan.last_step or found.state.final
+    if history.to_evaluate and not (due or ends_early):
+        raise ValueError(f"{where} waits for an evaluation, and none is due; move it away.")
+    if due and step and not history.to_evaluate and history.evaluated != step:
+        raise ValueError(f"{where} is without the evaluation that was due; move it away.")
+
+
 def progress_ratio(plan: Plan, found: Found) -> float:
     """Steps that the learning rate's progress now counts for every one that it counted before."""
     if found.state is None:
         return 1.0
-    flags, batch = found.state["flags"], _batch_before(plan, found.state)
+    flags, batch = found.state.flags, _batch_before(plan, found.state)
     if flags.get("lr_scaling") == "adascale":
         batch = flags["lr_reference_batch"]
     return batch / plan.counted_batch
@@ -54,6 +104,6 @@ def rederived(plan: Plan, found: Found) -> dict[str, Any]:
     }
 
 
-def _batch_before(plan: Plan, state: Mapping[str, Any]) -> int:
+def _batch_before(plan: Plan, state: State) -> int:
     """The global batch that a checkpoint's state was made with."""
-    return state["flags"].get("global_batch", plan.global_batch)
+    return state.flags.get("global_batch", plan.global_batch)

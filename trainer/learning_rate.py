@@ -43,6 +43,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.scale = host_variable(np.float32(1.0), "scale")
         self.steering = host_variable(np.array([NEVER, NEVER, 1.0]), "steering")
         self._backoff: Mapping[str, float] = {}
+        # Whether it goes on: what is traced with a backoff hears of its end by this variable.
+        self._backs_off = host_variable(np.float64(0.0), "backs_off")
         self._foreseen = plan.adascale <= 1 and not plan.decay.startswith("python:")
         # What `look_ahead` has found: the progress then, and the rates from there on.
         self._first = host_variable(np.float64(0.0), "first")
@@ -76,7 +78,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         # update's rate would depend on where its loop began.
         count = (updates + _TOGETHER - 1) // _TOGETHER * _TOGETHER
         progress = first + tf.range(tf.cast(count, tf.float64))
-        return self._rate(progress, self.steering.read_value())
+        return self._rate(progress, self.steering.read_value(), self._backs_off.read_value())
 
     def set_applied(self, gain: tf.Tensor) -> None:
         """Sets the rate of the next update; `gain` is AdaScale's, float64 []."""
@@ -88,12 +90,12 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
                 rate = tf.gather(self._rates, update)
             self.applied.assign(rate)
         else:
-            rate = self._rate(progress, self.steering.read_value())
+            rate = self._rate(progress, self.steering.read_value(), self._backs_off.read_value())
             self.applied.assign(tf.cast(rate * gain, tf.float32) * self.scale)
         if self.momentum is not None:
             self.momentum.assign(tf.cast(self._momentum_curve(progress), tf.float32))
 
-    def _rate(self, progress: tf.Tensor, steering: tf.Tensor) -> tf.Tensor:
+    def _rate(self, progress: tf.Tensor, steering: tf.Tensor, backs_off: tf.Tensor) -> tf.Tensor:
         held_at, ends_at, cooldown = tf.unstack(steering)
         rate = self._curve(tf.minimum(progress, held_at))
         left = tf.clip_by_value((ends_at - progress) / cooldown, 0.0, 1.0)
@@ -103,17 +105,35 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
             return rate
         back = (progress - self._backoff["since"]) / self._backoff["over"]
         missing = (1.0 - self._backoff["factor"]) * (1.0 - tf.clip_by_value(back, 0.0, 1.0))
-        return rate * (1.0 - missing)
+        return rate * (1.0 - missing * backs_off)
 
-    def unscaled(self, steering: Sequence[float] | None = None) -> float:
+    def unscaled(self, steering: Sequence[float] | None = None, backs_off: bool = True) -> float:
         """The next update's rate before `scale` and gain, for the host; as if steered so."""
         steering = self.steering.numpy() if steering is None else steering
         progress = tf.constant(self.progress.numpy(), tf.float64)
-        return float(self._rate(progress, tf.constant(steering, tf.float64)))
+        on = tf.constant(float(backs_off), tf.float64)
+        return float(self._rate(progress, tf.constant(steering, tf.float64), on))
 
     def back_off(self, backoff: Mapping[str, float]) -> None:
-        """Takes what `History.backoff` says, nothing: none, for functions that are traced later."""
+        """Takes what `History.backoff` says, for functions that are traced later.
+
+        Nothing ends a backoff, also for those that were traced with it.
+        """
         self._backoff = dict(backoff)
+        self._backs_off.assign(float(bool(backoff)))
+
+    def check(self) -> None:
+        """Sees that what a checkpoint held can be gone on with.
+
+        Raises:
+          ValueError: it cannot.
+        """
+        held = [*self.steering.numpy(), self.progress.numpy(), self.scale.numpy()]
+        if not (np.isfinite(held).all() and min(held) >= 0 and held[2] > 0):
+            raise ValueError(
+                f"its progress {held[3]:g}, scale {held[4]:g} and steering {held[:3]} are no "
+                "learning rate's"
+            )
 
     def count_in_steps(self, ratio: float) -> None:
         """Counts in other steps from here on, `ratio` of them for every one so far."""

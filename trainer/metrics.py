@@ -1,5 +1,6 @@
 """Where the numbers go: `metrics.jsonl`, a JSON object a line, and TensorBoard's files."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -18,7 +19,19 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from trainer.append_file import AppendFile
-from trainer.files import parse_line
+from trainer.files import parse_line, read_file
+from trainer.from_json import AnyFloat, Count, from_json
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begin:
+    """What every row begins with; one of an event has its name too."""
+
+    step: Count
+    epoch: float | None = None
+    seconds: float | None = None
+    event: str = ""
+
 
 # The events that come after the checkpoint of their step.
 _AFTER = ("control", "resumed", "rollback")
@@ -187,10 +200,9 @@ def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]
     """
     if not path.exists():
         return []
-    text, kept, unreadable = path.read_bytes(), [], None
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):  # cut off by a kill
-            break
+    text, kept, unreadable = read_file(path), [], None
+    *lines, _ = text.split(b"\n")  # behind the last end of a line is what a kill has cut off
+    for number, line in enumerate((line + b"\n" for line in lines), 1):
         try:
             row = _row(path, number, line)
         except ValueError as error:
@@ -210,8 +222,16 @@ def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]
 
 def _row(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
     row = parse_line(path, number, line)
-    if type(row.get("step")) is not int:
-        raise ValueError(f"{path}, line {number}, has no step; mend the line.")
+    # There may be a million, of which all but a few are numbers alone.
+    step, kinds = row.get("step"), set(map(type, row.values()))
+    if type(step) is int and step >= 0 and kinds <= {int, float, type(None)}:
+        return row
+    try:
+        from_json(dict[str, Any] if "event" in row else dict[str, AnyFloat | None], row, "it")
+        from_json(_Begin, {name: row[name] for name in _Begin.__annotations__ if name in row}, "it")
+    except ValueError as error:
+        what = str(error).removeprefix("it ").rstrip(".")
+        raise ValueError(f"{path}, line {number}, {what}; mend the line.") from None
     return row
 
 

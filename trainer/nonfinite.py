@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trainer.actions import DivergedError, History
+from trainer.actions import DivergedError
 from trainer.blocks import Block
+from trainer.history import History
 
 # With --on_nonfinite=skip: the run ends after so many in a row. Each saw other examples, so it is
 # the weights that are past recovery, and nothing would ever change again.

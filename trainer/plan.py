@@ -14,6 +14,7 @@ from trainer.blocks import due, next_due
 from trainer.calls import Value
 from trainer.curves import LearningRatePlan
 from trainer.durations import Duration
+from trainer.from_json import Count
 from trainer.learning_rate_plan import (
     check_combinations,
     plan_learning_rate,
@@ -46,12 +47,12 @@ class DatasetFacts:
     """
 
     name: str
-    train_examples: int
-    eval_examples: int
-    num_classes: int
-    image_shape: tuple[int, int, int]  # height, width, channels, as the model sees them
-    shuffle_block: int = 0  # records of the blocks that are permuted; 0: all records are
-    left_out: int = 0  # bad records that are in the files and not among the examples
+    train_examples: Count
+    eval_examples: Count
+    num_classes: Count
+    image_shape: tuple[Count, Count, Count]  # height, width, channels, as the model sees them
+    shuffle_block: Count = 0  # records of the blocks that are permuted; 0: all records are
+    left_out: Count = 0  # bad records that are in the files and not among the examples
     class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1
     notes: tuple[str, ...] = ()  # how the examples were chosen: what was left out, or held out
     class_names: tuple[str, ...] = ()  # by label; empty where they are not known

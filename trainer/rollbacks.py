@@ -9,10 +9,10 @@ in the very same way, so being killed right after it makes no difference. No Ten
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from trainer.files import append_line, read_lines
-from trainer.from_json import from_json
+from trainer.from_json import Count, NotNegative, Within, from_json
 
 # Steps in a row that stand out before it is a divergence, see `trainer.divergence`.
 STEPS_TO_TELL = 8
@@ -22,15 +22,19 @@ STEPS_TO_TELL = 8
 class Rollback:
     """One return to an older checkpoint."""
 
-    at: int  # the step at which the divergence was certain
-    onset: int  # the first step that showed it
-    to: int  # the checkpoint's step
+    at: Count  # the step at which the divergence was certain
+    onset: Count  # the first step that showed it
+    to: Count  # the checkpoint's step
     why: str
-    position: int | None  # examples, from which the data goes on; None: where the checkpoint was
-    skipped: int  # examples that are left out for it
-    factor: float  # of the learning rate, at first
-    over: float  # examples until the rate is back
-    seconds: float  # of training up to then
+    position: Count | None  # examples, from which the data goes on; None: where the checkpoint was
+    skipped: Count  # examples that are left out for it
+    factor: Annotated[float, Within(1e-30, 1)]  # of the learning rate, at first
+    over: NotNegative  # examples until the rate is back
+    seconds: NotNegative  # of training up to then
+
+    def __post_init__(self) -> None:
+        if not self.to < self.at:
+            raise ValueError(f"it goes from step {self.at:,} back to {self.to:,}")
 
     def event(self) -> dict[str, Any]:
         """What metrics.jsonl says of it, in the row of the step `to`."""
@@ -54,8 +58,9 @@ def read_rollbacks(run_dir: pathlib.Path) -> list[Rollback]:
     path = run_dir / "rollbacks.jsonl"
     try:
         return [from_json(Rollback, row, f"line {n}") for n, row in enumerate(read_lines(path), 1)]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); give another --run_dir.") from None
+    except ValueError as error:
+        why = str(error).rstrip(".")
+        raise ValueError(f"{path} is damaged ({why}); give another --run_dir.") from None
 
 
 def write_rollback(run_dir: pathlib.Path, rollback: Rollback) -> None:
@@ -64,16 +69,27 @@ def write_rollback(run_dir: pathlib.Path, rollback: Rollback) -> None:
 
 
 def not_yet_known(
-    rollbacks: Sequence[Rollback], step: int, state: Mapping[str, Any]
+    rollbacks: Sequence[Rollback], step: int, known: int
 ) -> tuple[Rollback, ...] | None:
     """The rollbacks after which this checkpoint was not saved yet; None where one has undone it.
 
     Args:
       rollbacks: of the run.
-      step, state: the checkpoint's.
+      step: the checkpoint's.
+      known: how many it has behind it.
     """
-    later = tuple(rollbacks[state["history"].get("rollbacks", 0) :])
+    later = tuple(rollbacks[known:])
     return later if all(step <= rollback.to for rollback in later) else None
+
+
+def skipped_so_far(rollbacks: Sequence[Rollback]) -> int:
+    """The examples that were left out on the way to the newest of these rollbacks, and by it."""
+    skipped: list[int] = []
+    for number, rollback in enumerate(rollbacks):
+        # What lay between, an older return to a later checkpoint, was undone with that.
+        way = (skipped[n] for n in range(number - 1, -1, -1) if rollbacks[n].to <= rollback.to)
+        skipped.append(rollback.skipped + next(way, 0))
+    return skipped[-1] if skipped else 0
 
 
 def backoff_factor(backoff: Mapping[str, float], progress: float) -> float:
@@ -85,8 +101,8 @@ def backoff_factor(backoff: Mapping[str, float], progress: float) -> float:
 
 
 def choose_checkpoint(
-    candidates: Iterable[tuple[int, Mapping[str, Any]]], onset: int, before: Sequence[int] = ()
-) -> tuple[int, Mapping[str, Any]] | None:
+    candidates: Iterable[tuple[int, bool]], onset: int, before: Sequence[int] = ()
+) -> int | None:
     """The newest checkpoint that a divergence cannot have touched, or None.
 
     That is one which was healthy when it was saved, and whose next step showed nothing either: the
@@ -95,13 +111,13 @@ def choose_checkpoint(
     out. After a second time it is no longer trusted.
 
     Args:
-      candidates: steps and states.
+      candidates: steps, and whether all was well when they were saved.
       onset: the first step that showed the divergence.
       before: the steps that the run has gone back to.
     """
-    for step, state in sorted(candidates, key=lambda each: each[0], reverse=True):
+    for step, healthy in sorted(candidates, reverse=True):
         times = before.count(step)
         untouched = step == 0 or times == 1 or (step + 1 < onset and not times)
-        if state["history"].get("healthy", True) and untouched:
-            return step, state
+        if healthy and untouched:
+            return step
     return None

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import fcntl
+import os
 import pathlib
 import shlex
 import stat
@@ -12,13 +13,19 @@ from typing import IO, Any
 import google_crc32c
 
 from trainer import checkpoint_files
-from trainer.checkpoint_files import DamagedError, checkpoint_steps
+from trainer.checkpoint_files import STATE, DamagedError, checkpoint_steps
+from trainer.files import parse_json, read_file
+from trainer.from_json import from_json
 from trainer.rollbacks import Rollback, not_yet_known, read_rollbacks
+from trainer.state import State
 
 _FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
 HELD_OUT = "held_out.txt"
 _FILES += ("rollbacks.jsonl", "classes.txt", HELD_OUT)
-_FOLDERS = ("checkpoints", "best", "control", "train", "eval")
+_FILES += ("control/applied.jsonl", "control/status.json")
+# Where anybody may leave anything: it is looked at one by one, see `trainer.requests`.
+_LEFT_BY_OTHERS = ("control/requests", "control/rejected")
+_FOLDERS = ("checkpoints", "best", "control", "train", "eval", *_LEFT_BY_OTHERS)
 _PROBE_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -28,10 +35,11 @@ class Found:
     """What is in the folder: the newest whole checkpoint's step and state, or step 0 and None."""
 
     step: int
-    state: dict[str, Any] | None
+    state: State | None
     folder: pathlib.Path | None = None  # of checkpoints: the run's, or the fallback's
     damaged: tuple[tuple[pathlib.Path, str], ...] = ()  # newer ones, and what is wrong with them
     rollbacks: tuple[Rollback, ...] = ()  # after which it was not saved yet
+    before: tuple[Rollback, ...] = ()  # those that it has behind it
 
 
 def open_run_folder(run_dir: pathlib.Path, resume: str, fallback: bool = False) -> IO[str]:
@@ -58,6 +66,7 @@ def open_run_folder(run_dir: pathlib.Path, resume: str, fallback: bool = False) 
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         try:
+            probe.unlink(missing_ok=True)  # a named pipe would be waited for
             probe.write_bytes(bytes(_PROBE_BYTES))
         finally:
             probe.unlink(missing_ok=True)
@@ -76,7 +85,8 @@ def check_contents(run_dir: pathlib.Path) -> None:
     Raises:
       ValueError: something does.
     """
-    checkpoint_files.refuse_links(run_dir / name for name in (*_FILES, *_FOLDERS))
+    others = {run_dir / name for name in _LEFT_BY_OTHERS}
+    checkpoint_files.refuse_links((run_dir / name for name in (*_FILES, *_FOLDERS)), others)
     for names, kind, text in (
         (_FILES, stat.S_ISREG, "plain file"),
         (_FOLDERS, stat.S_ISDIR, "folder"),
@@ -129,18 +139,24 @@ def checkpoints_found(
     folders = [run_dir / "checkpoints", *([fallback / "checkpoints"] if fallback else [])]
     checkpoint_files.refuse_links(folders)
     rollbacks = read_rollbacks(run_dir)
-    there = [(step, folder) for folder in folders for step in checkpoint_steps(folder)]
+    there = [(step, folder) for folder in folders for step in checkpoint_steps(folder, True)]
     for step, folder in sorted(there, key=lambda one: one[0], reverse=True):
         path = folder / f"step-{step}"
         try:
-            state = checkpoint_files.read_state(path)
+            raw = checkpoint_files.read_state(path)
         except DamagedError as error:
             damaged.append((path, str(error)))
             continue
-        _check_state(path, state)
-        unknown = not_yet_known(rollbacks, step, state)
+        state = _read_as_state(path, raw)
+        known = state.history.rollbacks
+        if known > len(rollbacks):
+            raise ValueError(
+                f"the checkpoint {path} has {known} rollbacks behind it and {run_dir} lists "
+                f"{len(rollbacks)}; put back its rollbacks.jsonl, or give another --run_dir."
+            )
+        unknown = not_yet_known(rollbacks, step, known)
         if unknown is not None:
-            yield Found(step, state, folder, tuple(damaged), unknown)
+            yield Found(step, state, folder, tuple(damaged), unknown, tuple(rollbacks[:known]))
 
 
 def tidy(run_dir: pathlib.Path, found: Found, fallback: pathlib.Path | None = None) -> list[str]:
@@ -151,9 +167,10 @@ def tidy(run_dir: pathlib.Path, found: Found, fallback: pathlib.Path | None = No
     """
     said = []
     for path, reason in found.damaged:
+        what = "not whole" if checkpoint_files.is_unfinished(path) else "damaged"
         aside = checkpoint_files.set_aside(path)
         said.append(
-            f"warning: the checkpoint {path} is damaged ({reason}); it is now {aside.name}, "
+            f"warning: the checkpoint {path} is {what} ({reason}); it is now {aside.name}, "
             f"and training goes on from step {found.step:,}"
         )
     for folder in (run_dir, *([fallback] if fallback else [])):
@@ -161,13 +178,14 @@ def tidy(run_dir: pathlib.Path, found: Found, fallback: pathlib.Path | None = No
     return said
 
 
-def _check_state(path: pathlib.Path, state: dict[str, Any]) -> None:
-    for name, kind in {"flags": dict, "history": dict, "final": bool}.items():
-        if type(state.get(name)) is not kind:
-            raise ValueError(
-                f"the checkpoint {path} is not one of launch.train's: its state.json has no "
-                f"{name!r}; move it away to go on from the one before it."
-            )
+def _read_as_state(path: pathlib.Path, raw: Any) -> State:
+    try:
+        return from_json(State, raw, STATE)
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint {path} is not one of launch.train's: its {str(error).rstrip('.')}; "
+            "move it away to go on from the one before it."
+        ) from None
 
 
 def lock(run_dir: pathlib.Path) -> IO[str]:
@@ -192,13 +210,31 @@ def is_locked(run_dir: pathlib.Path) -> bool:
     """Whether a living process is training in the folder."""
     try:
         # Not opened for writing, which a folder that has turned read-only does not allow.
-        with (run_dir / "lock").open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file = os.open(run_dir / "lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(file)
     return False
+
+
+def finished_step(run_dir: pathlib.Path) -> int | None:
+    """The last step of a run that has ended and written its model; None of one that has not.
+
+    Told by what the newest checkpoint says of itself, which is not verified here.
+    """
+    steps = checkpoint_steps(run_dir / "checkpoints")
+    if not steps or not (run_dir / "model.keras").exists():
+        return None
+    try:
+        raw = parse_json(read_file(run_dir / "checkpoints" / f"step-{steps[-1]}" / STATE))
+        return steps[-1] if from_json(State, raw, STATE).final else None
+    except (ValueError, OSError):
+        return None
 
 
 def used(run_dir: pathlib.Path) -> bool:

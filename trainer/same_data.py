@@ -4,35 +4,12 @@ Every checkpoint keeps `DatasetFacts`. A position in the data must mean the same
 same label as before, else the run does not go on: `moved` says why. What else has changed is told.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from trainer.from_json import from_json
-from trainer.plan import DatasetFacts, SplitDigests
+from trainer.plan import DatasetFacts
 
 # Of many classes that moved so many are named.
 _SHOWN = 5
-
-
-def facts_from_json(raw: Mapping[str, Any], where: str) -> DatasetFacts:
-    """What a checkpoint keeps of its data.
-
-    Raises:
-      ValueError: it has other names, or values of other types.
-    """
-    plain = {name: tuple(value) if type(value) is list else value for name, value in raw.items()}
-    for split in ("train", "evaluation"):
-        digests = plain.get(split)
-        if isinstance(digests, Mapping):
-            plain[split] = from_json(SplitDigests, digests, f"{where}, {split},")
-    facts = from_json(DatasetFacts, plain, where)
-    kinds = {"image_shape": int, "class_weights": (int, float), "class_names": str, "notes": str}
-    for name, kind in kinds.items():
-        if not all(isinstance(value, kind) for value in getattr(facts, name)):
-            raise ValueError(f"{where} has {name} of which one is not of its type.")
-    if len(facts.image_shape) != 3:
-        raise ValueError(f"{where} has an image_shape of {len(facts.image_shape)} sizes, not 3.")
-    return facts
 
 
 def moved(then: DatasetFacts, now: DatasetFacts, *, resized: bool) -> str:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.actions import History
 from trainer.blocks import Block
 from trainer.checkpoints import Checkpoints, SaveError
-from trainer.evaluation import score
+from trainer.history import History, score
 from trainer.metrics import MetricsWriter
 from trainer.plan import Plan
 

@@ -193,6 +193,25 @@ def test_a_resumed_list_is_continued(tmp_path: Path) -> None:
     assert again.count == 2
 
 
+@pytest.mark.parametrize("torn", [b'{"source": "test/train", "rec', b"\xff\x00", b'{"record": []}'])
+def test_a_line_after_a_torn_one_is_not_lost_with_it(tmp_path: Path, torn: bytes) -> None:
+    source, file = source_with(tmp_path, {}), tmp_path / "list.jsonl"
+    file.write_bytes(torn)
+    Faults(source, 2, file).note(3, "first.")
+    assert file.read_bytes().startswith(torn + b"\n")
+    Faults(source, 2, file).note(3, "first.")
+    assert len(file.read_bytes().splitlines()) == 2  # it is known from the list
+
+
+@pytest.mark.parametrize("letters", ["a\u2028b", "a\x85b", "a\rb", "\udce9t\udce9", "図"])
+def test_no_letters_of_a_path_end_a_line_of_the_list(tmp_path: Path, letters: str) -> None:
+    source, file = source_with(tmp_path, {}), tmp_path / "list.jsonl"
+    Faults(source, 2, file).note(3, f"{letters}.png: it ends too early.")
+    Faults(source, 2, file).note(3, f"{letters}.png: it ends too early.")
+    (line,) = file.read_text(encoding="ascii").splitlines()
+    assert json.loads(line)["fault"].startswith(letters)
+
+
 def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(tf.errors.OutOfRangeError), Faults(source_with(tmp_path, {})).raised():
         raise tf.errors.OutOfRangeError(None, None, "the end")

@@ -15,7 +15,6 @@ from helpers import (
     different_variables,
     finish,
     logged_step,
-    start,
     train,
     train_in_turn,
     worst_difference,
@@ -57,13 +56,13 @@ def interrupted_plateau(folder: pathlib.Path) -> tuple[Run, Ended]:
     run = Run(folder / "run")
     command = f"{PLATEAU} --run_dir={run.folder} --resume=exact"
     gate = Gate(run.folder)
-    process = start(command, folder)
+    process = gate.start(command, folder)
     # Cuts at 120 and 200; a checkpoint at 100 and at 200.
     gate.pass_until(lambda: logged_step(run.folder) > 150, process)
     gate.kill_behind(process)
     assert run.checkpoints() == [100]
     gate = Gate(run.folder)
-    process = start(command, folder)
+    process = gate.start(command, folder)
     gate.pass_until(lambda: logged_step(run.folder) > 250, process)
     gate.stop_behind(process)
     assert finish(process).code == 75

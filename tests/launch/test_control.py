@@ -20,7 +20,6 @@ from helpers import (
     different_variables,
     finish,
     logged_step,
-    start,
     wait_until,
 )
 
@@ -79,7 +78,7 @@ def steer_and_kill(folder: pathlib.Path) -> Run:
     run = Run(folder / "run")
     command = f"{COMMAND} --run_dir={run.folder}"
     gate = Gate(run.folder)
-    process = start(command, run.folder.parent)
+    process = gate.start(command, run.folder.parent)
     gate.pass_until(lambda: logged_step(run.folder) > 320, process)
     (answer,) = steer(run, gate, process, "--scale=0.5 --reason=the loss oscillates")
     assert answer.code == 0 and answer.out.startswith("done at step "), answer
@@ -92,7 +91,7 @@ def steer_and_kill(folder: pathlib.Path) -> Run:
     gate.kill_behind(process)
     assert run.checkpoints()[-1] < applied
     gate = Gate(run.folder)
-    process = start(command, run.folder.parent)
+    process = gate.start(command, run.folder.parent)
     gate.reached(process)  # before its first step: from here on the log is its own
     gate.pass_until(lambda: logged_step(run.folder) > applied + 40, process)
     (run.folder / "control/requests/00-half.json").write_text('{"action": "sca')
@@ -110,7 +109,7 @@ def refuse_and_stop(folder: pathlib.Path) -> tuple[Run, dict[str, Ended]]:
     run, ended = Run(folder / "run"), {}
     command = f"{COMMAND} --run_dir={run.folder}"
     gate = Gate(run.folder)
-    process = start(command, folder)
+    process = gate.start(command, folder)
     gate.pass_until(lambda: logged_step(run.folder) > 0, process)
     ended["second"] = call(command, folder)
     (ended["wild"],) = steer(run, gate, process, "--learning_rate=1e6")
@@ -180,7 +179,7 @@ def test_a_run_that_is_over_refuses_and_tells_where_it_was(steered: Run) -> None
     assert answer.code == 2 and "no process is training" in answer.err
     assert sorted(path.name for path in (steered.folder / "control").rglob("*")) == before
     status = control(steered.folder, "--status")
-    assert status.code == 0 and status.out.startswith("not running, step")
+    assert status.code == 0 and status.out.startswith("finished, step")
     assert "--cooldown=200st" in status.out and "good enough" in status.out
 
 

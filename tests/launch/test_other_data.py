@@ -16,7 +16,10 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from launch.flags import read_command
 from launch.job import check_changes, decided, plan_command
+from trainer.from_json import from_json
+from trainer.history import History
 from trainer.run_folder import Found
+from trainer.state import State
 
 
 def write_images(root: Path, classes: tuple[str, ...] = ("cat", "dog")) -> None:
@@ -37,8 +40,10 @@ def checkpoint(flags: list[str]) -> Found:
     """What there would be of a run that was trained with this command."""
     asked = read_command(flags)
     plan = plan_command(asked)[0]
-    state = {"flags": decided(asked, plan), "dataset": dataclasses.asdict(plan.dataset)}
-    return Found(3, json.loads(json.dumps(state, default=str)), Path("checkpoints"))
+    state = State(3, decided(asked, plan), History(), False, plan.dataset)
+    raw = {**dataclasses.asdict(state), "history": state.history.to_json()}
+    there = from_json(State, json.loads(json.dumps(raw, default=str)), "it")
+    return Found(3, there, Path("checkpoints"))
 
 
 def going_on(flags: list[str], found: Found) -> list[str]:
@@ -152,7 +157,7 @@ def test_a_checkpoint_of_before_the_data_were_kept_goes_on_with_the_same_flags(
 ) -> None:
     write_images(tmp_path / "there")
     found = checkpoint(command(tmp_path / "there"))
-    del found.state["dataset"]
+    found = dataclasses.replace(found, state=dataclasses.replace(found.state, dataset=None))
     assert going_on(command(tmp_path / "there"), found) == []
     shutil.copytree(tmp_path / "there", tmp_path / "here")
     with pytest.raises(ValueError, match="trained with --dataset"):

@@ -46,7 +46,7 @@ def three_times(folder: pathlib.Path) -> tuple[Run, dict[str, State]]:
     def begin(until: int) -> tuple[Gate, subprocess.Popen]:
         """Starts the command again; it waits after the block in which it logs this step."""
         gate = Gate(run.folder)
-        process = start(command, folder)
+        process = gate.start(command, folder)
         gate.reached(process)  # before its first step: from here on the log is its own
         gate.pass_until(lambda: logged_step(run.folder) >= until, process)
         return gate, process
@@ -86,7 +86,7 @@ def twice_at_once(folder: pathlib.Path) -> tuple[Run, Ended]:
 def while_starting(folder: pathlib.Path) -> tuple[Run, Ended]:
     """Ctrl-C while TensorFlow is being imported."""
     gate = Gate(folder / "run")
-    process = start("--device=cpu --model=mlp --grace=1h --run_dir=run", folder)
+    process = gate.start("--device=cpu --model=mlp --grace=1h --run_dir=run", folder)
     # The last that it does before.
     wait_until((folder / "run/lock").exists, process)
     time.sleep(random.uniform(0, 0.5))

@@ -16,7 +16,6 @@ from helpers import (
     call,
     different_variables,
     finish,
-    start,
 )
 
 MODULES = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
@@ -57,7 +56,7 @@ def killed(folder: pathlib.Path) -> tuple[Run, Ended]:
     run = Run(folder / "run")
     command = f"{COMMANDS['not finite']} --run_dir={run.folder}"
     gate = Gate(run.folder)
-    process = start(command, folder, MODULES)
+    process = gate.start(command, folder, MODULES)
     gate.pass_until((run.folder / "rollbacks.jsonl").exists, process)
     process.send_signal(signal.SIGKILL)
     finish(process)

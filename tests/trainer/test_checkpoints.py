@@ -53,7 +53,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     run_dir = tmp_path_factory.mktemp("saved")
     for step in (1, 2):
         checkpoints = Checkpoints(run_dir / "checkpoints", make_variables(step))
-        assert checkpoints.save(step, {**STATE, "note": f"at {step}"})
+        assert checkpoints.save(step, {**STATE, "unwritten": [f"at {step}"]})
         checkpoints.wait()
     return run_dir
 
@@ -67,7 +67,7 @@ def run_dir(saved: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 def test_all_variables_and_the_state_come_back(run_dir: pathlib.Path) -> None:
     variables = make_variables(9)
     state = Checkpoints(run_dir / "checkpoints", variables).restore(1)
-    assert (state["step"], state["note"]) == (1, "at 1")
+    assert (state["step"], state["unwritten"]) == (1, ["at 1"])
     assert values_of(variables) == values_of(make_variables(1))
 
 
@@ -183,13 +183,16 @@ def test_a_damaged_checkpoint_is_named_and_set_aside_and_the_one_before_is_used(
         checkpoints.restore(2)
     assert values_of(variables) == values_of(make_variables(9))
     found = newest_checkpoint(run_dir)
-    assert (found.step, found.state["note"]) == (1, "at 1")
+    assert (found.step, found.state.unwritten) == (1, ["at 1"])
     ((where, reason),) = found.damaged
     assert where == run_dir / "checkpoints/step-2"
     assert file in reason or "manifest.json" in reason
     (said,) = tidy(run_dir, found)
-    assert f"{where} is damaged ({reason})" in said
-    assert "it is now damaged-step-2, and training goes on from step 1" in said
+    # Without its manifest, which is written last, it was never whole in this place.
+    unfinished = (file, harm) == ("manifest.json", "missing")
+    assert f"{where} is {'not whole' if unfinished else 'damaged'} ({reason})" in said
+    name = f"{'unfinished' if unfinished else 'damaged'}-step-2"
+    assert f"it is now {name}, and training goes on from step 1" in said
     assert checkpoint_steps(run_dir / "checkpoints") == [1]
     assert newest_checkpoint(run_dir).damaged == ()
     checkpoints.restore(1)
@@ -215,6 +218,22 @@ def test_a_file_by_another_name_or_in_another_folder_is_not_taken(run_dir: pathl
     found = newest_checkpoint(run_dir)
     assert found.step == 1
     assert found.damaged[0][1] == "state.json is not that of step 3"
+
+
+def test_what_is_not_finished_does_not_count_among_those_that_are_kept(
+    run_dir: pathlib.Path,
+) -> None:
+    folder = run_dir / "checkpoints"
+    for step in (3, 4):
+        (folder / f"step-{step}").mkdir()
+        shutil.copy(folder / "step-2/state.json", folder / f"step-{step}")
+    assert checkpoint_steps(folder) == [1, 2]
+    checkpoints = Checkpoints(folder, make_variables(5), Keep(2))
+    checkpoints.save(5, STATE)
+    checkpoints.wait()
+    assert checkpoint_steps(folder) == [2, 5]
+    found = newest_checkpoint(run_dir)
+    assert (found.step, found.damaged) == (5, ())
 
 
 def test_where_no_checkpoint_is_whole_nothing_starts_from_scratch(run_dir: pathlib.Path) -> None:
@@ -311,16 +330,16 @@ def test_what_the_folder_does_not_take_the_fallback_does(tmp_path: pathlib.Path)
     folder.write_text("in its place")
     checkpoints = Checkpoints(folder, variables, fallback=fallback, say=said.append)
     for step in (1, 2):
-        checkpoints.save(step, {**STATE, "note": f"at {step}"})
+        checkpoints.save(step, {**STATE, "unwritten": [f"at {step}"]})
         checkpoints.wait()
     assert said == [
         f"warning: {folder} cannot be written; the checkpoint of step 1 is saved in {fallback}"
     ]
     found = newest_checkpoint(run_dir, fallback.parent)
-    assert (found.step, found.folder, found.state["note"]) == (2, fallback, "at 2")
+    assert (found.step, found.folder, found.state.unwritten) == (2, fallback, ["at 2"])
     assert checkpoint_steps(fallback) == [1, 2]
     set_all(variables, 0)
-    assert checkpoints.restore(2)["note"] == "at 2"
+    assert checkpoints.restore(2)["unwritten"] == ["at 2"]
     # Where the folder takes one again, the fallback is emptied.
     folder.unlink()
     checkpoints.save(4, STATE)
@@ -381,5 +400,7 @@ def test_the_state_is_checked_before_it_is_used(run_dir: pathlib.Path) -> None:
     state = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(state | {"history": []}))
     seal(path)
-    with pytest.raises(ValueError, match=r"not one of launch.train's: .* no 'history'"):
+    with pytest.raises(
+        ValueError, match=r"not one of launch.train's: its state.json has history = \[\]"
+    ):
         newest_checkpoint(run_dir)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.actions import DivergedError, History
+from trainer.actions import DivergedError
 from trainer.blocks import Block
 from trainer.divergence import IN_A_ROW, SUSTAINED, Detector, Divergence
+from trainer.history import History
 from trainer.nonfinite import NonFinite
 
 HERE = pathlib.Path(__file__).parent

@@ -17,8 +17,9 @@ from helpers import Run, evaluate_in_keras, train, worst_difference
 
 from launch import flags
 from launch.job import plan_command
-from trainer.actions import Evaluate, History
-from trainer.evaluation import evaluate_in_pieces, make_evaluation, score
+from trainer.actions import Evaluate
+from trainer.evaluation import evaluate_in_pieces, make_evaluation
+from trainer.history import History, score
 from trainer.metrics import MetricsWriter
 from trainer.plateau import parse_plateau
 from trainer.storage import Storage

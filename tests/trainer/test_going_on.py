@@ -9,9 +9,11 @@ from launch import flags
 from launch.job import plan_command
 from trainer.blocks import due, next_due
 from trainer.going_on import going_on, progress_ratio, rederived
+from trainer.history import History
 from trainer.plan import Plan
 from trainer.rollbacks import Rollback
 from trainer.run_folder import Found
+from trainer.state import State
 
 COMMAND = "--device=cpu --dataset=digits --train_for=10ep --warmup=1ep --learning_rate=0.1"
 ROLLBACK = Rollback(30, 25, 20, "it rose", 7777, 1000, 0.5, 640.0, 1.0)
@@ -24,7 +26,7 @@ def plan_of(more: str) -> Plan:
 def found(step: int, batch: int = 64, adascale: int = 0, **history: Any) -> Found:
     scaling = "adascale" if adascale else "linear"
     of = {"global_batch": batch, "lr_scaling": scaling, "lr_reference_batch": adascale or 256}
-    return Found(step, {"flags": of, "history": history})
+    return Found(step, State(step, of, History(**history), False))
 
 
 def test_the_same_batch_goes_on_as_it_was() -> None:

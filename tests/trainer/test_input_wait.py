@@ -8,7 +8,7 @@ from helpers import run_program
 from launch import flags
 from launch.job import plan_command
 from launch.report import input_verdict, summary_text
-from trainer.actions import History
+from trainer.history import History
 
 # Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
 PROGRAM = """

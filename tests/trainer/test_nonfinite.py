@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.actions import DivergedError, History
+from trainer.actions import DivergedError
 from trainer.blocks import Block
+from trainer.history import History
 from trainer.nonfinite import MOST_IN_A_ROW, NonFinite
 
 

@@ -2,17 +2,17 @@
 
 import dataclasses
 import pathlib
-from typing import Any
 
 import pytest
 
-from trainer.actions import History
+from trainer.history import History
 from trainer.rollbacks import (
     Rollback,
     backoff_factor,
     choose_checkpoint,
     not_yet_known,
     read_rollbacks,
+    skipped_so_far,
     write_rollback,
 )
 
@@ -29,34 +29,41 @@ FIRST = Rollback(
 )
 
 
-def state(**history: Any) -> dict[str, Any]:
-    return {"history": history}
-
-
 def test_a_checkpoint_is_undone_by_a_rollback_past_it_that_it_does_not_know() -> None:
     second = dataclasses.replace(FIRST, to=60)
     both = [FIRST, second]
-    assert not_yet_known([], 100, state()) == ()
-    assert not_yet_known([FIRST], 120, state()) is None
-    assert not_yet_known([FIRST], 120, state(rollbacks=1)) == ()
-    assert not_yet_known([FIRST], 100, state()) == (FIRST,)
-    assert not_yet_known(both, 100, state()) is None
-    assert not_yet_known(both, 120, state(rollbacks=1)) is None
-    assert not_yet_known(both, 60, state()) == (FIRST, second)
-    assert not_yet_known(both, 120, state(rollbacks=2)) == ()
+    assert not_yet_known([], 100, 0) == ()
+    assert not_yet_known([FIRST], 120, 0) is None
+    assert not_yet_known([FIRST], 120, 1) == ()
+    assert not_yet_known([FIRST], 100, 0) == (FIRST,)
+    assert not_yet_known(both, 100, 0) is None
+    assert not_yet_known(both, 120, 1) is None
+    assert not_yet_known(both, 60, 0) == (FIRST, second)
+    assert not_yet_known(both, 120, 2) == ()
+
+
+def test_what_was_left_out_counts_on_from_where_it_came_back_to() -> None:
+    def back(to: int, skipped: int) -> Rollback:
+        return dataclasses.replace(FIRST, to=to, skipped=skipped)
+
+    assert skipped_so_far([]) == 0
+    assert skipped_so_far([back(40, 10)]) == 10
+    assert skipped_so_far([back(40, 10), back(80, 5)]) == 15
+    assert skipped_so_far([back(40, 10), back(40, 5)]) == 15
+    assert skipped_so_far([back(40, 10), back(80, 5), back(60, 7)]) == 17
+    assert skipped_so_far([back(40, 10), back(80, 5), back(20, 100), back(30, 1)]) == 101
 
 
 def test_the_newest_checkpoint_that_the_divergence_cannot_have_touched_is_chosen() -> None:
-    states = {0: state(), 40: state(), 80: state(healthy=True), 120: state(healthy=False)}
+    states = {0: True, 40: True, 80: True, 120: False}
 
     def chosen(onset: int) -> int | None:
-        found = choose_checkpoint(states.items(), onset)
-        return found and found[0]
+        return choose_checkpoint(states.items(), onset)
 
     # Step 81 has to be without a finding, since it is the first that tells of the weights of 80.
     assert [chosen(onset) for onset in (200, 121, 82, 81, 41, 1)] == [80, 80, 80, 40, 0, 0]
-    assert choose_checkpoint(states.items(), 81, [80]) == (80, states[80])
-    assert choose_checkpoint(states.items(), 200, [80, 80]) == (40, states[40])
+    assert choose_checkpoint(states.items(), 81, [80]) == 80
+    assert choose_checkpoint(states.items(), 200, [80, 80]) == 40
     del states[0]
     assert chosen(41) is None
 

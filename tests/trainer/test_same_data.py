@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from trainer.from_json import from_json
 from trainer.plan import DatasetFacts, SplitDigests
-from trainer.same_data import classes_moved, facts_from_json, moved, provably_same, told
+from trainer.same_data import classes_moved, moved, provably_same, told
 
 THEN = DatasetFacts(
     name="pets",
@@ -112,9 +113,9 @@ def test_of_many_classes_the_first_few_that_moved_are_named() -> None:
 def test_the_facts_come_back_from_a_checkpoint_as_they_were() -> None:
     names = dataclasses.replace(THEN, class_names=("caf\udce9", "a\nb"), class_weights=(1.0, 2.0))
     kept = json.loads(json.dumps(dataclasses.asdict(names)))
-    assert facts_from_json(kept, "the checkpoint") == names
+    assert from_json(DatasetFacts, kept, "the checkpoint") == names
     with pytest.raises(ValueError, match=r"the checkpoint.*train.*labels"):
-        facts_from_json({**kept, "train": {"labels": 3}}, "the checkpoint")
+        from_json(DatasetFacts, {**kept, "train": {"labels": 3}}, "the checkpoint")
     for wrong in ({"class_names": [["cat"], 2]}, {"image_shape": [8, 8]}, {"notes": [{}]}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            facts_from_json({**kept, **wrong}, "the checkpoint")
+            from_json(DatasetFacts, {**kept, **wrong}, "the checkpoint")

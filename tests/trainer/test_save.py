@@ -13,10 +13,11 @@ import tensorflow as tf
 from launch import flags
 from launch.job import plan_command
 from trainer import save
-from trainer.actions import History
 from trainer.blocks import Block
 from trainer.checkpoint_files import Keep, best_steps, checkpoint_steps, read_state
 from trainer.checkpoints import Checkpoints, SaveError
+from trainer.from_json import from_json
+from trainer.history import History
 from trainer.metrics import MetricsWriter
 from trainer.save import Save
 
@@ -62,7 +63,7 @@ def test_by_steps(tmp_path: pathlib.Path) -> None:
     assert saver.block(7, final=True) == [5, 7]
     state = read_state(saver.folder / "step-7")
     assert (state["final"], state["score"], state["unwritten"]) == (True, None, [])
-    assert History.from_json(state["history"], "it").evaluated == 0
+    assert from_json(History, state["history"], "it").evaluated == 0
     assert not read_state(saver.folder / "step-5")["final"]
 
 
@@ -141,23 +142,33 @@ def test_a_run_that_ends_on_a_disk_that_hangs_is_saved_elsewhere(
 
 HISTORIES = {
     "unknown name 'colour'": {"colour": 1},
-    "best = 'x', which is not its type": {"best": "x"},
-    "seconds = True": {"seconds": True},
-    "unlogged_steps = 1.5": {"unlogged_steps": 1.5},
-    "unlogged = {'a': 'b'}": {"unlogged": {"a": "b"}},
+    "best = 'x'; it must be a number of at least 0": {"best": "x"},
+    "seconds = True; it must be a number": {"seconds": True},
+    "seconds = -1.0": {"seconds": -1.0},
+    "seconds = nan": {"seconds": math.nan},
+    "seconds = inf": {"seconds": math.inf},
+    "seconds = a number beyond all bounds": {"seconds": 10**5000},
+    "unlogged_steps = 1.5; it must be a whole number": {"unlogged_steps": 1.5},
+    "unlogged['a'] = 'b'": {"unlogged": {"a": "b"}},
     "evaluation = [1]": {"evaluation": [1]},
+    "position = -64": {"position": -64},
+    "position = 10": {"position": 10**30},
+    "no 'over' in backoff": {"backoff": {"factor": 0.5, "since": 1.0}},
+    "unknown name 'x' in plateau": {"plateau": {"x": 1}},
+    "monitor.open = [1, 2]; it must be a list of 3": {"monitor": {"open": [1, 2]}},
+    "spikes.losses[1] = None": {"spikes": {"losses": [1.0, None], "norms": [1.0, 1.0]}},
 }
 
 
 @pytest.mark.parametrize("sentence", HISTORIES)
 def test_a_history_is_read_strictly(sentence: str) -> None:
     with pytest.raises(ValueError, match="the state of step 3 has ") as error:
-        History.from_json(HISTORIES[sentence], "the state of step 3")
+        from_json(History, HISTORIES[sentence], "the state of step 3")
     assert sentence in str(error.value)
 
 
 def test_a_history_of_an_older_version_has_the_defaults() -> None:
-    history = History.from_json({"seconds": 3, "best": None, "plateau": {"best": 1}}, "it")
+    history = from_json(History, {"seconds": 3, "best": None, "plateau": {"best": 1}}, "it")
     assert (history.seconds, history.evaluated, history.plateau) == (3, 0, {"best": 1})
 
 
