@@ -64,6 +64,20 @@ def check_state(plan: Plan, found: Found, *, same: bool, cooled: bool) -> None:
                 f"rollbacks.jsonl goes on behind {rollback.position:,} examples at step {step:,}, "
                 f"which are {behind:,}; put back the file, or give another --run_dir."
             )
+    last = found.before[-1:]
+    if history.backoff and last:
+        over = history.backoff["over"] * _counted_before(plan, found.state)
+        later = history.backoff["since"] > step + max(history.ahead, 0.0) + 0.5
+        adascale = plan.learning_rate.adascale > 1
+        if (
+            abs(over - last[0].over) > 1e-6 * over
+            or history.backoff["factor"] > last[0].factor * (1 + 1e-9)
+            or (later and not adascale)
+        ):
+            raise ValueError(
+                f"{where} has a backoff that is not that of its last rollback; "
+                "move it away to go on from the one before it."
+            )
     ends_early = cooled or plan.learning_rate.adascale > 1
     if not same:
         return
@@ -83,10 +97,7 @@ def progress_ratio(plan: Plan, found: Found) -> float:
     """Steps that the learning rate's progress now counts for every one that it counted before."""
     if found.state is None:
         return 1.0
-    flags, batch = found.state.flags, _batch_before(plan, found.state)
-    if flags.get("lr_scaling") == "adascale":
-        batch = flags["lr_reference_batch"]
-    return batch / plan.counted_batch
+    return _counted_before(plan, found.state) / plan.counted_batch
 
 
 def rederived(plan: Plan, found: Found) -> dict[str, Any]:
@@ -102,6 +113,13 @@ def rederived(plan: Plan, found: Found) -> dict[str, Any]:
         "peak_learning_rate": plan.learning_rate.peak,
         "warmup_steps": plan.learning_rate.warmup_steps,
     }
+
+
+def _counted_before(plan: Plan, state: State) -> int:
+    """Examples of the steps that a checkpoint's progress of the learning rate counts."""
+    if state.flags.get("lr_scaling") == "adascale":
+        return state.flags.get("lr_reference_batch", plan.counted_batch)
+    return _batch_before(plan, state)
 
 
 def _batch_before(plan: Plan, state: State) -> int:

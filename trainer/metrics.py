@@ -104,14 +104,7 @@ class MetricsWriter:
         to_evaluate: bool = False,
     ) -> None:
         path = run_dir / "metrics.jsonl"
-        kept = _rows_up_to(path, resumed_at, to_evaluate)
-        # Most have got there, before or after the checkpoint that holds them.
-        there = set(kept)
-        lines = [line for line in (f"{text}\n".encode() for text in unwritten) if line not in there]
-        rows = [_row(path, number, line) for number, line in enumerate(lines)]
-        stays = [_is_kept(row, resumed_at, to_evaluate) for row in rows]
-        lines = list(itertools.compress(lines, stays))
-        rows = list(itertools.compress(rows, stays))
+        kept, lines, rows = rows_to_go_on_with(path, resumed_at, unwritten, to_evaluate)
         first = min((row["step"] for row in rows), default=resumed_at + 1)
         self._file = AppendFile(path, warn, begin=sum(map(len, kept)))
         # From step 0 too: a process that was killed before its first checkpoint has written events.
@@ -193,6 +186,24 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return (json.dumps(row, allow_nan=False) + "\n").encode()
 
 
+def rows_to_go_on_with(
+    path: pathlib.Path, step: int, unwritten: Sequence[str], to_evaluate: bool
+) -> tuple[list[bytes], list[bytes], list[dict[str, Any]]]:
+    """The lines of the file that stay, and those of a checkpoint that it lacks, with their rows.
+
+    Raises:
+      ValueError: a line from before the step cannot be read.
+    """
+    kept = _rows_up_to(path, step, to_evaluate)
+    # Most have got there, before or after the checkpoint that holds them.
+    there = set(kept)
+    lines = [text.encode("utf-8", "backslashreplace") + b"\n" for text in unwritten]
+    lines = [line for line in lines if line not in there]
+    rows = [_row(path, number, line) for number, line in enumerate(lines)]
+    stays = [_is_kept(row, step, to_evaluate) for row in rows]
+    return kept, list(itertools.compress(lines, stays)), list(itertools.compress(rows, stays))
+
+
 def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]:
     """The lines of the rows that a run keeps that goes on from this step.
 
@@ -227,8 +238,8 @@ def _row(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
     if type(step) is int and step >= 0 and kinds <= {int, float, type(None)}:
         return row
     try:
-        from_json(dict[str, Any] if "event" in row else dict[str, AnyFloat | None], row, "it")
         from_json(_Begin, {name: row[name] for name in _Begin.__annotations__ if name in row}, "it")
+        from_json(dict[str, Any] if "event" in row else dict[str, AnyFloat | None], row, "it")
     except ValueError as error:
         what = str(error).removeprefix("it ").rstrip(".")
         raise ValueError(f"{path}, line {number}, {what}; mend the line.") from None

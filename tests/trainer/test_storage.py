@@ -296,7 +296,7 @@ LINES = {
     b'{"step": 1}\n\0\0\0\n': None,  # after the checkpoint, of a power cut
     b'{"step": 1}\nx\n{"step": 2}\n': "line 2, is not JSON",
     b'[1]\n{"step": 1}\n': "line 1, is not a JSON object",
-    b'{"step": "1"}\n{"step": 1}\n': "line 1, has no step",
+    b'{"step": "1"}\n{"step": 1}\n': "line 1, has step = '1'; it must be a whole number",
     b'{"a": ' + b"[" * 100_000 + b'\n{"step": 1}\n': "line 1, is not JSON .nested too deeply",
     b'\xff\n{"step": 1}\n': "line 1, is not JSON",
 }
