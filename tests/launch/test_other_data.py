@@ -141,7 +141,7 @@ def test_other_flags_that_say_which_example_a_position_is_are_refused(tmp_path: 
     found = checkpoint(command(tmp_path))
     with pytest.raises(ValueError, match="trained with --shuffle_block=0, not 8; give that"):
         going_on(command(tmp_path, "--shuffle_block=8"), found)
-    found.state["flags"]["features"] = "label=other"
+    found.state.flags["features"] = "label=other"
     with pytest.raises(ValueError, match="trained with --features=label=other, not ; give that"):
         going_on(command(tmp_path), found)
 

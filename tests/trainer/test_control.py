@@ -202,11 +202,16 @@ def test_a_ledger_with_wrong_lines_is_replayed_as_far_as_it_can_be(tmp_path: pat
 def test_a_curve_that_is_nearly_0_is_not_scaled_to_what_is_none(
     tmp_path: pathlib.Path, peak: str
 ) -> None:
-    run = Run(tmp_path, f"--decay=constant --learning_rate={peak}")
-    leave(tmp_path, "a.json", asked("learning_rate", float(peak) or 0.1))
+    run = Run(tmp_path, "--decay=constant")
+    # No flag asks for such a peak; a schedule of one's own can lead there.
+    low = dataclasses.replace(run.plan.learning_rate, peak=float(peak))
+    run.rate = LearningRate(low, tf.distribute.get_strategy())
+    run.control._rate = run.rate
     before = run.state()
+    for number, wanted in enumerate((0.1, 1e-5, 1e-36)):
+        leave(tmp_path, f"{number}.json", asked("learning_rate", wanted, id=f"r{number}"))
     run.at(1)
-    assert run.state() == before and [note["event"] for note in run.notes] == ["refused"]
+    assert run.state() == before and [note["event"] for note in run.notes] == ["refused"] * 3
 
 
 def test_what_would_overflow_where_the_curve_comes_back_is_refused(tmp_path: pathlib.Path) -> None:
