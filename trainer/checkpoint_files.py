@@ -12,6 +12,7 @@ came from, made before the rename, this is what reading all tensors again would 
 no TensorFlow: 100 MB in some 40 ms, before the seconds that TensorFlow takes to load.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import errno
@@ -193,9 +194,19 @@ def publish(writing: pathlib.Path, final: pathlib.Path) -> None:
 def remove(folder: pathlib.Path) -> None:
     """Removes a checkpoint: it loses its name first, so that a kill leaves no half of it."""
     removing = folder.with_name(REMOVING + folder.name)
-    shutil.rmtree(removing, ignore_errors=True)
+    discard(removing)
     os.rename(folder, removing)
-    shutil.rmtree(removing, ignore_errors=True)
+    discard(removing)
+
+
+def discard(path: pathlib.Path) -> None:
+    """Removes what lies at a path, if anything does and can be removed."""
+    # `rmtree` would open a named pipe, and wait.
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path:
@@ -213,7 +224,7 @@ def remove_strays(folder: pathlib.Path) -> None:
     """Removes what a kill has left half written or half removed."""
     for prefix in (WRITING, REMOVING):
         for path in folder.glob(f"{prefix}*") if folder.is_dir() else ():
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
 
 
 def refuse_links(paths: Iterable[pathlib.Path], not_in: Collection[pathlib.Path] = ()) -> None:

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -269,7 +268,7 @@ class Checkpoints:
                 self._write_to(folder, step, text, arrays)
             except (OSError, tf.errors.OpError, DamagedError):
                 with contextlib.suppress(OSError):
-                    shutil.rmtree(folder / f"{WRITING}{step}", ignore_errors=True)
+                    checkpoint_files.discard(folder / f"{WRITING}{step}")
                 if folder == self._folders[-1]:
                     raise
             else:
@@ -289,7 +288,7 @@ class Checkpoints:
         self, folder: pathlib.Path, step: int, text: str, arrays: Sequence[Value]
     ) -> None:
         writing = folder / f"{WRITING}{step}"
-        shutil.rmtree(writing, ignore_errors=True)
+        checkpoint_files.discard(writing)
         writing.mkdir(parents=True)
         with tf.device("CPU:0"):
             tf.raw_ops.SaveV2(

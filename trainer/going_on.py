@@ -61,7 +61,8 @@ def check_state(plan: Plan, found: Found, *, same: bool, cooled: bool) -> None:
             behind,
         ):
             raise ValueError(
-                f"rollbacks.jsonl goes on behind {rollback.position:,} examples at step {step:,}, "
+                f"rollbacks.jsonl beside {found.folder} goes on behind {rollback.position:,} "
+                f"examples at step {step:,}, "
                 f"which are {behind:,}; put back the file, or give another --run_dir."
             )
     last = found.before[-1:]

@@ -35,6 +35,8 @@ class Rollback:
     def __post_init__(self) -> None:
         if not self.to < self.at:
             raise ValueError(f"it goes from step {self.at:,} back to {self.to:,}")
+        if self.position is None and self.skipped:
+            raise ValueError(f"it leaves out {self.skipped:,} examples and goes on nowhere")
 
     def event(self) -> dict[str, Any]:
         """What metrics.jsonl says of it, in the row of the step `to`."""

@@ -173,6 +173,12 @@ def tidy(run_dir: pathlib.Path, found: Found, fallback: pathlib.Path | None = No
             f"warning: the checkpoint {path} is {what} ({reason}); it is now {aside.name}, "
             f"and training goes on from step {found.step:,}"
         )
+    log = run_dir / "metrics.jsonl"
+    if found.state is None and log.exists() and log.stat().st_size:
+        said.append(
+            f"warning: {run_dir} holds the rows of a run and no checkpoint of it; training starts "
+            "at step 0, and these rows go"
+        )
     for folder in (run_dir, *([fallback] if fallback else [])):
         checkpoint_files.remove_strays(folder / "checkpoints")
     return said

@@ -26,7 +26,9 @@ def wait():
     pathlib.Path("ready").touch()
     time.sleep(600)
 def step(number):
-    pathlib.Path(f"checkpoints/step-{number}").mkdir(parents=True)
+    folder = pathlib.Path(f"checkpoints/step-{number}")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").touch()
 exec(sys.argv[1])
 """
 # The supervisor itself, with what launch.supervise gives it.

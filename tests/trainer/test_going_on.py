@@ -92,7 +92,7 @@ def test_a_rollback_decides_the_position_that_the_checkpoint_has_not_heard_of() 
     for rollbacks, position in (
         ((ROLLBACK,), 7777),
         ((ROLLBACK, dataclasses.replace(ROLLBACK, position=9999)), 9999),
-        ((dataclasses.replace(ROLLBACK, position=None),), 1280),
+        ((dataclasses.replace(ROLLBACK, position=None, skipped=0),), 1280),
     ):
         skipped = going_on(plan, dataclasses.replace(state, rollbacks=rollbacks))
         assert skipped.position(20) == position

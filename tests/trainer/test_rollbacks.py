@@ -72,9 +72,9 @@ def test_it_is_read_as_it_was_written_and_a_damaged_list_is_a_sentence(
     tmp_path: pathlib.Path,
 ) -> None:
     assert read_rollbacks(tmp_path) == []
-    for rollback in (FIRST, dataclasses.replace(FIRST, position=None)):
+    for rollback in (FIRST, dataclasses.replace(FIRST, position=None, skipped=0)):
         write_rollback(tmp_path, rollback)
-    assert read_rollbacks(tmp_path) == [FIRST, dataclasses.replace(FIRST, position=None)]
+    assert read_rollbacks(tmp_path) == [FIRST, dataclasses.replace(FIRST, position=None, skipped=0)]
     path = tmp_path / "rollbacks.jsonl"
     path.write_text(path.read_text() + '{"at": 1}\n')
     with pytest.raises(ValueError, match=r"rollbacks.jsonl is damaged"):
