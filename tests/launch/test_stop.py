@@ -13,6 +13,7 @@ from helpers import (
     REPOSITORY,
     Ended,
     Run,
+    call,
     different_variables,
     finish,
     has_told,
@@ -86,6 +87,20 @@ def stopped_after_a_time(folder: pathlib.Path) -> tuple[Run, Ended]:
     return Run(folder / "run"), finish(start(flags, folder))
 
 
+def stopped_by_control(folder: pathlib.Path) -> tuple[Run, Ended, Ended]:
+    """By launch.control, in a device loop of 10,000 steps that has begun."""
+    run = Run(folder / "run")
+    flags = (
+        "--device=cpu --model=cnn --global_batch=1024 --train_for=1Gst --eval_every=0 "
+        f"--checkpoint_every=0 --steps_per_loop=10000 --log_every=1st {PATIENT} --run_dir=run"
+    )
+    process = start(flags, folder)
+    # The first block, which ends after a step, and with it the host's first look.
+    wait_until((run.folder / "control/requests").exists, process)
+    answer = call("run --stop --wait=600", folder, module="launch.control")
+    return run, finish(process), answer
+
+
 def stalled(folder: pathlib.Path) -> tuple[Run, Ended, str, dict[str, Any]]:
     """A read that hangs, under supervision, until the process that waits for it has given up.
 
@@ -106,7 +121,10 @@ def stalled(folder: pathlib.Path) -> tuple[Run, Ended, str, dict[str, Any]]:
     return run, finish(process), reports[-1].read_text(encoding="utf-8"), event
 
 
-STORIES = {f.__name__: f for f in (stopped_in_evaluations, stopped_after_a_time, stalled)}
+STORIES = {
+    f.__name__: f
+    for f in (stopped_in_evaluations, stopped_after_a_time, stopped_by_control, stalled)
+}
 
 
 @pytest.fixture
@@ -168,6 +186,18 @@ def test_while_tensorflow_loads_a_signal_ends_it_at_once(tmp_path: pathlib.Path)
     assert ended.code == 75 and "started in" not in ended.out
     assert ended.err.strip().startswith("SIGTERM: stopped before the first step")
     assert Run(tmp_path / "run").checkpoints() == []
+
+
+def test_launch_control_ends_a_long_device_loop_after_its_step(stories: dict[str, Any]) -> None:
+    run, ended, answer = stories["stopped_by_control"]
+    assert ended.code == 75, ended
+    assert "launch.control: stopping after this step and saving" in ended.err
+    (step,) = re.findall(
+        r"^launch.control: stopped at step ([\d,]+), every", ended.out, re.MULTILINE
+    )
+    step = int(step.replace(",", ""))
+    assert step < 10_000 and run.checkpoints() == [step] * (step > 0)
+    assert (answer.code, answer.out) == (0, f"the run stops at step {step:,} and saves\n")
 
 
 def test_a_stall_is_written_down_with_its_cause(stories: dict[str, Any]) -> None:

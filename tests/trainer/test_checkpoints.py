@@ -148,6 +148,29 @@ def test_what_does_not_match_is_a_row_of_a_table(run_dir: pathlib.Path, row: str
     assert values_of(variables) == before
 
 
+def test_an_optional_group_comes_and_goes(tmp_path: pathlib.Path) -> None:
+    """As the loss scale does, where a run goes on with another --precision."""
+    scale = {"loss_scale": {"scale": tf.Variable(64.0)}}
+
+    def checkpoints(folder: str, variables: dict) -> Checkpoints:
+        return Checkpoints(tmp_path / folder, variables, optional=("loss_scale",))
+
+    for folder, more in (("without", {}), ("with", scale)):
+        written = checkpoints(folder, make_variables(3) | more)
+        written.save(1, STATE)
+        written.wait()
+    gone, begun = make_variables(9), {"loss_scale": {"scale": tf.Variable(7.0)}}
+    checkpoints("with", gone).restore(1)
+    assert values_of(gone) == values_of(make_variables(3))
+    checkpoints("without", make_variables(9) | begun).restore(1)
+    assert begun["loss_scale"]["scale"].numpy() == 7
+    checkpoints("with", make_variables(9) | begun).restore(1)
+    assert begun["loss_scale"]["scale"].numpy() == 64
+    other = {"loss_scale": {"scale": tf.Variable([1.0, 2.0])}}
+    with pytest.raises(ValueError, match="is of another model or optimizer"):
+        checkpoints("with", make_variables(9) | other).restore(1)
+
+
 def cut(data: bytes, at: float) -> bytes:
     return data[: int(at * (len(data) - 1))]
 
