@@ -14,8 +14,9 @@ from input_pipeline.tuning import host_cores, host_memory
 from launch import cli, flags, report
 from launch.parsing import parsed
 from launch.workers import check_one_worker
+from trainer.check_state import check_state
 from trainer.class_weights import class_weights
-from trainer.going_on import check_state, going_on
+from trainer.going_on import going_on
 from trainer.plan import (
     DatasetFacts,
     Devices,

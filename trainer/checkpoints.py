@@ -1,7 +1,6 @@
 """Checkpoints: complete, whole or absent, written while the training goes on."""
 
 import contextlib
-import dataclasses
 import json
 import math
 import pathlib
@@ -15,7 +14,7 @@ import tensorflow as tf
 from trainer import checkpoint_files
 from trainer.background import Write, start_writer
 from trainer.checkpoint_files import STATE, VARIABLES, WRITING, DamagedError, Keep
-from trainer.from_json import Count, from_json
+from trainer.described import Described, compare, variables_of
 from trainer.snapshot import Snapshot, Value
 
 # How long training waits for the checkpoint before this one; a network's disk may hang.
@@ -69,7 +68,7 @@ class Checkpoints:
             for group, members in variables.items()
             for name in members
         }
-        self._described = _Described(
+        self._described = Described(
             {name: v.shape.as_list() for name, v in self._variables.items()},
             {name: v.dtype.name for name, v in self._variables.items()},
         )
@@ -188,8 +187,8 @@ class Checkpoints:
         path = next((path for path in paths if path.exists()), paths[0])
         try:
             state = checkpoint_files.read_state(path)
-            there = _variables_of(state)
-            _compare(path, there, self._described, self._optional)
+            there = variables_of(state)
+            compare(path, there, self._described, self._optional)
             values = self._read(path, there.shapes)
         except (DamagedError, OSError) as error:
             raise ValueError(
@@ -342,66 +341,6 @@ class Checkpoints:
                     good = isinstance(score, float) and math.isfinite(score)
                     scores[step] = score if good else None
         return scores
-
-
-@dataclasses.dataclass(frozen=True)
-class _Described:
-    """What a state says of the variables; one of before issue 6 has no dtypes."""
-
-    shapes: dict[str, list[Count]]
-    dtypes: dict[str, str] | None = None
-
-
-def _variables_of(state: Mapping[str, Any]) -> _Described:
-    """What a state says of the variables.
-
-    Raises:
-      DamagedError: it does not.
-    """
-    names = [name for name in ("shapes", "dtypes") if name in state]
-    try:
-        return from_json(_Described, {name: state[name] for name in names}, STATE)
-    except ValueError as error:
-        raise DamagedError(str(error)) from None
-
-
-def _compare(
-    path: pathlib.Path,
-    state: _Described,
-    here: _Described,
-    optional: tuple[str, ...],
-) -> None:
-    """Sees that a checkpoint is of the variables here, but for those with an optional prefix.
-
-    Raises:
-      ValueError: it is not; the sentence is followed by a table of those that differ.
-    """
-    columns = [
-        {
-            name: f"{shape} {(described.dtypes or here.dtypes).get(name, '')}"
-            for name, shape in described.shapes.items()
-        }
-        for described in (state, here)
-    ]
-    there, now = columns
-    names = [
-        name
-        for name in {**there, **now}
-        if there.get(name) != now.get(name)
-        and not (name.startswith(optional) and (name in there) != (name in now))
-    ]
-    if not names:
-        return
-    width = max(map(len, names[:20]))
-    rows = [
-        f"  {name:{width}}  {there.get(name, '–'):26}  {now.get(name, '–')}" for name in names[:20]
-    ]
-    more = [f"  … and {len(names) - 20} more"] if len(names) > 20 else []
-    raise ValueError(
-        f"the checkpoint {path} is of another model or optimizer; "
-        "give the flags it was made with, or another --run_dir:\n"
-        + "\n".join([f"  {'variable':{width}}  {'checkpoint':26}  this command", *rows, *more])
-    )
 
 
 def _line(line: bytes) -> str:
