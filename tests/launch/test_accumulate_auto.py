@@ -4,7 +4,9 @@ import pytest
 
 from launch import flags, report
 from launch.job import changed_flags, decided, plan_command
+from trainer.history import History
 from trainer.run_folder import Found
+from trainer.state import State
 
 COMMAND = "--device=cpu --global_batch=64 --model=mlp"
 
@@ -16,8 +18,11 @@ def planned(text: str) -> tuple[flags.Command, object]:
 
 def changes(before: str, now: str) -> dict[str, tuple[object, object]]:
     command, plan = planned(before)
-    found = Found(10, {"flags": decided(command, plan)})
-    return changed_flags(*planned(now), found)
+    return changed_flags(*planned(now), found(decided(command, plan)))
+
+
+def found(made_with: dict[str, object]) -> Found:
+    return Found(10, State(10, made_with, History(), False))
 
 
 def test_the_global_batch_stays_what_it_is_when_the_number_of_devices_changes() -> None:
@@ -37,13 +42,13 @@ def test_a_resume_compares_the_number_that_auto_came_to() -> None:
 
 def test_a_checkpoint_from_before_auto_holds_a_number_and_nothing_has_changed() -> None:
     command, plan = planned("")
-    state = {"flags": command.values.flag_values_dict() | {"accumulate": 1}}
-    assert changed_flags(command, plan, Found(10, state)) == {}
+    made_with = command.values.flag_values_dict() | {"accumulate": 1}
+    assert changed_flags(command, plan, found(made_with)) == {}
 
 
 @pytest.mark.parametrize("text", ["--accumulate=0", "--accumulate=-1", "--accumulate=two"])
 def test_what_is_no_number_of_micro_batches_is_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match=f"{text} is no whole number of at least 1; .* auto"):
+    with pytest.raises(ValueError, match=f"{text} is no whole number from 1 to .*, or auto"):
         planned(text)
 
 
