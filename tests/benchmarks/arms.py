@@ -31,6 +31,7 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     from trainer import actions
     from trainer.blocks import Block
     from trainer.divergence import Divergence
+    from trainer.history import History
     from trainer.metrics import MetricsWriter
     from trainer.nonfinite import NonFinite
     from trainer.run import build_run
@@ -39,7 +40,7 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     run, arrays = build_run(settings, plan, devices), make_data(plan)
     stream = cli.keep(iter(run.stream(lambda *_: endless(arrays, plan))))
     folder = pathlib.Path(cli.keep(tempfile.TemporaryDirectory()).name)
-    metrics, history = MetricsWriter(folder, 0), actions.History()
+    metrics, history = MetricsWriter(folder, 0), History()
     log = actions.Log(plan, history, metrics, run.groups, lambda *_: None)
 
     def note(step: int, event: Mapping[str, Any]) -> None:

@@ -163,6 +163,7 @@ class Evaluations:
             self.said.append,
             Storage(self.said.append),
             lambda: True,
+            "",
         ).evaluate(self.step)
         self.metrics.flush()
         lines = (self.folder / "metrics.jsonl").read_text().splitlines()

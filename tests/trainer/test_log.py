@@ -10,8 +10,10 @@ import pytest
 
 from launch import flags
 from launch.job import plan_command
-from trainer.actions import History, Log
+from trainer.actions import Log
 from trainer.blocks import Block
+from trainer.from_json import from_json
+from trainer.history import History
 from trainer.metrics import MetricsWriter
 
 NAN, INF = np.nan, np.inf
@@ -40,7 +42,7 @@ def logged(folder: pathlib.Path, blocks: list[int], restarts: bool = False) -> l
         first += length
         kept = json.dumps(history.to_json(), allow_nan=False)
         if restarts:
-            history = History.from_json(json.loads(kept), "it")
+            history = from_json(History, json.loads(kept), "it")
             log = Log(plan, history, writer, (), lambda step, values: None)
     writer.flush()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
