@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from helpers import Run, train
 
-# Started in the background of a script, the tests and all their processes would ignore Ctrl-C; under
-# nohup, that a terminal is closed.
+# Started in the background of a script, the tests and all their processes would ignore Ctrl-C, and
+# under nohup that their terminal is closed.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
