@@ -21,13 +21,15 @@ replicas, global_batch = sys.argv[1:]
 command = flags.read_command(
     ["--device=cpu", "--model=mlp", f"--replicas={replicas}", f"--global_batch={global_batch}"]
 )
+config = os.environ.pop("TF_CONFIG", None)  # commands refuse several workers
 plan, devices, sources = plan_command(command)
+if config:
+    os.environ["TF_CONFIG"] = config
 cli.import_tensorflow(0)
 import tensorflow as tf
 from trainer.devices import make_strategy
 from trainer.run import build_run_on
-several = "TF_CONFIG" in os.environ
-strategy = tf.distribute.MultiWorkerMirroredStrategy() if several else make_strategy(devices)
+strategy = tf.distribute.MultiWorkerMirroredStrategy() if config else make_strategy(devices)
 run = build_run_on(strategy, command.settings, plan)
 source = sources["eval"]
 stream = run.stream(evaluation_data(command, plan, source, Faults(source)))
