@@ -94,13 +94,15 @@ def test_adascales_rate_is_that_of_a_gain_of_1_until_a_step_is_finite(
 ) -> None:
     rows = {name: np.array(column) for name, column in planted["adascale"].items()}
     first = int(np.argmax(rows["finite"]))
-    assert 2 <= first < 10 and rows["finite"][first:].all()
+    assert 2 <= first < 8
     assert rows["gain"][:first].tolist() == [1.0] * first
-    assert rows["progress"][:first].tolist() == [0.0] * first
+    # A step that is not finite, later ones too, is worth nothing.
+    before = np.concatenate([[0.0], rows["progress"][:-1]])
+    worth = rows["finite"] * rows["gain"]
+    assert rows["progress"] - before == pytest.approx(worth, rel=1e-5)
     # A warmup of 4 updates to 0.1, times the gain; what the first finite step applied included.
-    progress = np.concatenate([np.zeros(first + 1), np.cumsum(rows["gain"][first:])[:-1]])
-    warming = progress < 4
-    rate = np.where(warming, 0.1 * np.minimum((progress + 1) / 4, 1), np.nan) * rows["gain"]
+    warming = before < 4
+    rate = np.where(warming, 0.1 * np.minimum((before + 1) / 4, 1), np.nan) * rows["gain"]
     assert warming[: first + 1].all()
     assert rows["learning_rate"][warming] == pytest.approx(rate[warming], rel=1e-5)
     assert np.isfinite(rows["learning_rate"]).all()
