@@ -63,7 +63,8 @@ def _source(split: str, plant: Callable[..., tuple[np.ndarray, np.ndarray]] | No
             labels, weights = plant(positions()[records], labels, weights)
         return images, labels, weights
 
-    # Those that stand beside the digits are neither as many nor what is read.
+    # Known, so that none is read, by TensorFlow, before a command has made its devices.
+    labels = np.tile(digits.labels, times)
     return dataclasses.replace(
-        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True, labels=None
+        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True, labels=labels
     )
