@@ -36,9 +36,12 @@ def some_labels(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Record numbers and their labels, int64 [n] each: all where the source knows its labels.
 
     Else of a few records, evenly spread, which are read; those that cannot be are not among them.
+    Of a source of the user's own none is read, since that may begin TensorFlow too early.
     """
     if source.labels is not None:
         return np.arange(source.length), source.labels
+    if source.own_code:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     looked_at = np.unique(np.linspace(0, source.length - 1, _LOOKED_AT).astype(np.int64))
     with contextlib.suppress(ValueError):
         return looked_at, np.asarray(source.read(looked_at)[1])

@@ -63,8 +63,7 @@ def _source(split: str, plant: Callable[..., tuple[np.ndarray, np.ndarray]] | No
             labels, weights = plant(positions()[records], labels, weights)
         return images, labels, weights
 
-    # Known, so that none is read, by TensorFlow, before a command has made its devices.
-    labels = np.tile(digits.labels, times)
+    # To read some needs TensorFlow, which has no devices yet where a command looks at labels.
     return dataclasses.replace(
-        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True, labels=labels
+        digits, name=f"poisoned/{split}", length=length, read=read, weighted=True, labels=None
     )

@@ -1,5 +1,6 @@
 """`python:module:function`: a source of the user's own, called with `train` or `eval`."""
 
+import dataclasses
 import importlib
 import traceback
 
@@ -35,7 +36,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             f"{given} returned {type(source).__name__} for {split!r}: it must return an "
             "input_pipeline.sources.Source."
         )
-    return source
+    return dataclasses.replace(source, own_code=True)
 
 
 def _fault(error: Exception) -> str:

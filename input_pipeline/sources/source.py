@@ -44,6 +44,8 @@ class Source:
             has the same. Empty where it is not known.
         contents: likewise of what may change while every number still means the same record, such
             as the sizes of image files: a run goes on and says so. Empty where it is not known.
+        own_code: whether `read` is a user's: it may need TensorFlow, and so is called by nobody
+            before TensorFlow has its devices.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Source:
     held_out: bool = False
     order: str = ""
     contents: str = ""
+    own_code: bool = False
 
     def __post_init__(self) -> None:
         if self.describe is None:

@@ -15,6 +15,8 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
 from input_pipeline.sources.digits import FOLDER
 from input_pipeline.sources.source import leave_out_bad, select
+from launch import flags
+from launch.job import plan_command
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +146,25 @@ def test_a_source_of_ones_own() -> None:
     assert (source.name, source.length) == ("own/eval", 3)
     assert source.describe(2) == "record 2 of own/eval"
     assert source.read(np.array([2]))[1].tolist() == [1]
+
+
+def test_a_source_of_ones_own_is_not_read_before_a_command_has_its_devices() -> None:
+    """Its reads may need TensorFlow, and TensorFlow that has begun takes no logical devices."""
+    here = f"python:{__name__}:unreadable_source"
+    command = flags.read_command(["--device=cpu", f"--dataset={here}", "--global_batch=2"])
+    plan, _, sources = plan_command(command)
+    assert plan.dataset.train_examples == 3
+    with pytest.raises(AssertionError, match="too early"):
+        sources["train"].read(np.arange(3))
+
+
+def unreadable_source(split: str) -> Source:
+    """A source whose reads fail."""
+
+    def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
+        raise AssertionError("too early")
+
+    return dataclasses.replace(own_source(split), read=read)
 
 
 @pytest.mark.parametrize(
