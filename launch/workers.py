@@ -15,7 +15,7 @@ _COUNTS = (
     ("PMI_SIZE",),
     ("WORLD_SIZE",),
 )
-_TODO = "several workers are not supported yet, and each copy would train by itself"
+_UNSUPPORTED = "several workers are not supported yet, and each copy would train by itself"
 
 
 def check_one_worker(environment: Mapping[str, str]) -> None:
@@ -28,15 +28,15 @@ def check_one_worker(environment: Mapping[str, str]) -> None:
         count = _workers(environment["TF_CONFIG"])
         if count > 1:
             raise ValueError(
-                f"TF_CONFIG announces {count} tasks; {_TODO}: start one process on one machine, "
-                "without TF_CONFIG; it trains on all of the machine's GPUs."
+                f"TF_CONFIG announces {count} tasks; {_UNSUPPORTED}: start one process on one "
+                "machine, without TF_CONFIG; it trains on all of the machine's GPUs."
             )
     for names in _COUNTS:
         name = next((name for name in names if environment.get(name)), None)
         if name and environment[name].isdecimal() and int(environment[name][:9]) > 1:
             start = "srun --ntasks=1" if name.startswith("SLURM") else "without that launcher"
             raise ValueError(
-                f"{name}={environment[name]} announces several workers; {_TODO}: start one "
+                f"{name}={environment[name]} announces several workers; {_UNSUPPORTED}: start one "
                 f"process on one machine ({start}); it trains on all of the machine's GPUs."
             )
 
