@@ -12,7 +12,8 @@ from input_pipeline.example import write_example
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source, open_sources
 from input_pipeline.sources.holdout import hold_out, parse_share
-from tests.input_pipeline.test_files_of_images import ARRAYS, image, write
+from tests.input_pipeline.test_arrays import ARRAYS
+from tests.input_pipeline.test_files_of_images import image, write
 
 COUNTS = {"ant": 1, "bee": 2, "cat": 7, "dog": 40}
 
