@@ -59,6 +59,11 @@ class Host:
     note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
     storage: Storage
 
+    def take_up(self, step: int) -> None:
+        """Takes up what was asked of the run, where no block has just ended and does."""
+        with self.storage.attempt(str(self.control.folder)):
+            self.control.take_up(step)
+
     def close(self) -> None:
         """Lets a checkpoint that is being written become whole, and closes the files."""
         self.save.close()
@@ -158,7 +163,7 @@ def make_host(
         save.save(0)
 
     def steered(block: "Block") -> None:
-        with storage.attempt(f"{run_dir / 'control'}"):
+        with storage.attempt(str(control.folder)):
             control(block)
 
     evaluating, saving = watchdog.around(EVALUATING, evaluate), watchdog.around(WRITING, save)

@@ -173,10 +173,11 @@ def train_on(
                 host.evaluate.evaluate(first)
             if ended and not host.history.to_evaluate:
                 host.save.save(first, final=True)
+        if ended and not host.history.to_evaluate:
+            return first, True
+        host.take_up(first)
         if ended:
-            return first, not host.history.to_evaluate
-        with host.storage.attempt(f"{job.run_dir / 'control'}"):
-            host.control.take_up(first)
+            return first, False
         data = training_data(command, plan, job.sources["train"], plan.position(first), faults)
         stream = cli.keep(iter(run.stream(data)))
         startup.done("data")
@@ -201,6 +202,7 @@ def train_on(
             after_error=log_done,
         )
     if block is None:
+        host.take_up(first)  # what has stopped it while it was traced
         return first, False
     if not block.final:
         host.save.save(block.last)

@@ -15,7 +15,7 @@ def _with_gates() -> None:
 
     def take_up_and_wait(self: Control, step: int) -> None:
         take_up(self, step)
-        for gate in sorted(self._folder.glob("gate-*")):
+        for gate in sorted(self.folder.glob("gate-*")):
             gate.read_bytes()
             gate.unlink(missing_ok=True)
 

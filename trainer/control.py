@@ -69,7 +69,7 @@ class Control:
         say: Callable[[str], None],
         forget_backoff: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder, self._plan, self._rate = folder, plan, learning_rate
+        self.folder, self._plan, self._rate = folder, plan, learning_rate
         self._note, self._say, self._forget_backoff = note, say, forget_backoff
         (folder / "requests").mkdir(parents=True, exist_ok=True)
         ledger, faults = read_ledger(folder)
@@ -87,7 +87,7 @@ class Control:
 
     def stop_waits(self) -> bool:
         """Whether a request to stop lies there that was not taken up; any thread may ask."""
-        for path in waiting(self._folder):
+        for path in waiting(self.folder):
             with contextlib.suppress(ValueError, OSError):
                 request = read_request(path)
                 if request.action == "stop" and request.id not in self._known:
@@ -117,7 +117,7 @@ class Control:
                 self._apply(step, request, replayed=True)
             except ValueError as error:
                 self._refuse(step, f"{request.id}.json", f"it no longer fits: {error}")
-        for path in waiting(self._folder):
+        for path in waiting(self.folder):
             if path.name not in self._stuck:
                 self._take_up(step, path)
 
@@ -153,7 +153,7 @@ class Control:
         if not replayed:
             row = {"step": step, "request": dataclasses.asdict(request)}
             row |= {"learning_rate_before": before, "learning_rate_after": after}
-            append_line(self._folder / "applied.jsonl", row)
+            append_line(self.folder / "applied.jsonl", row)
             self._known.add(request.id)
         self._stop = self._stop or request.action == "stop"
         rate.scale.assign(leads_to.scale)
@@ -255,7 +255,7 @@ class Control:
 
     def _refuse(self, step: int, name: str, why: str, path: pathlib.Path | None = None) -> None:
         """Says why; what lies at the path is moved aside."""
-        folder = self._folder / "rejected"
+        folder = self.folder / "rejected"
         with contextlib.suppress(OSError):
             folder.mkdir(exist_ok=True)
             write_json(folder / name, {"step": step, "why": why})
@@ -284,7 +284,7 @@ class Control:
             time=time.time(),
             pid=os.getpid(),
         )
-        write_status(self._folder, status)
+        write_status(self.folder, status)
 
 
 def _moved(path: pathlib.Path, aside: pathlib.Path) -> bool:
