@@ -1,72 +1,158 @@
-"""The list of bad records that `launch.prepare --verify` leaves for training, which omits them."""
+"""Bad records: the first few are listed and left out, one more ends the run with a sentence."""
 
+import contextlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from input_pipeline.files import keep, kept_paths
+from input_pipeline.sources import Source
 
-_NAME = ".lockstep-bad-{}.json"
-
-
-@dataclass(frozen=True)
-class BadRecord:
-    """A record that cannot be trained on: its number in the files, where it lies, and why."""
-
-    number: int
-    where: str
-    why: str
+_SHOWN = 3
 
 
-@dataclass(frozen=True)
-class BadList:
-    """A kept list of bad records of a set of files.
+class BadRecordError(Exception):
+    """More records of a source are bad than is allowed; the message is a sentence for the user."""
 
-    Attributes:
-        places: where it may lie; the first that can be written is taken.
-        stamp: tells the state of the files: a list of another state does not count.
+
+class Faults:
+    """The bad records of one source, shared by the threads of its stream and the host.
+
+        with faults.raised():              # in the host: the sentence instead of TensorFlow's error
+            train(stream)
+        faults.note(17, "…")               # in the stream
+
+    A record that is bad again in a later epoch counts once. Each is a line of `file`, which a
+    resumed run continues: there it is not listed twice, but counts anew.
+
+    Args:
+        source: whose records they are.
+        limit: how many may be bad.
+        file: the list, JSON lines of source, record, and what is wrong with it.
     """
 
-    places: tuple[Path, ...]
-    stamp: str
+    def __init__(self, source: Source, limit: int = 0, file: Path | None = None) -> None:
+        self._source, self._limit, self._file = source, limit, file
+        self._lock = threading.Lock()
+        self._records: set[int] = set()
+        self._sentence = ""
+        self.shown: list[str] = []  # of the first few, what is wrong
+        self._listed = set()
+        if file is not None and file.exists():
+            rows = map(_row, file.read_bytes().split(b"\n"))
+            self._listed = {number for name, number in filter(None, rows) if name == source.name}
 
-    def load(self) -> list[BadRecord]:
-        """The bad records, none where there is no list for these files as they are.
+    @property
+    def count(self) -> int:
+        """How many records were found to be bad."""
+        return len(self._records)
+
+    def note(self, record: int, fault: str) -> None:
+        """Lists a bad record; any number of threads may call it at once.
+
+        Args:
+            record: its number in the source.
+            fault: where it lies and what is wrong with it, a sentence.
 
         Raises:
-            ValueError: the list is damaged.
+            BadRecordError: it is one too many.
         """
-        for place in self.places:
-            try:
-                kept = json.loads(place.read_text(encoding="utf-8"))
-                if kept["stamp"] == self.stamp:
-                    return [BadRecord(**record) for record in kept["bad"]]
-            except OSError:
-                continue
-            except (ValueError, TypeError, KeyError):
-                raise ValueError(
-                    f"the list of bad records {place} is damaged: remove it and run "
-                    "python -m launch.prepare with the same flags and --verify again."
-                ) from None
-        return []
+        with self._lock:
+            if self._sentence:
+                raise BadRecordError(self._sentence)
+            if record in self._records:
+                return
+            if len(self._records) >= self._limit:
+                allowed = f"{self._limit} bad record{'s' * (self._limit != 1)} allowed"
+                self._sentence = (
+                    f"{fault.rstrip('.')} ({allowed}); mend or remove it, or give "
+                    f"--max_bad_records={self._limit + 1} or more to leave such records out."
+                )
+                raise BadRecordError(self._sentence)
+            self._records.add(record)
+            if len(self.shown) < _SHOWN:
+                self.shown.append(fault)
+            if self._file is not None and record not in self._listed:
+                row = {"source": self._source.name, "record": record, "fault": fault}
+                # On a full disk the run goes on: the record is left out and counted all the same.
+                with contextlib.suppress(OSError):
+                    _append(self._file, row)
 
-    def update(self, verified: np.ndarray, bad: Sequence[BadRecord]) -> Path | None:
-        """Writes what is known after these records, int64 [n], were looked at.
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raises the BadRecordError that ended the stream in place of what TensorFlow makes of it.
 
-        Returns:
-            Where the list lies; None where it cannot be written at all.
+        Raises:
+            BadRecordError: a record was one too many.
         """
-        # What is known of other records of the same files, of another slice, still holds.
-        records = [record for record in self.load() if record.number not in verified]
-        records = sorted([*records, *bad], key=lambda record: record.number)
-        kept = {"stamp": self.stamp, "bad": [asdict(record) for record in records]}
-        text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
-        return keep(self.places, lambda path: path.write_text(text, encoding="utf-8"))
+        try:
+            yield
+        except Exception:
+            if self._sentence:
+                raise BadRecordError(self._sentence) from None
+            raise
 
 
-def bad_list_of(paths: Sequence[str], stamp: str) -> BadList:
-    """The list of bad records of these files in the state that the stamp tells."""
-    return BadList(tuple(kept_paths(paths, _NAME)), stamp)
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Appends a line of ASCII alone: no path's letters can end it, or be none of UTF-8."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            # Behind what a kill has cut off it would be lost too.
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def _row(line: bytes) -> tuple[str, int] | None:
+    """The source and record that a line of the list names; None where a kill has cut it off."""
+    try:
+        row = json.loads(line)
+        source, record = row["source"], row["record"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return (source, record) if type(source) is str and type(record) is int else None
+
+
+def read_noting(source: Source, faults: Faults, records: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Reads records, noting those that cannot be read.
+
+    Args:
+        source: what to read from.
+        faults: where bad records are noted.
+        records: int64 [n], record numbers.
+
+    Returns:
+        What source.read returns, a bad record being empty bytes or a black image with label 0; and
+        bool [n], whether the record was read.
+
+    Raises:
+        BadRecordError: one bad record too many.
+    """
+    # Only then one by one: a call a record would cost the digits most of their speed.
+    with contextlib.suppress(ValueError):
+        return (*source.read(records), np.ones(len(records), bool))
+    rows = [_read_one(source, faults, record) for record in records]
+    good = np.array([row is not None for row in rows])
+    rows = [_blank(source) if row is None else row for row in rows]
+    columns = tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+    return (*columns, good)
+
+
+def _read_one(source: Source, faults: Faults, record: int) -> tuple[np.ndarray, ...] | None:
+    try:
+        return source.read(np.array([record], np.int64))
+    except ValueError as error:
+        faults.note(int(record), str(error))
+        return None
+
+
+def _blank(source: Source) -> tuple[np.ndarray, ...]:
+    """What stands for a record that cannot be read."""
+    empty, label = np.array([b""], object), np.zeros(1, np.int64)
+    row = empty if source.encoded else np.zeros([1, *source.image_shape], np.uint8), label
+    return (*row, np.ones(1, np.float32)) if source.weighted else row

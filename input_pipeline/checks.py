@@ -1,6 +1,6 @@
 """What must hold of the data's settings, its sources, the batch and a record; no TensorFlow."""
 
-from input_pipeline.augment import check_augment, parse_augment
+from input_pipeline.images.augment_text import check_augment, parse_augment
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source
 

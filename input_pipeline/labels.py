@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from input_pipeline.files import digest_of
+from input_pipeline.records.open_files import digest_of
 from input_pipeline.sources.source import Source
 
 _READ_AT_ONCE = 64

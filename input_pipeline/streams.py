@@ -29,13 +29,13 @@ from typing import Any
 import tensorflow as tf
 
 from input_pipeline.at_exit import close_iterators_at_exit
-from input_pipeline.augment import check_augment, parse_augment, split_crop
-from input_pipeline.augment_ops import uniform_draws
+from input_pipeline.bad_records import Faults
 from input_pipeline.checks import check_mixing, seen_shape
-from input_pipeline.examples import Loader
-from input_pipeline.faults import Faults
+from input_pipeline.images.augment import uniform_draws
+from input_pipeline.images.augment_text import check_augment, parse_augment, split_crop
+from input_pipeline.images.mix import mix_examples
 from input_pipeline.layout import Layout
-from input_pipeline.mix import mix_examples
+from input_pipeline.loader import Loader
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
 from input_pipeline.tuning import Tuning, host_cores, host_memory, keep_freed_memory, tune

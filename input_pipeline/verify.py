@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from input_pipeline.bad_records import BadRecord
 from input_pipeline.checks import fault_of
-from input_pipeline.image_header import FOREIGN, image_header
-from input_pipeline.interrupts import interrupt_held
-from input_pipeline.pillow import PictureError, decoded
+from input_pipeline.images.image_header import FOREIGN, image_header
+from input_pipeline.images.pillow import PictureError, decoded
+from input_pipeline.records.bad_list import BadRecord
+from input_pipeline.records.interrupts import interrupt_held
 from input_pipeline.sources.source import Source
 
 # Records of one task; reading is fastest in such blocks.
@@ -78,7 +78,7 @@ def _whys(source: Source, records: np.ndarray) -> list[str]:
 
 
 def _wrong_image(content: bytes, shape: tuple[int | None, int | None, int]) -> str:
-    from input_pipeline.decode import why_undecodable
+    from input_pipeline.images.decode import why_undecodable
 
     if not _decodes(content, shape[2]):
         return why_undecodable(content, shape, window=None in shape)

@@ -3,8 +3,8 @@
 import sys
 import time
 
-from launch import terminal
+from launch.terminal import output
 
-terminal.hold_missing()  # before anything else opens a file
-sys.excepthook = terminal.tell_of_uncaught  # while a command is still being imported
+output.hold_missing()  # before anything else opens a file
+sys.excepthook = output.tell_of_uncaught  # while a command is still being imported
 BEGAN = time.perf_counter()  # as near to the process's start as our code gets

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch import cli, flags
-from launch.help import help_text
-from trainer.files import read_json
-from trainer.requests import (
+from launch.flags.command import parse
+from launch.flags.help import help_text
+from launch.process import cli
+from trainer.files.whole_files import read_json
+from trainer.run_folder.requests import (
     Request,
     Status,
     age,
@@ -24,7 +25,7 @@ from trainer.requests import (
     read_status,
     waiting,
 )
-from trainer.run_folder import finished_step, is_locked, used
+from trainer.run_folder.run_folder import finished_step, is_locked, used
 
 _POLL_SECONDS = 0.1
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
         return cli.FINISHED
     with cli.wrong_command():
-        arguments = flags.parse(values, argv)
+        arguments = parse(values, argv)
         if len(arguments) != 1:
             raise ValueError("give one run folder: python -m launch.control RUN_DIR --status.")
         run_dir = pathlib.Path(arguments[0])

@@ -1,4 +1,7 @@
-"""Finds a learning rate: `python -m launch.find_lr --flagfile=digits`; see `trainer.range_test`."""
+"""Finds a learning rate: `python -m launch.find_lr --flagfile=digits`.
+
+The test itself is `trainer.actions.range_test`.
+"""
 
 import dataclasses
 import math
@@ -10,19 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from input_pipeline.faults import Faults
+from input_pipeline.bad_records import Faults
 from input_pipeline.sources import Source
-from launch import cli, flags, range_test_chart, report
-from launch.data import training_data
-from launch.define import Group
-from launch.help import help_text
-from launch.job import plan_command
-from launch.parsing import duration, one_of, path
-from trainer.curves import NEVER
-from trainer.files import write_json
-from trainer.learning_rate_plan import plan_sweep, scaled_rate
-from trainer.plan import Devices, Plan
-from trainer.range_test import (
+from launch.flags.command import (
+    Command,
+    define_training_flags,
+    flagfile_text,
+    folder_name,
+    read_command,
+)
+from launch.flags.group import Group
+from launch.flags.help import help_text
+from launch.flags.parsing import duration, one_of, path
+from launch.process import cli
+from launch.terminal import range_test_chart
+from launch.terminal.plan_text import what_trains
+from launch.terminal.table import command_text, table, whole
+from launch.training.job import plan_command
+from launch.training.streams import training_data
+from trainer.actions.range_test import (
     Curve,
     Finding,
     NoSuggestionError,
@@ -31,10 +40,15 @@ from trainer.range_test import (
     find_rate,
     lasts,
 )
+from trainer.files.whole_files import write_json
+from trainer.plan.curves import NEVER
+from trainer.plan.devices import Devices
+from trainer.plan.learning_rate import plan_sweep, scaled_rate
+from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from trainer.metrics import MetricsWriter
     from trainer.run import Run
+    from trainer.run_folder.metrics_writer import MetricsWriter
 
 _LEAST_STEPS = 20
 _RESULT = "range_test.json"
@@ -52,7 +66,7 @@ class Sweep:
 
 def define_find_lr_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values = flags.define_training_flags()
+    values = define_training_flags()
     add = Group(values, "range test")
     text, number = add.text, add.number
     text("sweep", "exponential", "exponential or linear.")
@@ -74,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(values, "launch.find_lr", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
-        command = flags.read_command(argv, values)
+        command = read_command(argv, values)
         plan, devices, sources = plan_command(command)
         sweep = plan_range_test(command, plan)
         open_out_folder(sweep.out)
@@ -88,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
         return cli.DIVERGED
 
 
-def plan_range_test(command: flags.Command, plan: Plan) -> Sweep:
+def plan_range_test(command: Command, plan: Plan) -> Sweep:
     """The sweep in place of the run that is planned.
 
     Raises:
@@ -113,7 +127,7 @@ def plan_range_test(command: flags.Command, plan: Plan) -> Sweep:
     swept = dataclasses.replace(
         plan, steps=steps, epochs=steps / plan.steps_per_epoch, learning_rate=rising
     )
-    out = path(values, "out") or f"runs/find_lr/{flags.folder_name(values)}"
+    out = path(values, "out") or f"runs/find_lr/{folder_name(values)}"
     return Sweep(swept, kind, factor, pathlib.Path(out))
 
 
@@ -149,13 +163,13 @@ def intended(sweep: Sweep) -> str:
         f"{sweep.kind}, {rising.peak:.3g} to {rising.peak * ratio:.3g} at batch "
         f"{plan.global_batch:,}, {plan.steps:,} steps = {plan.epochs:.3g} epochs"
     )
-    return report.table([*report.what_trains(plan), ("sweep", text)])
+    return table([*what_trains(plan), ("sweep", text)])
 
 
-def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: Source) -> int:
+def carry_out(command: Command, sweep: Sweep, devices: Devices, source: Source) -> int:
     """Sweeps, reads the curve, tries the suggestion, and leaves everything in the folder."""
-    from trainer.metrics import MetricsWriter
     from trainer.run import build_run
+    from trainer.run_folder.metrics_writer import MetricsWriter
 
     rate, plan = command.settings.learning_rate, sweep.plan
     reference, scaling = rate.reference_batch, rate.scaling
@@ -190,7 +204,7 @@ def carry_out(command: flags.Command, sweep: Sweep, devices: Devices, source: So
         f"{sentence}, by launch.find_lr.\n"
         "Every flag of the run: python -m launch.train --flagfile=THIS_FILE trains with it."
     )
-    found_flags = flags.flagfile_text(command, comment, {"learning_rate": suggested})
+    found_flags = flagfile_text(command, comment, {"learning_rate": suggested})
     (sweep.out / "found.flags").write_text(found_flags, encoding="utf-8")
     write_json(sweep.out / _RESULT, to_json(finding, suggested, sweep))
     print(f"\n{range_test_chart.terminal_chart(finding, at)}\n\n{summary_text(finding, sweep)}")
@@ -220,7 +234,7 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
 
 def log(metrics: "MetricsWriter", plan: Plan, recorder: Recorder) -> None:
     """Writes the sweep's rows: the applied rate of each step and what it had before its update."""
-    from trainer.metrics import Row
+    from trainer.run_folder.metrics_writer import Row
 
     columns = {name: column.tolist() for name, column in recorder.rows.items()}
     names = ("train/loss", "train/accuracy", "gradient_norm", "learning_rate")
@@ -269,11 +283,11 @@ def summary_text(finding: Finding, sweep: Sweep) -> str:
         verdict = "lasts" if lasts(trial) else "does not last"
         rows.append(("trial", f"held at {rate:.3g} {verdict}: loss {trial.smoothed[-1]:.4g}"))
     rows.append(
-        ("folder", f"{report.whole(sweep.out)}: range_test.png, metrics.jsonl, TensorBoard's train")
+        ("folder", f"{whole(sweep.out)}: range_test.png, metrics.jsonl, TensorBoard's train")
     )
     train = ("python", "-m", "launch.train", f"--flagfile={sweep.out}/found.flags")
-    rows.append(("go on with", report.command_text(*train)))
-    return report.table(rows)
+    rows.append(("go on with", command_text(*train)))
+    return table(rows)
 
 
 def to_json(finding: Finding, suggested: float, sweep: Sweep) -> dict[str, Any]:

@@ -4,36 +4,29 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tqdm
 from absl import flags as absl_flags
 
+from input_pipeline.bad_records import Faults
 from input_pipeline.checks import check_data, check_mixing
-from input_pipeline.faults import Faults
+from input_pipeline.images.pillow import decoded
 from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
-from input_pipeline.pillow import decoded
 from input_pipeline.sources import Source, open_sources
-from launch import cli, flags, report
-from launch.define import Group
-from launch.drawn_text import drawn, printable
-from launch.help import help_text
+from launch.flags.command import Command, define_training_flags, read_command
+from launch.flags.group import Group
+from launch.flags.help import help_text
+from launch.process import cli
+from launch.terminal.image_grid import PAIRS, Batch, class_name, save_grid
+from launch.terminal.table import table, whole
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Pairs of images in the grid: an even number, so that each has the partner it is mixed with.
-_PAIRS = 24
-_COLUMNS = 8
 _RECORDS_AT_ONCE = 256
 # Pixels of a side of a picture in the grid, more than are drawn.
 _LONGEST = 400
 _DUPLICATES_SHOWN = 3
-
-Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Contents:
 
 def define_look_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values = flags.define_training_flags()
+    values = define_training_flags()
     add = Group(values, "look")
     add.text("out", "grid.png", "Where the picture goes.")
     help_text = "Records of each split to count and compare.\n0: all of them."
@@ -68,11 +61,11 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(values, "launch.look", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
-        command = flags.read_command(argv, values)
+        command = read_command(argv, values)
         sources = open_sources(command.data)
         check_data(command.data, sources["train"], sources["eval"])
         said, wrong = look_at_labels(sources, command.data.max_bad_records)
-        check_mixing(command.data.mixup, command.data.cutmix, _PAIRS)
+        check_mixing(command.data.mixup, command.data.cutmix, PAIRS)
         out = pathlib.Path(values.out)
         if not out.parent.is_dir() or out.is_dir():
             raise ValueError(f"--out={out} cannot be written; give a file in a folder that exists.")
@@ -89,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     print(summary_text(sources, contents))
     shown = [fault for split in faults.values() for fault in split.shown]
     rows = [*(("labels", note) for note in said), *(("bad", fault) for fault in shown)]
-    print(report.table([*rows, ("picture", report.whole(out))]))
+    print(table([*rows, ("picture", whole(out))]))
     if wrong:
         raise cli.WrongCommandError(wrong)
     return cli.FINISHED
@@ -104,7 +97,7 @@ def look_at_labels(sources: dict[str, Source], max_bad_records: int) -> tuple[tu
 
 
 def first_examples(
-    command: flags.Command, source: Source, faults: Faults
+    command: Command, source: Source, faults: Faults
 ) -> tuple[dict[str, Any], Batch]:
     """The first examples of a training run's own stream: as they are, and as the model sees them.
 
@@ -116,7 +109,7 @@ def first_examples(
     data = command.data
     stream = training_stream(
         source,
-        layout=Layout(_PAIRS),
+        layout=Layout(PAIRS),
         seed=command.settings.run.seed,
         augment=data.augment,
         shuffle_block=data.shuffle_block,
@@ -159,7 +152,7 @@ def look_through(source: Source, most: int, faults: Faults) -> Contents:
 
 def records_of(source: Source, count: int, faults: Faults) -> Iterator[tuple[int, bytes, int]]:
     """(record, image, label) of the first records, but for bad ones; images are not decoded."""
-    from input_pipeline.examples import read_examples
+    from input_pipeline.loader import read_examples
 
     with tqdm.tqdm(total=count, desc=source.name, unit=" records", leave=False, delay=1) as bar:
         for start in range(0, count, _RECORDS_AT_ONCE):
@@ -168,101 +161,13 @@ def records_of(source: Source, count: int, faults: Faults) -> Iterator[tuple[int
             bar.update(len(records))
 
 
-def title(command: flags.Command) -> str:
+def title(command: Command) -> str:
     """What the picture shows."""
     data = command.data
     parts = [data.dataset, f"augment {data.augment}"]
     parts += [f"mixup {data.mixup:g}"] if data.mixup else []
     parts += [f"cutmix {data.cutmix:g}"] if data.cutmix else []
     return "  ·  ".join(parts)
-
-
-def save_grid(
-    plain: dict[str, Any], seen: Batch, source: Source, heading: str, path: pathlib.Path
-) -> None:
-    """Draws the images in pairs, as they are above and as the model sees them below.
-
-    Raises:
-      OSError: the file cannot be written.
-    """
-    above = [label_text(plain, number, source) for number in range(_PAIRS)]
-    below = [label_text(seen, number, source) for number in range(_PAIRS)]
-    with drawn([heading, *above, *below]) as text:
-        figure = _grid(text(heading), seen["image"].shape)
-        for number in range(_PAIRS):
-            row, column = 3 * (number // _COLUMNS), number % _COLUMNS
-            pairs = (
-                ("as it is", plain["image"][number], above[number], "#222222"),
-                ("as seen", seen["image"][number], below[number], "#1f6fb4"),
-            )
-            for place, (name, image, label, color) in enumerate(pairs):
-                axes = figure.axes[(row // 3 * 2 + place) * _COLUMNS + column]
-                _show(axes, image, text(label), color)
-                if column == 0:
-                    axes.set_ylabel(name, fontsize=8, color=color)
-        figure.savefig(path, dpi=110)
-
-
-def _grid(heading: str, shape: tuple[int, ...]) -> "Figure":
-    """A figure with rows of axes in pairs, for images [n, height, width, channels]."""
-    from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
-
-    rows = _PAIRS // _COLUMNS
-    _, height, width, _ = shape
-    # Each pair of rows is followed by a gap.
-    ratios = [1, 1, 0.03] * rows
-    cell = 1.35
-    figure = Figure(figsize=(cell * _COLUMNS, cell * height / width * sum(ratios) * 1.16 + 0.6))
-    figure.suptitle(heading, fontsize=11, x=0.04, ha="left")
-    grid = figure.add_gridspec(
-        len(ratios),
-        _COLUMNS,
-        height_ratios=ratios,
-        hspace=0.24,
-        wspace=0.06,
-        left=0.04,
-        right=0.99,
-        bottom=0.01,
-        top=1 - 0.55 / figure.get_figheight(),
-    )
-    for row in range(2 * rows):
-        for column in range(_COLUMNS):
-            figure.add_subplot(grid[row // 2 * 3 + row % 2, column])
-    return figure
-
-
-def _show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
-    height, width, channels = image.shape
-    pixels = image[:, :, 0] if channels in (1, 2) else image[:, :, : 4 if channels == 4 else 3]
-    interpolation = "nearest" if max(height, width) < 100 else "auto"
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
-    axes.set_title(text, fontsize=8 if len(text) <= 18 else 6.5, color=color, pad=2)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(color=color, linewidth=0.8)
-
-
-def label_text(batch: Batch, number: int, source: Source) -> str:
-    """An example's label, or both of a mixed one with their shares."""
-    if not batch["weight"][number]:
-        known = source.labels is not None
-        return f"bad: label {source.labels[batch['record'][number]]}" if known else "bad record"
-    own = class_name(source, int(batch["label"][number]))
-    if "mix" not in batch or batch["mix"][number] > 0.995:
-        return own
-    mix, other = batch["mix"][number], class_name(source, int(batch["label_b"][number]))
-    return f"{_short(own, 8)} {mix:.0%} + {_short(other, 8)} {1 - mix:.0%}"
-
-
-def class_name(source: Source, label: int) -> str:
-    """A label's name where the source has names, no longer than fits, else its number."""
-    names = source.class_names
-    name = names[label] if label < len(names) else str(label)
-    return _short(printable(name), 14)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def summary_text(sources: dict[str, Source], contents: dict[str, Contents]) -> str:
@@ -280,7 +185,7 @@ def summary_text(sources: dict[str, Source], contents: dict[str, Contents]) -> s
         rows += [("", note) for note in source.notes]
     shared = contents["train"].first_record.keys() & contents["eval"].first_record.keys()
     rows.append(("duplicates", duplicates_text(sources, contents, shared)))
-    return report.table(rows)
+    return table(rows)
 
 
 def classes_text(source: Source, labels: np.ndarray) -> str:

@@ -5,19 +5,23 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch import chart, cli, flags, report
-from launch.define import Group
-from launch.help import help_text
-from launch.job import changed_flags, check_changes, plan_command
-from launch.parsing import path
-from trainer.going_on import going_on, rederived
-from trainer.plan import Plan
-from trainer.run_folder import fallback_folder, newest_checkpoint
+from launch.flags.command import define_training_flags, parse, read_command
+from launch.flags.group import Group
+from launch.flags.help import help_text
+from launch.flags.parsing import path
+from launch.process import cli
+from launch.terminal import plan_chart
+from launch.terminal.changes import changes_text, rederived_text
+from launch.terminal.plan_text import plan_text
+from launch.training.job import changed_flags, check_changes, plan_command
+from trainer.plan.plan import Plan
+from trainer.run_folder.resume import going_on, rederived
+from trainer.run_folder.run_folder import fallback_folder, newest_checkpoint
 
 
 def define_plan_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values = flags.define_training_flags()
+    values = define_training_flags()
     add = Group(values, "plan")
     add.text(
         "out",
@@ -40,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(values, "launch.plan", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
-        flags.parse(values, argv)
+        parse(values, argv)
         recipes = [recipe for recipe in values.compare.split(",") if recipe] or [None]
         planned = [
             plan_of([*([f"--flagfile={recipe}"] if recipe else []), *argv]) for recipe in recipes
@@ -53,9 +57,9 @@ def main(argv: Sequence[str]) -> int:
         for name, (plan, notes) in zip(names, plans, strict=True):
             if values.compare:
                 print(f"── {name} " + "─" * (76 - len(name)))
-            print(report.plan_text(plan))
+            print(plan_text(plan))
             print(*notes, sep="\n", end="\n" if notes else "")
-            print(f"\n{chart.terminal_chart(plan)}\n")
+            print(f"\n{plan_chart.terminal_chart(plan)}\n")
         if values.out != "none":
             named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
             print(f"picture: {save_picture(named, out)}")
@@ -71,7 +75,7 @@ def save_picture(plans: Sequence[tuple[str, Plan]], out: pathlib.Path) -> pathli
     picture = out / "plan.png"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        chart.save_chart(plans, picture)
+        plan_chart.save_chart(plans, picture)
     except OSError as error:
         raise ValueError(
             f"the picture {picture} cannot be written ({error.strerror}); give another folder, "
@@ -86,7 +90,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str], pathlib.Path]:
     Raises:
       ValueError: the command is wrong.
     """
-    command = flags.read_command(argv, define_plan_flags())
+    command = read_command(argv, define_plan_flags())
     plan, _, _ = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
     fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
@@ -94,8 +98,8 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str], pathlib.Path]:
     told = check_changes(command, plan, found)
     changes = changed_flags(command, plan, found)
     plan = going_on(plan, found)
-    notes = [*told, report.changes_text(found.step, changes)] if changes else told
-    notes += filter(None, [report.rederived_text(found.step, rederived(plan, found))])
+    notes = [*told, changes_text(found.step, changes)] if changes else told
+    notes += filter(None, [rederived_text(found.step, rederived(plan, found))])
     notes += [f"warning: {path} is damaged: {reason}" for path, reason in found.damaged]
     if found.step:
         notes = [f"{run_dir} is at step {found.step:,}; training goes on from there", *notes]

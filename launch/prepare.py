@@ -14,16 +14,18 @@ from tqdm import tqdm
 
 from input_pipeline.sources import Source, open_source
 from input_pipeline.verify import find_bad
-from launch import cli, flags, report
-from launch.define import Group
-from launch.help import help_text
+from launch.flags.command import define_training_flags, read_command
+from launch.flags.group import Group
+from launch.flags.help import help_text
+from launch.process import cli
+from launch.terminal.table import command_text, table, whole
 
 _SHOWN = 10
 
 
 def define_prepare_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
-    values = flags.define_training_flags()
+    values = define_training_flags()
     add = Group(values, "prepare")
     add.boolean(
         "verify",
@@ -46,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(values, "launch.prepare", "--helpfull" in argv))
         return cli.FINISHED
     with cli.wrong_command():
-        command = flags.read_command(argv, values)
+        command = read_command(argv, values)
         out = pathlib.Path(values.to_tfrecord) if values.to_tfrecord else None
         if out:
             check_out_folder(out)
@@ -54,9 +56,9 @@ def main(argv: Sequence[str]) -> int:
         for split in ("train", "eval"):
             start = time.monotonic()
             sources[split] = open_source(command.data, split, leave_out=False)
-            print(report.table([(split, facts(sources[split], time.monotonic() - start))]))
+            print(table([(split, facts(sources[split], time.monotonic() - start))]))
             for note in sources[split].notes:
-                print(report.table([("", note)]))
+                print(table([("", note)]))
         if values.verify:
             cli.import_tensorflow(values.verbosity)
             for split, source in sources.items():
@@ -89,14 +91,14 @@ def verify(split: str, source: Source) -> None:
     if source.bad_list:
         place = source.bad_list.update(source.numbers(np.arange(source.length)), bad)
     if bad and place:
-        text += f", listed in {report.whole(place)}; training leaves them out"
+        text += f", listed in {whole(place)}; training leaves them out"
     elif bad:
         text += ", which nothing can be listed beside: training will meet them"
-    print(report.table([("verified", f"{report.whole(source.name)}: {text}")]))
+    print(table([("verified", f"{whole(source.name)}: {text}")]))
     for record in bad[:_SHOWN]:
-        print(report.table([("", f"{report.whole(record.where)}: {record.why}")]))
+        print(table([("", f"{whole(record.where)}: {record.why}")]))
     if len(bad) > _SHOWN:
-        print(report.table([("", f"and {len(bad) - _SHOWN:,} more")]))
+        print(table([("", f"and {len(bad) - _SHOWN:,} more")]))
 
 
 def check_out_folder(out: pathlib.Path) -> None:
@@ -118,7 +120,7 @@ def convert(
       ValueError: a record cannot be read.
       OSError: the folder cannot be written.
     """
-    from input_pipeline.tfrecord_writer import write_tfrecords
+    from input_pipeline.records.tfrecord_writer import write_tfrecords
 
     start, total = time.monotonic(), sum(source.length for source in sources.values())
     try:
@@ -131,9 +133,9 @@ def convert(
     size = sum(path.stat().st_size for path in out.iterdir())
     seconds = time.monotonic() - start
     dataset = f"tfrecord:{out}/train-*.tfrecord,{out}/eval-*.tfrecord"
-    print(report.table([("written", f"{total:,} records, {size:,} bytes in {seconds:.1f} s")]))
+    print(table([("written", f"{total:,} records, {size:,} bytes in {seconds:.1f} s")]))
     train = ("python", "-m", "launch.train", f"--dataset={dataset}")
-    print(report.table([("go on with", report.command_text(*train))]))
+    print(table([("go on with", command_text(*train))]))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ and before its first step, it reads each until nobody has it open any more.
 import runpy
 import sys
 
-from trainer.control import Control
+from trainer.actions.control import Control
 
 
 def _with_gates() -> None:

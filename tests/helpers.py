@@ -85,7 +85,7 @@ def call(
 
 def run_program(program: str) -> list[str]:
     """The lines that a Python program prints that has to end with code 0."""
-    # As our commands do: an iterator's destructor waits for ever now and then (`launch.cli.keep`).
+    # As our commands do: an iterator may wait for ever as it is destroyed (`launch.process.cli`).
     end = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n"
     command = [sys.executable, "-c", program + end]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)

@@ -9,7 +9,8 @@ import pathlib
 import shlex
 import sys
 
-from launch import cli, train
+from launch import train
+from launch.process import cli
 
 
 def main() -> None:

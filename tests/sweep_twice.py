@@ -9,16 +9,18 @@ import sys
 
 import numpy as np
 
-from input_pipeline.faults import Faults
-from launch import cli, find_lr, flags
-from launch.data import training_data
-from launch.job import plan_command
-from trainer.range_test import Snapshot
+from input_pipeline.bad_records import Faults
+from launch import find_lr
+from launch.flags.command import read_command
+from launch.process import cli
+from launch.training.job import plan_command
+from launch.training.streams import training_data
+from trainer.actions.range_test import Snapshot
 
 
 def main() -> None:
     """Prints JSON: the copies that the sweep changed and did not put back, and other rows."""
-    command = flags.read_command(sys.argv[1:], find_lr.define_find_lr_flags())
+    command = read_command(sys.argv[1:], find_lr.define_find_lr_flags())
     plan, devices, sources = plan_command(command)
     sweep = find_lr.plan_range_test(command, plan)
     cli.import_tensorflow(0)

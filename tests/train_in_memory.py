@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from launch import cli, flags
-from trainer.plan import DatasetFacts, Devices, make_plan
+from launch.flags.command import read_command
+from launch.process import cli
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
+from trainer.plan.plan import make_plan
 
 SHAPE, CLASSES, EXAMPLES, BATCH = (6, 6, 2), 5, 960, 32
 
@@ -41,7 +44,7 @@ def make_model(*args: Any) -> Any:
     import keras
     from keras import layers
 
-    from trainer.models import adjust_layers
+    from trainer.models.make_model import adjust_layers
 
     images = keras.Input(SHAPE, dtype="uint8")
     x = layers.BatchNormalization(momentum=0.9, name="norm")(
@@ -59,7 +62,7 @@ def make_model(*args: Any) -> Any:
 
 def main(out: str, *arguments: str) -> None:
     """See above."""
-    command = flags.read_command(
+    command = read_command(
         [
             *[argument for argument in arguments if argument.startswith("--")],
             f"--global_batch={BATCH}",
@@ -74,7 +77,7 @@ def main(out: str, *arguments: str) -> None:
     cli.import_tensorflow(0)
     import tensorflow as tf
 
-    from trainer.checkpoints import Checkpoints
+    from trainer.checkpoint.checkpoints import Checkpoints
     from trainer.run import build_run
 
     run = build_run(command.settings, plan, devices, make_model)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from trainer.learning_rate import LearningRate, host_variable
-from trainer.losses import Batch
+from trainer.learning_rate.learning_rate import LearningRate
+from trainer.replicas.streams import Batch
+from trainer.replicas.variables import host_variable
 from trainer.step import TrainStep
 
 _NOT_DONE = -1.0  # in place of the seconds that a step has waited for its data

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
-from trainer.averaging import WeightAverages
-from trainer.losses import Batch, count_correct, make_losses
-from trainer.per_replica import next_of_each
+from trainer.optimizer.averaging import WeightAverages
+from trainer.replicas.streams import Batch, next_of_each
+from trainer.tasks.classification import count_correct, make_losses
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer.communication import group_by_size
-from trainer.loss_scale import LossScale
-from trainer.losses import Batch, count_correct, make_losses, mixed_losses, weigh_classes
-from trainer.random_layers import draws_of
+from trainer.layers.random_layers import draws_of
+from trainer.optimizer.loss_scale import LossScale
+from trainer.replicas.all_reduce import group_by_size
+from trainer.replicas.streams import Batch
+from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
 
 STATISTICS = 4
 

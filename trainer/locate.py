@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer.communication import take_apart
-from trainer.losses import Batch
-from trainer.random_layers import draws_of
+from trainer.layers.random_layers import draws_of
+from trainer.replicas.all_reduce import take_apart
+from trainer.replicas.streams import Batch
 
 # What of a batch a source can fill with floats.
 _INPUTS = ("image", "weight", "mix")

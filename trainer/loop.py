@@ -3,11 +3,12 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.blocks import Block
-from trainer.losses import Batch
+if TYPE_CHECKING:
+    from trainer.replicas.streams import Batch
 
 # The host looks in this often where --steps_per_loop does not say otherwise.
 _BLOCK_SECONDS = 0.5
@@ -15,12 +16,51 @@ _BLOCK_SECONDS = 0.5
 _MOST_STEPS = 10_000
 
 
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """What a block of consecutive device steps gave."""
+
+    first: int  # steps done before it
+    rows: Mapping[str, np.ndarray]  # float32 [steps] by name
+    seconds: float | None  # None where the block's time includes tracing
+    final: bool = False  # whether the run ends with it
+
+    @property
+    def steps(self) -> int:
+        """Steps in the block."""
+        return len(next(iter(self.rows.values())))
+
+    @property
+    def last(self) -> int:
+        """Steps done after it."""
+        return self.first + self.steps
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """Which steps were not finite and changed nothing, bool [steps]."""
+        return self.rows["finite"] == 0
+
+    @property
+    def weightless(self) -> np.ndarray:
+        """Which of the others have no loss, since all their examples weigh 0, bool [steps]."""
+        return ~self.skipped & np.isnan(self.rows["train/loss"])
+
+    @property
+    def overflowed(self) -> np.ndarray:
+        """Which of them show no more than a loss scale that is still too large, bool [steps].
+
+        Their loss, which is not scaled, is finite, and the scale can be halved.
+        """
+        scale = self.rows.get("loss_scale", np.ones(self.steps))
+        return self.skipped & np.isfinite(self.rows["train/loss"]) & (scale > 1)
+
+
 Action = Callable[[Block], None]
 
 
 def train(
-    train_loop: Callable[[Iterator[Batch], int], Mapping[str, np.ndarray]],
-    stream: Iterator[Batch],
+    train_loop: Callable[["Iterator[Batch]", int], Mapping[str, np.ndarray]],
+    stream: "Iterator[Batch]",
     *,
     first: int,
     last: int,

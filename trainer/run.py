@@ -7,28 +7,29 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer.averaging import WeightAverages
-from trainer.batch_norm import normalizations
-from trainer.checkpoints import unique_names
-from trainer.communication import choose_pieces, sparse_text
 from trainer.device_loop import DeviceLoop
-from trainer.devices import make_strategy
 from trainer.evaluation import EvaluateBatches, make_evaluation
-from trainer.gradient_noise import GradientNoise
-from trainer.learning_rate import LearningRate
+from trainer.layers.batch_norm import normalizations
+from trainer.layers.precision import layers_in, set_operations
+from trainer.layers.random_layers import find_draws
+from trainer.layers.xla import choose_xla
+from trainer.learning_rate.gradient_noise import GradientNoise
+from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import make_locator
-from trainer.loss_scale import LossScale
-from trainer.losses import Batch
-from trainer.models import make_model
-from trainer.multipliers import Group, group_decays, group_variables
-from trainer.optimizers import make_optimizer
-from trainer.per_replica import MakeDataset, Stream, distribute
-from trainer.plan import DatasetFacts, Devices, Plan
-from trainer.precision import layers_in, set_operations
-from trainer.random_layers import find_draws
-from trainer.settings import LayerSettings, Settings
+from trainer.models.make_model import make_model
+from trainer.optimizer.averaging import WeightAverages
+from trainer.optimizer.loss_scale import LossScale
+from trainer.optimizer.optimizers import make_optimizer
+from trainer.optimizer.variable_groups import Group, group_decays, group_variables
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
+from trainer.plan.plan import Plan
+from trainer.plan.settings import LayerSettings, Settings
+from trainer.replicas.all_reduce import choose_pieces, sparse_text
+from trainer.replicas.strategy import make_strategy
+from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
+from trainer.replicas.variables import unique_names
 from trainer.step import StepSettings, TrainStep
-from trainer.xla import choose_xla
 
 # Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
 MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
@@ -202,7 +203,9 @@ def step_settings(
 
 
 def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
-    """The micro-batches of an update whose gradients can be compared; see `trainer.gradient_noise`.
+    """The micro-batches of an update whose gradients can be compared.
+
+    What for is told in `trainer.learning_rate.gradient_noise`.
 
     Raises:
       ValueError: AdaScale was asked for and there are none.

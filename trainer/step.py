@@ -14,20 +14,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer.averaging import WeightAverages
-from trainer.batch_norm import LocalStatistics
-from trainer.communication import all_reduce
-from trainer.fused_batch_norm import fused
-from trainer.gradient_noise import GradientNoise
 from trainer.gradients import STATISTICS, make_gradients, unpack
-from trainer.learning_rate import LearningRate
+from trainer.layers.batch_norm import LocalStatistics
+from trainer.layers.fused_batch_norm import fused
+from trainer.layers.xla import compiled
+from trainer.learning_rate.gradient_noise import GradientNoise
+from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import Locator
-from trainer.loss_scale import LossScale
-from trainer.losses import Batch
-from trainer.per_replica import first_replica, next_of_each
-from trainer.settings import Clipping, Communication
+from trainer.optimizer.averaging import WeightAverages
+from trainer.optimizer.loss_scale import LossScale
+from trainer.plan.settings import Clipping, Communication
+from trainer.replicas.all_reduce import all_reduce
+from trainer.replicas.streams import Batch, first_replica, next_of_each
 from trainer.update import make_finish
-from trainer.xla import compiled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from trainer.clipping import before_output, clip_adaptively, clip_factor
-from trainer.communication import take_apart
 from trainer.gradients import Sums, square_norm
-from trainer.settings import Clipping
+from trainer.optimizer.clipping import before_output, clip_adaptively, clip_factor
+from trainer.plan.settings import Clipping
+from trainer.replicas.all_reduce import take_apart
 
 Finish = Callable[[Sums], tuple[list[tf.Tensor], dict[str, tf.Tensor]]]
 

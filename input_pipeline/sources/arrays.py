@@ -15,9 +15,9 @@ from typing import IO
 
 import numpy as np
 
-from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, digest_of, reason, size_and_time
 from input_pipeline.labels import whole_labels
+from input_pipeline.records.bad_list import bad_list_of
+from input_pipeline.records.open_files import digest, digest_of, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, kept_paths, reason, size_and_time
+from input_pipeline.records.bad_list import bad_list_of
+from input_pipeline.records.open_files import digest, kept_paths, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.csv_table import Table, read_table
 from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of

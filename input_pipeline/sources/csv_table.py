@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from input_pipeline.files import reason
+from input_pipeline.records.open_files import reason
 from input_pipeline.sources.tfrecord import parse_features
 
 # What people call the columns, without capitals, spaces, hyphens and underscores.

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.example import ExampleFeatures
+from input_pipeline.records.tf_example import ExampleFeatures
+from input_pipeline.records.tfrecord_index import open_index
+from input_pipeline.records.tfrecord_reader import TFRecordReader
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
-from input_pipeline.tfrecord_index import open_index
-from input_pipeline.tfrecord_reader import TFRecordReader
 
 FOLDER = Path(__file__).parents[1] / "digits"
 

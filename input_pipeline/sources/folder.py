@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, kept_paths
+from input_pipeline.records.bad_list import bad_list_of
+from input_pipeline.records.open_files import digest, kept_paths
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, digest_of, reason, size_and_time
+from input_pipeline.records.bad_list import bad_list_of
+from input_pipeline.records.open_files import digest, digest_of, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import usual

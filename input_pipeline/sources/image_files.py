@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.files import digest_of, reason, size_and_time
+from input_pipeline.records.open_files import digest_of, reason, size_and_time
 
 # To ask a slow disk for a million sizes would take minutes.
 _SIZES_LOOKED_AT = 10_000

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from input_pipeline.files import keep
-from input_pipeline.image_header import Header, header_of_file
-from input_pipeline.interrupts import interrupt_held
-from input_pipeline.pillow import FORMATS_TEXT
+from input_pipeline.images.image_header import Header, header_of_file
+from input_pipeline.images.pillow import FORMATS_TEXT
+from input_pipeline.records.interrupts import interrupt_held
+from input_pipeline.records.open_files import keep
 
 # Headers lie in the page cache or on a disk that answers several at once.
 _THREADS, _AT_ONCE = 16, 512

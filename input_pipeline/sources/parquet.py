@@ -11,9 +11,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from input_pipeline.bad_records import bad_list_of
-from input_pipeline.files import digest, find_files, is_remote, kept_paths
-from input_pipeline.parquet_images import ParquetImages
+from input_pipeline.records.bad_list import bad_list_of
+from input_pipeline.records.open_files import digest, find_files, is_remote, kept_paths
+from input_pipeline.records.parquet_images import ParquetImages
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import HEADERS, look_at_headers
 from input_pipeline.sources.parquet_columns import find_columns, read_labels, read_weights

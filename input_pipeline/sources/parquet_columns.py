@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from input_pipeline.files import reason
-from input_pipeline.parquet_images import parquet
+from input_pipeline.records.open_files import reason
+from input_pipeline.records.parquet_images import parquet
 from input_pipeline.sources.tfrecord import parse_features
 
 _SHOWN = 10

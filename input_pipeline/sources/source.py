@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from input_pipeline.bad_records import BadList
-from input_pipeline.files import digest_of
-from input_pipeline.tfrecord_index import TFRecordIndex
+from input_pipeline.records.bad_list import BadList
+from input_pipeline.records.open_files import digest_of
+from input_pipeline.records.tfrecord_index import TFRecordIndex
 
 
 @dataclasses.dataclass(frozen=True)

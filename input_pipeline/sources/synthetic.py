@@ -2,9 +2,9 @@
 
 import re
 
+from input_pipeline.images.synthetic import synthetic_images
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
-from input_pipeline.synthetic import synthetic_images
 
 _FORM = re.compile(r"([1-9]\d{0,6})x([1-9]\d{0,6})x([1-9]\d{0,6})(?:x([1-9]\d{0,6}))?")
 _MOST = 1 << 27  # bytes of an image, and of the classes' patterns

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from input_pipeline.array_record import ArrayRecordReader
-from input_pipeline.bad_records import BadList, bad_list_of
-from input_pipeline.example import ExampleFeatures
-from input_pipeline.files import digest
 from input_pipeline.labels import hidden
+from input_pipeline.records.array_record import ArrayRecordReader
+from input_pipeline.records.bad_list import BadList, bad_list_of
+from input_pipeline.records.open_files import digest
+from input_pipeline.records.tf_example import ExampleFeatures
+from input_pipeline.records.tfrecord_index import TFRecordIndex, open_index
+from input_pipeline.records.tfrecord_reader import TFRecordReader
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source, select
 from input_pipeline.sources.tfrecord import parse_features
-from input_pipeline.tfrecord_index import TFRecordIndex, open_index
-from input_pipeline.tfrecord_reader import TFRecordReader
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds

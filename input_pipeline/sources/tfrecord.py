@@ -11,15 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from input_pipeline.bad_records import bad_list_of
 from input_pipeline.class_names import CLASSES, read_names
-from input_pipeline.example import (
-    ExampleFeatures,
-    describe_features,
-    place_of_bytes,
-    read_example,
-)
-from input_pipeline.files import (
+from input_pipeline.images.image_header import Header, header_of_part
+from input_pipeline.records.bad_list import bad_list_of
+from input_pipeline.records.open_files import (
     digest,
     find_files,
     is_remote,
@@ -27,12 +22,17 @@ from input_pipeline.files import (
     open_files,
     size_and_time,
 )
-from input_pipeline.image_header import Header, header_of_part
+from input_pipeline.records.tf_example import (
+    ExampleFeatures,
+    describe_features,
+    place_of_bytes,
+    read_example,
+)
+from input_pipeline.records.tfrecord_index import FOOTER, HEADER, TFRecordIndex, open_index
+from input_pipeline.records.tfrecord_reader import TFRecordReader
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.image_shape import HEADERS, Found, look_at_headers
 from input_pipeline.sources.source import Source
-from input_pipeline.tfrecord_index import FOOTER, HEADER, TFRecordIndex, open_index
-from input_pipeline.tfrecord_reader import TFRecordReader
 
 # So many records are looked at for an advice on the number of classes.
 _LABELS_LOOKED_AT = 1000

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from input_pipeline.files import OURS, digest_of, keep, reason
-from input_pipeline.image_format import DECODED, HEAD, image_format
-from input_pipeline.interrupts import interrupt_held
+from input_pipeline.images.image_format import DECODED, HEAD, image_format
+from input_pipeline.records.interrupts import interrupt_held
+from input_pipeline.records.open_files import OURS, digest_of, keep, reason
 
 # Of images as people name them: one of these that holds none is worth more than its suffix.
 _SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")

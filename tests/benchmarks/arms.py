@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from launch import cli
+from launch.process import cli
 from tests.benchmarks.cells import Cell, endless, make_data, pairs, plan_cell
 from tests.benchmarks.interleaved import Turns
-from trainer.plan import Plan
+from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
     import keras
@@ -27,21 +27,21 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     and go to metrics.jsonl and TensorBoard; the replicas are compared.
     """
 
-    from launch.host import replica_check
-    from trainer import actions
-    from trainer.blocks import Block
-    from trainer.divergence import Divergence
-    from trainer.history import History
-    from trainer.metrics import MetricsWriter
-    from trainer.nonfinite import NonFinite
+    from launch.training.host import replica_check
+    from trainer.actions.divergence import Divergence
+    from trainer.actions.log import Log
+    from trainer.actions.nonfinite import NonFinite
+    from trainer.loop import Block
     from trainer.run import build_run
+    from trainer.run_folder.history import History
+    from trainer.run_folder.metrics_writer import MetricsWriter
 
     settings, plan, devices = plan_cell(cell, extra)
     run, arrays = build_run(settings, plan, devices), make_data(plan)
     stream = cli.keep(iter(run.stream(lambda *_: endless(arrays, plan))))
     folder = pathlib.Path(cli.keep(tempfile.TemporaryDirectory()).name)
     metrics, history = MetricsWriter(folder, 0), History()
-    log = actions.Log(plan, history, metrics, run.groups, lambda *_: None)
+    log = Log(plan, history, metrics, run.groups, lambda *_: None)
 
     def note(step: int, event: Mapping[str, Any]) -> None:
         metrics.note(step, plan.epoch(step), history.now(), event)
@@ -134,7 +134,7 @@ def make_bare_loop(
     """The device loop of `train_bare`: `(iterator, steps)`."""
     import tensorflow as tf
 
-    from trainer.losses import make_losses
+    from trainer.tasks.classification import make_losses
 
     variables, losses = model.trainable_variables, make_losses(0.0)
     weights = [variable.value for variable in variables]
@@ -161,7 +161,7 @@ def train_same(cell: Cell, turns: Turns) -> None:
     """
     import tensorflow as tf
 
-    from trainer.losses import make_losses
+    from trainer.tasks.classification import make_losses
 
     strategy, model, optimizer, plan = build_keras(cell)
     variables, losses = model.trainable_variables, make_losses(0.0)
@@ -198,7 +198,7 @@ def train_orbit(cell: Cell, turns: Turns) -> None:
     import orbit
     import tensorflow as tf
 
-    from trainer.losses import make_losses
+    from trainer.tasks.classification import make_losses
 
     strategy, model, optimizer, plan = build_keras(cell)
     variables, losses = model.trainable_variables, make_losses(0.0)
@@ -286,9 +286,9 @@ def build_keras(
     import keras
     import tensorflow as tf
 
-    from trainer.device_curves import make_rate
-    from trainer.devices import make_strategy
-    from trainer.models import make_model
+    from trainer.learning_rate.device_curves import make_rate
+    from trainer.models.make_model import make_model
+    from trainer.replicas.strategy import make_strategy
 
     class Planned(keras.optimizers.schedules.LearningRateSchedule):
         """The plan's rate as Keras takes it."""

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from launch import flags
-from trainer.plan import DatasetFacts, Devices, Plan, make_plan
-from trainer.settings import Settings
+from launch.flags.command import read_command
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
+from trainer.plan.plan import Plan, make_plan
+from trainer.plan.settings import Settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -65,7 +67,7 @@ def parse_cell(text: str) -> Cell:
 
 def plan_cell(cell: Cell, extra: Sequence[str] = ()) -> tuple[Settings, Plan, Devices]:
     """What `launch.train` makes of these flags, for data that is in memory."""
-    command = flags.read_command(
+    command = read_command(
         [
             f"--model={cell.network.model}",
             f"--replicas={cell.replicas}",

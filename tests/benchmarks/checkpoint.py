@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.interleaved import Round, ratios
-from trainer.files import read_lines
+from trainer.files.whole_files import read_lines
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 MEGABYTES = (1, 4, 16, 64, 400)
@@ -46,9 +46,9 @@ def shapes_of(size: str) -> list[tuple[int, ...]]:
     """The shapes of the variables: megabytes in equal pieces, or those of ResNet-20."""
     if size != "ResNet-20":
         return [(int(size) * 1_000_000 // 4 // PIECES,)] * PIECES
-    from trainer.models import make_model
-    from trainer.plan import DatasetFacts
-    from trainer.settings import LayerSettings
+    from trainer.models.make_model import make_model
+    from trainer.plan.dataset import DatasetFacts
+    from trainer.plan.settings import LayerSettings
 
     facts = DatasetFacts("any", 1, 1, 10, (32, 32, 3))
     shapes = [tuple(v.shape) for v in make_model("resnet20", facts, LayerSettings()).variables]
@@ -59,7 +59,7 @@ def measure(size: str, turns: int) -> dict[str, Any]:
     """Seconds of each arm in each turn, and their ratios."""
     import tensorflow as tf
 
-    from trainer.checkpoints import Checkpoints
+    from trainer.checkpoint.checkpoints import Checkpoints
 
     shapes = shapes_of(size)
     variables = {str(i): tf.Variable(tf.random.normal(s)) for i, s in enumerate(shapes)}

@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from launch import cli
+from launch.process import cli
 from tests.benchmarks.input_data import make_data
 from tests.benchmarks.interleaved import Round, measure_round, ratios
 

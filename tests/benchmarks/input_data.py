@@ -116,8 +116,8 @@ def all_of(settings: "DataSettings") -> "Source":
 
 
 def _write_tfrecord(folder: pathlib.Path) -> None:
+    from input_pipeline.records.tfrecord_writer import write_tfrecords
     from input_pipeline.settings import DataSettings
-    from input_pipeline.tfrecord_writer import write_tfrecords
 
     source = all_of(DataSettings(f"folder:{folder / 'folder'}"))
     write_tfrecords({"train": source}, folder / "tfrecord", SHARDS, lambda written: None)

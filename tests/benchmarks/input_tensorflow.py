@@ -16,7 +16,7 @@ import tensorflow as tf
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.streams import training_stream
-from launch import cli
+from launch.process import cli
 from tests.benchmarks.input_data import HEIGHT, IMAGES, NAME, WIDTH, all_of, image_path, random_box
 
 BATCH, SIDE = 64, 224

@@ -26,8 +26,11 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from launch import cli, flags
-from trainer.plan import DatasetFacts, Devices, make_plan
+from launch.flags.command import read_command
+from launch.process import cli
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
+from trainer.plan.plan import make_plan
 from trainer.run import build_run
 
 STEPS, BATCH, CLASSES, SHAPE = 20, 32, 4, (4, 4, 1)
@@ -114,7 +117,7 @@ def make_data(option: Option) -> dict[str, np.ndarray]:
 
 def train_lockstep(option: Option, replicas: int) -> list[np.ndarray]:
     """All variables after 20 steps of Lockstep's loop."""
-    command = flags.read_command(
+    command = read_command(
         f"--device=cpu --replicas={replicas} --global_batch={BATCH} --train_for={STEPS}st {SGD} "
         f"--lr_scaling=none --warmup=0 --decay=constant {option.lockstep}".split()
     )
@@ -175,7 +178,7 @@ def run_cell(out: Connection, trainer: str, option: str, replicas: int) -> None:
         out.send(TRAINERS[trainer](OPTIONS[option], replicas))
     except Exception as error:
         out.send(f"raises {type(error).__name__}")
-    # Destroying a dataset's iterator can wait for ever: see `launch.cli.keep`.
+    # Destroying a dataset's iterator can wait for ever: see `launch.process.cli.keep`.
     os._exit(0)
 
 

@@ -11,7 +11,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from launch import cli
+from launch.process import cli
 from tests.benchmarks.arms import train_lockstep
 from tests.benchmarks.cells import Cell, parse_cell
 from tests.benchmarks.interleaved import Round, Turns, measure_round, ratios

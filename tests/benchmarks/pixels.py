@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from picture_files import PICTURES
 
-from input_pipeline.decode import as_jpeg_or_png, decode_image, forms_of
+from input_pipeline.images.decode import as_jpeg_or_png, decode_image, forms_of
 
 
 def differences(file: bytes, seen: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from input_pipeline.example import write_example
-from input_pipeline.tfrecord_index import open_index
-from input_pipeline.tfrecord_writer import framed, png_file
+from input_pipeline.records.tf_example import write_example
+from input_pipeline.records.tfrecord_index import open_index
+from input_pipeline.records.tfrecord_writer import framed, png_file
 from tests.benchmarks.interleaved import Round, median_rates, ratios
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -87,13 +87,14 @@ def start(folder: pathlib.Path, position: int) -> Started:
 
 def first_batch(folder: pathlib.Path, position: int, began: float) -> Started:
     """In the fresh process: builds the run as launch.train does, and takes the first batch."""
-    from input_pipeline.faults import Faults
-    from launch import cli, flags
-    from launch.data import training_data
-    from launch.job import plan_command
+    from input_pipeline.bad_records import Faults
+    from launch.flags.command import read_command
+    from launch.process import cli
+    from launch.training.job import plan_command
+    from launch.training.streams import training_data
 
     dataset = f"tfrecord:{folder}/train-*.tfrecord,{folder}/eval-*.tfrecord"
-    command = flags.read_command(
+    command = read_command(
         [
             "--device=cpu",
             "--model=mlp",
@@ -181,6 +182,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from launch import cli
+    from launch.process import cli
 
     cli.exit_with(main)

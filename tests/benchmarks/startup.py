@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from launch import cli
+from launch.process import cli
 from tests.benchmarks.cells import Cell, endless, make_data, pairs, parse_cell, plan_cell
 
 CELLS = "tiny:1,tiny:2,tiny:4,tiny:8,cnn:1,cnn:2,cnn:4,cnn:8,resnet20:1,resnet20:2"

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from launch import cli
+from launch.process import cli
 from tests.benchmarks.arms import ARMS, units
 from tests.benchmarks.cells import NETWORKS, Cell, parse_cell
 from tests.benchmarks.interleaved import (

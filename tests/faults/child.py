@@ -50,7 +50,8 @@ def run(
 ) -> None:
     """Trains, to be killed in it or not, and ends the process with the command's exit code."""
     prepare(run_dir, log, kill, tell, PLACES)
-    from launch import cli, train
+    from launch import train
+    from launch.process import cli
 
     sys.argv = ["launch.train", *command, f"--run_dir={run_dir}"]
     cli.exit_with(train.main)

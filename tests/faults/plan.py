@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from tests.faults.aim import PLACES, Kill
 from tests.faults.story import Story, Struck, plan_kills, tell, undisturbed
-from trainer.files import read_json, write_json
+from trainer.files.whole_files import read_json, write_json
 
 REPLICAS = (1, 2, 4)
 RANDOM = 8  # cards of a deck that say "at any time", beside one for every other place

@@ -7,7 +7,13 @@ import importlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-for name in ("launch.train", "launch.host", "trainer.run", "trainer.loop", "trainer.actions"):
+for name in (
+    "launch.train",
+    "launch.training.host",
+    "trainer.run",
+    "trainer.loop",
+    "trainer.actions.log",
+):
     importlib.import_module(name)
 for name in ("input_pipeline.streams", "tests.faults.digits", "tests.faults.schedule"):
     importlib.import_module(name)

@@ -24,7 +24,7 @@ from tests.faults.aim import LAST, PLACES, Kill, Place
 from tests.faults.compare import Differences, Process, compare
 from tests.faults.cpu import wait_cpu
 from tests.helpers import REPOSITORY, Run
-from trainer.files import read_json, write_json
+from trainer.files.whole_files import read_json, write_json
 
 GLOBAL_BATCH = 16
 # The periods do not divide each other. AdaScale compares micro-batches: one replica sums two.

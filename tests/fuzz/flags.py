@@ -24,8 +24,12 @@ import warnings
 
 from absl import flags as absl_flags
 
-from launch import chart, cli, find_lr, flags, report
-from launch.job import open_job, plan_command
+from launch import find_lr
+from launch.flags.command import define_training_flags, flagfile_text, read_command
+from launch.process import cli
+from launch.terminal import plan_chart
+from launch.terminal.plan_text import plan_text
+from launch.training.job import open_job, plan_command
 
 SECONDS = 5.0  # of processor time, for one command
 MEMORY = 3 << 30  # bytes of address space, for all of them
@@ -298,11 +302,11 @@ def judge(argv: list[str], number: int) -> tuple[str, str]:
 def carry_out(argv: list[str], number: int) -> None:
     """All that a command does before it trains; every plan is shown, drawn, written and read."""
     swept = number % 4 == 3
-    values = find_lr.define_find_lr_flags() if swept else flags.define_training_flags()
+    values = find_lr.define_find_lr_flags() if swept else define_training_flags()
     here = [] if any("run_dir" in part for part in argv) else [f"--run_dir=runs/{number}"]
     if not swept:  # whose flags are not known then
         argv = [part for part in argv if part.split("=")[0] not in _SWEEPS]
-    command = flags.read_command(["--device=cpu", *argv, *here], values)
+    command = read_command(["--device=cpu", *argv, *here], values)
     if swept:
         plan, _, _ = plan_command(command)
         plan = find_lr.plan_range_test(command, plan).plan
@@ -311,13 +315,13 @@ def carry_out(argv: list[str], number: int) -> None:
         job.held.close()
         plan = job.plan
     json.dumps(plan.to_json(), allow_nan=False)
-    report.plan_text(plan)
+    plan_text(plan)
     if not plan.learning_rate.decay.startswith("python:"):
-        chart.terminal_chart(plan)
-    text = flags.flagfile_text(command)
+        plan_chart.terminal_chart(plan)
+    text = flagfile_text(command)
     pathlib.Path("again.flags").write_text(text, encoding="utf-8")
-    again = flags.read_command(["--flagfile=again.flags"])
-    for name in flags.define_training_flags():
+    again = read_command(["--flagfile=again.flags"])
+    for name in define_training_flags():
         if name != "run_dir" and again.values[name].value != command.values[name].value:
             raise AssertionError(f"--{name} is {again.values[name].value!r} in flags.txt")
 

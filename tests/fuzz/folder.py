@@ -10,22 +10,25 @@ from typing import Any
 
 import tensorflow as tf
 
-from input_pipeline.faults import Faults
-from launch import flags, job, report
+from input_pipeline.bad_records import Faults
 from launch.control import status_text
-from launch.train import noise_scale
-from trainer import checkpoint_files, metrics
-from trainer.blocks import next_due
-from trainer.control import Control
-from trainer.divergence import Detector
-from trainer.files import append_line, write_json, write_text
-from trainer.going_on import progress_ratio
-from trainer.history import History
-from trainer.learning_rate import LearningRate
-from trainer.monitor import Monitor
-from trainer.requests import Request, Status, write_status
-from trainer.rollbacks import Rollback, backoff_factor, write_rollback
-from trainer.run_folder import finished_step, tidy
+from launch.flags.command import Command, flagfile_text, read_command
+from launch.terminal.changes import changes_text
+from launch.training import job
+from launch.training.attempt import noise_scale
+from trainer.actions.control import Control
+from trainer.actions.monitor import Monitor
+from trainer.actions.spikes import Detector
+from trainer.checkpoint import on_disk
+from trainer.files.whole_files import append_line, write_json, write_text
+from trainer.learning_rate.learning_rate import LearningRate
+from trainer.plan.durations import next_due
+from trainer.run_folder import metrics_writer
+from trainer.run_folder.history import History
+from trainer.run_folder.requests import Request, Status, write_status
+from trainer.run_folder.resume import progress_ratio
+from trainer.run_folder.rollbacks import Rollback, backoff_factor, write_rollback
+from trainer.run_folder.run_folder import finished_step, tidy
 
 COMMAND = (
     "--device=cpu --dataset=digits --model=mlp --global_batch=64 --train_for=100st --warmup=0 "
@@ -46,9 +49,9 @@ def plan_once() -> tuple[Any, Any, Any]:
     return job.plan_command(command("nowhere"))
 
 
-def command(run_dir: pathlib.Path | str) -> flags.Command:
+def command(run_dir: pathlib.Path | str) -> Command:
     """The command that the run was started with."""
-    return flags.read_command([*COMMAND.split(), f"--run_dir={run_dir}"])
+    return read_command([*COMMAND.split(), f"--run_dir={run_dir}"])
 
 
 def make(run_dir: pathlib.Path, kind: str) -> None:
@@ -60,7 +63,7 @@ def make(run_dir: pathlib.Path, kind: str) -> None:
     for name in ("checkpoints", "best", "train", "eval", "control/requests"):
         (run_dir / name).mkdir(parents=True)
     (run_dir / "lock").touch()
-    write_text(run_dir / "flags.txt", flags.flagfile_text(asked))
+    write_text(run_dir / "flags.txt", flagfile_text(asked))
     write_json(run_dir / "plan.json", plan.to_json())
     write_json(run_dir / "best/metrics.json", {"step": 25, "epoch": 1.1, "eval/accuracy": 0.5})
     steps = {"rollback": (20, 40), "rolled back": (20, 40, 60), "ended": (80, 100)}[kind]
@@ -104,7 +107,7 @@ def _write_rows(run_dir: pathlib.Path, plan: Any, last: int) -> None:
 
 
 def _write_checkpoint(
-    run_dir: pathlib.Path, asked: flags.Command, plan: Any, step: int, kind: str
+    run_dir: pathlib.Path, asked: Command, plan: Any, step: int, kind: str
 ) -> None:
     after = kind == "rolled back" and step > ROLLBACK.to
     monitor = Monitor(
@@ -146,7 +149,7 @@ def _write_checkpoint(
     (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
     (folder / "variables.index").write_bytes(bytes(range(64)))
     (folder / "variables.data-00000-of-00001").write_bytes(bytes(range(200)))
-    checkpoint_files.seal(folder)
+    on_disk.seal(folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +187,10 @@ class Loader:
         found, plan, told = opened.found, opened.plan, []
         told += tidy(run_dir, found)
         if opened.changes:
-            told.append(report.changes_text(found.step, opened.changes))
+            told.append(changes_text(found.step, opened.changes))
         history = found.state.history if found.state else History()
         unwritten = found.state.unwritten if found.state else []
-        metrics.rows_to_go_on_with(
+        metrics_writer.rows_to_go_on_with(
             run_dir / "metrics.jsonl", found.step, unwritten, history.to_evaluate
         )
         noise_scale(run_dir)

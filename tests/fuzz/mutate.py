@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from trainer import checkpoint_files, files
+from trainer.checkpoint import on_disk
+from trainer.files import whole_files
 
 JUNK = (b"junk\n", b"{}\n", b"\n", b"\xff\xfe\n", b'{"step": 1}\n')
 NESTED: list[Any] = []
@@ -101,7 +102,7 @@ def values(random_: random.Random, data: bytes) -> bytes:
     value = _changed(random_, value)
     if sealed and isinstance(value, dict) and random_.random() < 0.5:
         value.pop("crc32c", None)
-        value["crc32c"] = files._sum(value)
+        value["crc32c"] = whole_files._sum(value)
     rows[place] = json.dumps(value)
     return "\n".join(rows).encode()
 
@@ -226,7 +227,7 @@ def _resealed(random_: random.Random, path: pathlib.Path) -> str:
         return ""
     try:
         (folder / "manifest.json").unlink()
-        checkpoint_files.seal(folder)
+        on_disk.seal(folder)
     except (OSError, ValueError):
         return ""
     return ", sealed"

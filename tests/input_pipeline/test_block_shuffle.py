@@ -6,7 +6,7 @@ import tensorflow as tf
 from image_files import encoded, example, photo
 from PIL import Image
 
-import input_pipeline.read_ahead
+import input_pipeline.records.read_ahead
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
@@ -49,7 +49,7 @@ def rows(
 def test_it_is_another_order_of_the_same_examples(
     dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_pipeline.read_ahead, "CHUNK_BYTES", 5000)
+    monkeypatch.setattr(input_pipeline.records.read_ahead, "CHUNK_BYTES", 5000)
     plain, blocks = rows(opened(dataset, 0), 0), rows(opened(dataset, BLOCK), BLOCK)
     for epoch in blocks["record"].reshape(2, LENGTH):
         assert sorted(epoch) == list(range(LENGTH))

@@ -9,14 +9,14 @@ import tensorflow as tf
 from image_files import encoded, example, photo
 from PIL import Image
 
-from input_pipeline.faults import BadRecordError, Faults
+from input_pipeline.bad_records import BadRecordError, Faults
 from input_pipeline.labels import count_labels
 from input_pipeline.layout import Layout
+from input_pipeline.records.tfrecord_writer import write_tfrecords
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
 from input_pipeline.sources.source import select
 from input_pipeline.streams import evaluation_stream, training_stream
-from input_pipeline.tfrecord_writer import write_tfrecords
 from input_pipeline.verify import find_bad
 
 WEIGHTS = np.array([0.5, 2, 0, 1, 7], np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import REPOSITORY, Ended, Run, call
 
-from launch import flags
+from launch.flags.command import read_command
 
 FLAGS = (
     "--device=cpu --dataset=digits --augment=shift(1) --model=mlp --global_batch=64 --momentum=0.9 "
@@ -112,10 +112,10 @@ def test_the_flagfile_found_trains_at_the_rate_found(
 ) -> None:
     flagfile = found["2"][0] / "out" / "found.flags"
     result = json.loads((flagfile.parent / "range_test.json").read_text(encoding="utf-8"))
-    command = flags.read_command([f"--flagfile={flagfile}"])
+    command = read_command([f"--flagfile={flagfile}"])
     rate = command.settings.learning_rate.learning_rate
     assert rate == result["learning_rate_at_reference_batch"]
-    asked = flags.read_command(FLAGS.replace("--sweep_for=100st", "--replicas=2").split())
+    asked = read_command(FLAGS.replace("--sweep_for=100st", "--replicas=2").split())
     changed = {
         name for name in asked.values if asked.values[name].value != command.values[name].value
     }

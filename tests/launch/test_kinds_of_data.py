@@ -10,10 +10,10 @@ from helpers import Run, run_program
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
-from tests.input_pipeline.test_files_of_images import image, write
-from tests.input_pipeline.test_idx import idx
-from tests.input_pipeline.test_parquet import table
-from tests.input_pipeline.test_parquet import write as write_parquet
+from tests.input_pipeline.sources.test_files_of_images import image, write
+from tests.input_pipeline.sources.test_idx import idx
+from tests.input_pipeline.sources.test_parquet import table
+from tests.input_pipeline.sources.test_parquet import write as write_parquet
 
 COUNT = 30  # images of each dataset, of three classes
 # What each command says of each dataset, its lines joined.

@@ -11,20 +11,19 @@ from helpers import Ended, call
 from matplotlib import font_manager
 from PIL import Image
 
-from input_pipeline.faults import Faults
+from input_pipeline.bad_records import Faults
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source, open_sources
-from launch.drawn_text import drawn
 from launch.look import (
     Contents,
     as_it_is,
     classes_text,
     duplicates_text,
-    label_text,
     look_through,
-    save_grid,
     summary_text,
 )
+from launch.terminal.drawn_text import drawn
+from launch.terminal.image_grid import label_text, save_grid
 
 LOOK = "launch.look"
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import cli, plan
-from tests.input_pipeline.test_files_of_images import image, write
+from launch import plan
+from launch.process import cli
+from tests.input_pipeline.sources.test_files_of_images import image, write
 
 FLAGS = ["--train_for=2st", "--global_batch=2", "--out=none"]
 

@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 from helpers import call, finish, start, wait_until
 
-from input_pipeline.example import write_example
+from input_pipeline.records.tf_example import write_example
+from input_pipeline.records.tfrecord_writer import write_tfrecords
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
-from input_pipeline.tfrecord_writer import write_tfrecords
 from input_pipeline.verify import find_bad
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from launch import flags
-from trainer.plan import DatasetFacts, Devices, Plan, make_plan
+from launch.flags.command import read_command
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
+from trainer.plan.plan import Plan, make_plan
 from trainer.run import build_run
 
 STEPS, BATCH, CLASSES, SHAPE, CLIP = 50, 32, 4, (4, 4, 1), 0.1
@@ -68,7 +70,7 @@ def train(
 ) -> None:
     """Trains 50 steps and writes all variables as `GROUP/NAME`."""
     arguments = f"{EVERYTHING} {OPTIMIZERS[optimizer]} --replicas={replicas}"
-    command = flags.read_command(f"{arguments} --accumulate={accumulate}".split())
+    command = read_command(f"{arguments} --accumulate={accumulate}".split())
     devices = Devices("CPU", replicas, "the test")
     facts = DatasetFacts("random", STEPS * BATCH, BATCH, CLASSES, SHAPE)
     plan = make_plan(command.settings, facts, devices)
@@ -93,5 +95,5 @@ def run(
     except BaseException:
         traceback.print_exc()
         os._exit(1)
-    # Destroying a dataset's iterator can wait for ever: see `launch.cli.keep`.
+    # Destroying a dataset's iterator can wait for ever: see `launch.process.cli.keep`.
     os._exit(0)

@@ -8,11 +8,12 @@ from helpers import run_program
 # the fourth of which may do three updates only, then of a block that is left in its first step.
 PROGRAM = """
 import json
-from input_pipeline.faults import Faults
-from launch import cli, flags
-from launch.data import training_data
-from launch.job import plan_command
-command = flags.read_command(
+from input_pipeline.bad_records import Faults
+from launch.process import cli
+from launch.flags.command import read_command
+from launch.training.streams import training_data
+from launch.training.job import plan_command
+command = read_command(
     ["--device=cpu", "--replicas=2", "--accumulate=2", "--model=mlp", "--learning_rate=0.0"]
 )
 plan, devices, sources = plan_command(command)
@@ -49,11 +50,12 @@ except RuntimeError as error:
 # read, what is there after the error.
 FAILS = """
 import json
-from input_pipeline.faults import Faults
-from launch import cli, flags
-from launch.data import training_data
-from launch.job import plan_command
-command = flags.read_command(["--device=cpu", "--model=mlp", "--learning_rate=0.0"])
+from input_pipeline.bad_records import Faults
+from launch.process import cli
+from launch.flags.command import read_command
+from launch.training.streams import training_data
+from launch.training.job import plan_command
+command = read_command(["--device=cpu", "--model=mlp", "--learning_rate=0.0"])
 plan, devices, sources = plan_command(command)
 cli.import_tensorflow(0)
 from trainer.run import build_run

@@ -15,14 +15,14 @@ import pytest
 import tensorflow as tf
 from helpers import Run, evaluate_in_keras, train, worst_difference
 
-from launch import flags
-from launch.job import plan_command
-from trainer.actions import Evaluate
+from launch.flags.command import read_command
+from launch.training.job import plan_command
+from trainer.actions.evaluate import Evaluate
 from trainer.evaluation import evaluate_in_pieces, make_evaluation
-from trainer.history import History, score
-from trainer.metrics import MetricsWriter
-from trainer.plateau import parse_plateau
-from trainer.storage import Storage
+from trainer.files.storage import Storage
+from trainer.learning_rate.plateau import parse_plateau
+from trainer.run_folder.history import History, score
+from trainer.run_folder.metrics_writer import MetricsWriter
 
 EXAMPLES = 360
 # With a learning rate of 0 all of them evaluate the same weights. None of these batches divides the
@@ -137,7 +137,7 @@ class Evaluations:
     """A run's evaluations, each of the answers named, in batches of two, and what came of them."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        plan, _, _ = plan_command(flags.read_command(["--device=cpu", "--dataset=digits"]))
+        plan, _, _ = plan_command(read_command(["--device=cpu", "--dataset=digits"]))
         self.facts = dataclasses.replace(plan.dataset, eval_examples=4)
         self.plan = dataclasses.replace(plan, dataset=self.facts, eval_batch=2)
         self.run, self.history, self.said = Answers(), History(), []

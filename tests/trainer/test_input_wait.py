@@ -5,20 +5,21 @@ import json
 import pytest
 from helpers import run_program
 
-from launch import flags
-from launch.job import plan_command
-from launch.report import input_verdict, summary_text
-from trainer.history import History
+from launch.flags.command import read_command
+from launch.terminal.summary import input_verdict, summary_text
+from launch.training.job import plan_command
+from trainer.run_folder.history import History
 
 # Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
 PROGRAM = """
 import json, sys, time
 import numpy as np
-from input_pipeline.faults import Faults
-from launch import cli, flags
-from launch.data import training_data
-from launch.job import plan_command
-command = flags.read_command(["--device=cpu", "--replicas=2", "--model=mlp"])
+from input_pipeline.bad_records import Faults
+from launch.process import cli
+from launch.flags.command import read_command
+from launch.training.streams import training_data
+from launch.training.job import plan_command
+command = read_command(["--device=cpu", "--replicas=2", "--model=mlp"])
 plan, devices, sources = plan_command(command)
 cli.import_tensorflow(0)
 import tensorflow as tf
@@ -80,6 +81,6 @@ def test_the_verdict_says_how_many_cores_more(
 
 @pytest.mark.parametrize(("wait", "said"), [(0.049, False), (0.051, True)])
 def test_the_summary_says_it_from_five_percent_on(wait: float, said: bool) -> None:
-    plan, _, _ = plan_command(flags.read_command(["--device=cpu"]))
+    plan, _, _ = plan_command(read_command(["--device=cpu"]))
     text = summary_text(plan, 10, History(), "run", noise_scale=None, wait=wait, bad_records=0)
     assert ("input-bound: 5% of the time" in text) == said

@@ -28,7 +28,7 @@ from tests.faults.keras_fit.places import KERAS_PLACES
 from tests.faults.keras_fit.story import Differences, KerasStory, tell, undisturbed
 from tests.faults.plan import REPLICAS, Planned, plan_stories, tell_rounds
 from tests.faults.story import plan_kills
-from trainer.files import read_json, write_json
+from trainer.files.whole_files import read_json, write_json
 
 COLUMNS = (
     *("kills", "starts refused", "stuck", "runs", "with other weights", "examples lost"),

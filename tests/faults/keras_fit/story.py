@@ -29,7 +29,7 @@ from tests.faults.keras_fit.places import KERAS_PLACES
 from tests.faults.keras_fit.process import run
 from tests.faults.story import Struck, carry_out
 from tests.helpers import REPOSITORY, relative_difference
-from trainer.files import read_json, write_json
+from trainer.files.whole_files import read_json, write_json
 
 SECONDS = 300.0  # a process that takes longer is stuck
 MOST_STUCK = 5  # in a story

@@ -12,16 +12,16 @@ import tensorflow as tf
 from input_pipeline.sources import Source
 from tests.faults.digits import READS, open_split
 from tests.faults.story import GLOBAL_BATCH
-from trainer.files import write_json
+from trainer.files.whole_files import write_json
 
 EPOCHS, SAVE_EVERY, SEED = 4, 6, 0
 
 
 def model_to_fit() -> keras.Model:
-    """The mlp of `trainer.models` with Dropout, compiled as `fit` is asked for it."""
-    from trainer.models import make_model
-    from trainer.plan import DatasetFacts
-    from trainer.settings import LayerSettings
+    """The mlp of `trainer.models.make_model` with Dropout, compiled as `fit` is asked for it."""
+    from trainer.models.make_model import make_model
+    from trainer.plan.dataset import DatasetFacts
+    from trainer.plan.settings import LayerSettings
 
     keras.config.set_dtype_policy("mixed_float16")
     facts = DatasetFacts("digits", 500, 100, 10, (8, 8, 1))

@@ -1,0 +1,1 @@
+"""Random access to the records of files, and what is known of bad ones."""

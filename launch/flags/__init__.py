@@ -1,0 +1,1 @@
+"""Every flag, by subject, and what makes settings of them."""

@@ -1,0 +1,144 @@
+"""The flags of the data, and the settings that they make."""
+
+from absl import flags
+
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources.holdout import parse_share
+from launch.flags.group import Group
+from launch.flags.parsing import parsed, path
+
+# Those that decide what comes out of a run.
+DECISIVE = frozenset(
+    [
+        "dataset",
+        "train_split",
+        "eval_split",
+        "holdout",
+        "features",
+        "num_classes",
+        "image_size",
+        "shuffle_block",
+        "augment",
+        "mixup",
+        "cutmix",
+        "max_bad_records",
+    ]
+)
+# Left out of the short help.
+RARE = frozenset(
+    [
+        "data_dir",
+        "eval_split",
+        "features",
+        "holdout",
+        "max_bad_records",
+        "num_classes",
+        "shuffle_block",
+        "train_split",
+    ]
+)
+_DATASET = (
+    "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"
+    "digits: handwritten digits that come with the package;\n"
+    "synthetic:HxWxC[xCLASSES]: patterns made on the fly;\n"
+    "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
+    "folder:DIR: images in DIR/CLASS, or DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
+    "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
+    "parquet:GLOB: Parquet files with the images inside, as the Hugging Face hub has them;\n"
+    "csv:FILE: a table of image files with columns path, label and maybe weight and split;\n"
+    "idx:DIR: MNIST's format, train-images-idx3-ubyte and so on, gzip or not;\n"
+    "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
+    "python:module:function: called with train or eval, returns a Source."
+)
+
+
+def define_data_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the data; the first line of a help text is for `--help`."""
+
+    add = Group(values, "data")
+    add.text("dataset", "digits", _DATASET)
+    add.text("data_dir", "", "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.")
+    add.text(
+        "train_split",
+        "",
+        "What to train on; default: train.\n"
+        "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name;\n"
+        "csv: what the column of the split holds.",
+    )
+    add.text(
+        "eval_split",
+        "",
+        "What to evaluate on; default: test.\n"
+        "Of tfds: else validation; of folder: else val, validation, eval, valid, …\n"
+        "Where there is none: see --holdout.",
+    )
+    add.text(
+        "holdout",
+        "",
+        "Share held out to evaluate on: 10%.\n"
+        "Of each class, chosen by --seed. Default: 10% where the dataset has no split to evaluate\n"
+        "on; given, it is taken from the training records and such a split stays unused.",
+    )
+    add.text(
+        "features",
+        "",
+        "Features: image=NAME,label=NAME.\nOf tf.train.Examples; of csv and parquet, the columns.\n"
+        "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
+    )
+    add.integer(
+        "num_classes",
+        0,
+        0,
+        "Classes of tfrecord.\n0: as many as its classes.txt has lines.",
+        10_000_000,
+    )
+    add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.")
+    add.integer(
+        "shuffle_block",
+        0,
+        0,
+        "Permute blocks of records; 0: all records.\n"
+        "For disks and stores where random reads are slow: 1024, say. Blocks are read in large\n"
+        "pieces and 8 at a time shuffled into each other; 2 x 8 of them are kept in memory.",
+    )
+    add.text(
+        "augment",
+        "none",
+        "Augmentation, such as crop|flip.\nOf crop, flip, shift(PIXELS), "
+        "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
+        "erase(PROBABILITY), joined by |.",
+    )
+    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.")
+    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.")
+    add.integer(
+        "max_bad_records",
+        0,
+        0,
+        "Unusable records to leave out.\nOf each split; one more ends the run.",
+    )
+
+
+def data_settings(values: flags.FlagValues) -> DataSettings:
+    """The settings, from flags that were parsed.
+
+    Raises:
+      ValueError: a flag cannot be what was given.
+    """
+    if values.holdout:
+        parsed(values, "holdout", parse_share)
+    return DataSettings(
+        dataset=values.dataset,
+        data_dir=path(values, "data_dir"),
+        train_split=values.train_split,
+        eval_split=values.eval_split,
+        holdout=values.holdout,
+        seed=values.seed,
+        features=values.features,
+        num_classes=values.num_classes,
+        image_size=values.image_size,
+        shuffle_block=values.shuffle_block,
+        augment=values.augment,
+        mixup=values.mixup,
+        cutmix=values.cutmix,
+        max_bad_records=values.max_bad_records,
+    )

@@ -1,0 +1,111 @@
+"""The flags of the devices and of what they exchange, and the settings that they make."""
+
+from absl import flags
+
+from launch.flags.group import Group
+from launch.flags.parsing import one_of, whole_or_auto
+from trainer.plan.precision import POLICIES
+from trainer.plan.settings import Communication, DeviceSettings
+
+ALL_REDUCE = ("auto", "nccl", "ring", "hierarchical_copy", "reduce_to_one")
+# Those that decide what comes out of a run, by more than the order of a sum.
+DECISIVE = frozenset(["accumulate", "global_batch", "precision", "tf32", "gradient_dtype"])
+_MOST_MB = 1_000_000
+# Left out of the short help.
+RARE = frozenset(
+    ["all_reduce", "pack_mb", "gradient_dtype", "check_replicas_every", "max_replica_batch", "tf32"]
+)
+
+
+def define_device_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the devices."""
+    add = Group(values, "devices")
+    add.text("device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
+    add.integer(
+        "replicas",
+        0,
+        0,
+        "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
+    )
+    add.integer("global_batch", 64, 1, "Examples an update, over all replicas.")
+    add.text(
+        "accumulate",
+        "1",
+        "Micro-batches a replica sums an update.\nThe global batch stays what it is.\n"
+        "auto: the fewest of at most --max_replica_batch examples.",
+    )
+    add.integer(
+        "max_replica_batch",
+        0,
+        0,
+        "Most examples a replica takes at a time.\nFor --accumulate=auto; 0: any number.",
+    )
+    add.text(
+        "precision",
+        "float32",
+        "float32, bfloat16 or float16.\nOf the layers; variables, logits and loss stay float32. "
+        "float16 has a loss scale, which adapts.",
+    )
+    add.boolean("tf32", True, "TensorFloat-32 in float32 products.\nOn GPUs that have it.")
+    _define_exchange_flags(add)
+
+
+def _define_exchange_flags(add: Group) -> None:
+    add.text(
+        "xla",
+        "off",
+        "off, on or auto: compile by XLA.\nForward and backward pass of a replica as one program; "
+        "auto: where the model can be compiled, and says so where it cannot.",
+    )
+    add.text(
+        "all_reduce",
+        "auto",
+        "How gradients are summed.\nauto: nccl on GPUs, reduce_to_one on CPUs; ring; "
+        "hierarchical_copy.",
+    )
+    add.number(
+        "pack_mb",
+        0.0,
+        "Sum in pieces of this many MB.\nThe pieces of the last layers travel while the backward "
+        "pass goes on; 0: all in one.",
+    )
+    add.text(
+        "gradient_dtype",
+        "float32",
+        "float32 or bfloat16.\nWhat gradients travel and are summed over the replicas in.",
+    )
+    add.text(
+        "check_replicas_every",
+        "1000st",
+        "How often to compare the replicas.\nBy a checksum of every variable; 0: never.",
+    )
+
+
+def device_settings(values: flags.FlagValues) -> DeviceSettings:
+    """The settings, from flags that were parsed.
+
+    Raises:
+      ValueError: a value that does not exist.
+    """
+    return DeviceSettings(
+        device=one_of("device", values.device, ("auto", "gpu", "cpu")),
+        replicas=values.replicas or None,
+        global_batch=values.global_batch,
+        accumulate=whole_or_auto(values, "accumulate"),
+        max_replica_batch=values.max_replica_batch,
+        precision=one_of("precision", values.precision, POLICIES),
+        tf32=values.tf32,
+        xla=one_of("xla", values.xla, ("off", "on", "auto")),
+        communication=_communication(values),
+    )
+
+
+def _communication(values: flags.FlagValues) -> Communication:
+    dtypes = ("float32", "bfloat16")
+    if values.pack_mb > _MOST_MB:
+        raise ValueError(f"--pack_mb={values.pack_mb:g} is too large; give at most {_MOST_MB:,}.")
+    return Communication(
+        all_reduce=one_of("all_reduce", values.all_reduce, ALL_REDUCE),
+        pack_bytes=int(1e6 * values.pack_mb),
+        gradient_dtype=one_of("gradient_dtype", values.gradient_dtype, dtypes),
+    )

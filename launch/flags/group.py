@@ -1,0 +1,98 @@
+"""Defining a group of flags; the first line of a help text is for `--help`."""
+
+import dataclasses
+import math
+
+from absl import flags
+
+from trainer.plan.call_syntax import GREATEST, LEAST
+
+_MOST = 2**31 - 1
+_LONGEST = 100_000  # characters
+
+
+class _Text(flags.ArgumentParser[str]):
+    """Any text that a path, a name or a formula can be."""
+
+    def parse(self, argument: str) -> str:
+        if "\0" in argument:
+            raise ValueError("a text with a NUL character; give one without.")
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ValueError("no text in UTF-8; give one that is.")
+        if len(argument) > _LONGEST:
+            raise ValueError(f"more than {_LONGEST:,} characters; give fewer.")
+        return argument
+
+
+class _Whole(flags.ArgumentParser[int]):
+    """A whole number from `low` to `high`."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def parse(self, argument: str | int) -> int:
+        try:
+            number = int(argument)
+        except ValueError:  # also of more digits than Python reads
+            number = None
+        if number is None or not self.low <= number <= self.high:
+            what = f"a whole number from {self.low:,} to {self.high:,}"
+            raise ValueError(f"not {what}; give one.")
+        return number
+
+
+class _Number(flags.ArgumentParser[float]):
+    """A number of 0 or more that keeps its meaning in float32."""
+
+    def parse(self, argument: str | float) -> float:
+        try:
+            number = float(argument)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError("not a finite number; give one that is, such as 0.1.")
+        if number and not LEAST <= number <= GREATEST:
+            raise ValueError(f"not 0 and not from {LEAST:g} to {GREATEST:g}; give such a number.")
+        return number
+
+
+class _Switch(flags.BooleanParser):
+    """True or false."""
+
+    def parse(self, argument: str | bool) -> bool:
+        try:
+            return super().parse(argument)
+        except ValueError:
+            raise ValueError("neither true nor false; give one of them.") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A group of flags of `values`: each method adds one; none takes a value below 0."""
+
+    values: flags.FlagValues
+    name: str
+
+    def text(self, name: str, default: str, help_text: str) -> None:
+        """Adds a flag that takes any text."""
+        self._add(_Text(), name, default, help_text)
+
+    def integer(self, name: str, default: int, low: int, help_text: str, high: int = _MOST) -> None:
+        """Adds a flag that takes a whole number from `low` to `high`."""
+        self._add(_Whole(low, high), name, default, help_text)
+
+    def number(self, name: str, default: float, help_text: str) -> None:
+        """Adds a flag that takes a finite number of 0 or more."""
+        self._add(_Number(), name, default, help_text)
+
+    def boolean(self, name: str, default: bool, help_text: str) -> None:
+        """Adds a flag that is true or false."""
+        flag = flags.BooleanFlag(name, default, help_text)
+        flag.parser = _Switch()
+        flags.DEFINE_flag(flag, self.values, self.name)
+
+    def _add(
+        self, parser: flags.ArgumentParser, name: str, default: object, help_text: str
+    ) -> None:
+        flags.DEFINE(parser, name, default, help_text, self.values, module_name=self.name)

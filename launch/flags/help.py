@@ -1,0 +1,33 @@
+"""What `--help` and `--helpfull` say."""
+
+import textwrap
+
+from absl import flags
+
+from launch.flags import data, devices, learning_rate, optimizer, recovery
+from launch.flags.command import RARE as RUN_RARE
+from launch.flags.flagfile import recipes
+
+# Left out of the short help.
+RARE = data.RARE | learning_rate.RARE | optimizer.RARE | devices.RARE | recovery.RARE | RUN_RARE
+
+
+def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
+    """The flags by group: a line for each usual one, or with `full` all there is to say of all."""
+    lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
+    lines += ["Recipes: " + ", ".join(recipes()), ""]
+    for group, members in values.flags_by_module_dict().items():
+        lines.append(f"{group}:")
+        for flag in members:
+            if flag.name in RARE and not full:
+                continue
+            first, *more = flag.help.split("\n")
+            lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")
+            if full:
+                said = [part for line in more for part in textwrap.wrap(line, 47)]
+                lines += [f"  {'':30} {line}" for line in said]
+        lines.append("")
+    lines.append("Durations: 500st (steps), 5ep (epochs), 1.28Mex (examples), 10% (of the run).")
+    if not full:
+        lines.append("--helpfull says more about each flag, and lists the rarer ones.")
+    return "\n".join(lines)

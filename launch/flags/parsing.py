@@ -1,0 +1,94 @@
+"""Reading a flag's text, or the sentence that says why it cannot be read."""
+
+import difflib
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from absl import flags
+
+from trainer.plan.durations import Duration, parse_duration, parse_duration_or_time, shortened
+
+T = TypeVar("T")
+
+
+def given(name: str, value: object) -> str:
+    """A flag as it was given, on one line."""
+    text = str(value)
+    return f"--{name}={text if text.isprintable() and len(text) <= 200 else shortened(text)}"
+
+
+def one_of(flag: str, value: str, allowed: Iterable[str]) -> str:
+    """`value` if it is allowed.
+
+    Raises:
+      ValueError: it is not; the sentence names the nearest that is.
+    """
+    allowed = tuple(allowed)
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(value, allowed, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ValueError(f"{given(flag, value)} is unknown{hint}; use one of {', '.join(allowed)}.")
+
+
+def duration(values: flags.FlagValues, name: str) -> Duration:
+    """A flag's value read as a duration.
+
+    Raises:
+      ValueError: it is none.
+    """
+    return parsed(values, name, parse_duration)
+
+
+def duration_or_time(values: flags.FlagValues, name: str) -> Duration:
+    """A flag's value read as a duration or as minutes.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    return parsed(values, name, parse_duration_or_time)
+
+
+def whole_or_auto(values: flags.FlagValues, name: str) -> int | None:
+    """A flag's value read as a whole number of at least 1, None for `auto`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    text = values[name].value
+    if text == "auto":
+        return None
+    number = int(text) if text.isdecimal() and len(text) < 10 else 0
+    if not number:
+        raise ValueError(
+            f"{given(name, text)} is no whole number from 1 to 999,999,999; give one, or auto."
+        )
+    return number
+
+
+def path(values: flags.FlagValues, name: str) -> str:
+    """A flag's value where it names a folder that may be made.
+
+    Raises:
+      ValueError: no folder can have that name.
+    """
+    text = values[name].value
+    try:
+        pathlib.Path(text).exists()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{given(name, text)} is no folder ({why}); give another name.") from None
+    return text
+
+
+def parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T:
+    """A flag's value read by `parse`.
+
+    Raises:
+      ValueError: it cannot be; the sentence begins with the flag.
+    """
+    try:
+        return parse(values[name].value)
+    except ValueError as error:
+        raise ValueError(f"{given(name, values[name].value)}: {error}") from None

@@ -1,0 +1,1 @@
+"""A command as a process: exit codes, signals, the watchdog, the supervisor."""

@@ -1,0 +1,102 @@
+"""What every entry point shares: a quiet TensorFlow, sentences for mistakes, exit codes."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeVar
+
+from input_pipeline.bad_records import BadRecordError
+from launch.terminal import output
+
+T = TypeVar("T")
+_kept: list[object] = []
+_LONGEST = 1_000  # characters of a line of a message
+FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
+
+
+class WrongCommandError(Exception):
+    """The command cannot be carried out as given; the message is one sentence for its author."""
+
+
+@contextlib.contextmanager
+def wrong_command() -> Iterator[None]:
+    """Around what only checks the input: a `ValueError` or `OSError` is the user's to mend."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        said = str(error)
+        if isinstance(error, OSError) and error.strerror:  # the system's own words
+            said = f"{error.filename} cannot be used ({error.strerror}); give another."
+        raise WrongCommandError(presentable(said)) from error
+
+
+def presentable(message: str) -> str:
+    """A message as a terminal can show it, whatever was given: escapes for what is not a letter."""
+    lines = []
+    for line in message.split("\n"):
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        cut = len(shown) > _LONGEST
+        lines.append(f"{shown[: _LONGEST // 2]} … {shown[-_LONGEST // 2 :]}" if cut else shown)
+    return "\n".join(lines)
+
+
+def exit_with(main: Callable[[Sequence[str]], int], *, trains: bool = False) -> NoReturn:
+    """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2.
+
+    Args:
+      main: takes the arguments, returns the exit code.
+      trains: the command does more than to tell, so it does not wait for whoever reads its output,
+        nor fail where it cannot be written. Any other does.
+    """
+    output.install(waits=not trains)
+    # Where HOME is new or cannot be written, it tells of its font cache on stderr.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        code = main(sys.argv[1:])
+        if code == FINISHED and not trains and not output.is_whole():
+            code = FAILED
+    except WrongCommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = WRONG_COMMAND
+    except BadRecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = FAILED
+    except KeyboardInterrupt:
+        print(output.INTERRUPTED, file=sys.stderr)
+        code = STOPPED
+    except Exception:
+        traceback.print_exc()
+        code = FAILED
+    output.leave(code, output.PATIENCE if trains else None)
+
+
+def keep(thing: T) -> T:
+    """Keeps something alive until `exit_with` ends the process, which destroys nothing.
+
+    An iterator over an endless input waits in its destructor until all its threads have stopped,
+    and glibc 2.25 to 2.40 can lose the wake-up (https://sourceware.org/bugzilla/show_bug.cgi?id=25847):
+    now and then the process then waits for ever, after all its work is done.
+    """
+    _kept.append(thing)
+    return thing
+
+
+def import_tensorflow(verbosity: int) -> None:
+    """Imports TensorFlow; at verbosity 0 without the dozen lines that it prints doing so.
+
+    Its C++ start-up writes to file descriptor 2 before any of its own switches takes effect, so
+    that descriptor is held aside meanwhile, and shown after all if the import fails.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if verbosity == 0:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    elif verbosity == 1:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    with contextlib.nullcontext() if verbosity > 1 else output.stderr_held_aside():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    tf.get_logger().setLevel(("ERROR", "WARNING", "INFO")[min(verbosity, 2)])

@@ -1,0 +1,1 @@
+"""What a person sees: tables, charts, the progress; each within 80 columns."""

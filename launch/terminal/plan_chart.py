@@ -1,0 +1,126 @@
+"""Pictures of a plan: the learning rate and momentum over the run, in the terminal and as PNG."""
+
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from launch.terminal.drawn_text import drawn
+from trainer.files.whole_files import write_bytes
+from trainer.plan import curves
+from trainer.plan.learning_rate import phases
+from trainer.plan.plan import Plan
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_POINTS = 2000
+
+
+def terminal_chart(plan: Plan, width: int = 80, height: int = 8) -> str:
+    """The learning rate over the run as rows of block characters, its axes labelled."""
+    lines = _bars("learning rate", plan, curves.rate, width, height)
+    if curves.momentum(plan.learning_rate, 0.0) is not None:
+        lines += _bars("momentum", plan, curves.momentum, width, height // 2)
+    steps = plan.learning_rate.steps
+    left, right = "step 1", f"step {steps:,} = epoch {_epoch(plan, steps):.4g}"
+    return "\n".join([*lines, f"{'':9}{left}{right:>{width - 9 - len(left)}}"])
+
+
+def _bars(name: str, plan: Plan, curve: curves.Curve, width: int, height: int) -> list[str]:
+    columns = width - 9
+    values = curve(plan.learning_rate, np.linspace(0, plan.learning_rate.steps - 1, columns))
+    top = float(np.max(values)) or 1.0
+    eighths = np.rint(np.clip(values / top, 0, 1) * height * 8).astype(int)
+    lines = [name]
+    for row in range(height - 1, -1, -1):
+        label = f"{top * (row + 1) / height:8.3g} " if row in (height - 1, height // 2 - 1) else ""
+        bar = "".join(_BLOCKS[min(8, max(0, level - 8 * row))] for level in eighths)
+        lines.append(f"{label:9}{bar}".rstrip())
+    return lines
+
+
+def save_chart(plans: Sequence[tuple[str, Plan]], path: pathlib.Path) -> None:
+    """Draws the plans into a PNG: one with its phases marked, or several over each other.
+
+    The lower axis counts the updates, the upper one epochs; several plans share the epochs only.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    single = len(plans) == 1
+    title = plans[0][1].because["learning_rate"] if single else "learning rate over the epochs"
+    with drawn([title, *(name for name, _ in plans)]) as text, io.BytesIO() as picture:
+        named = [(text(name), plan) for name, plan in plans]
+        _chart(named, text(title)).savefig(picture, dpi=110)
+        # A link that is there in its place is replaced and not followed.
+        write_bytes(path, picture.getvalue())
+
+
+def _chart(plans: Sequence[tuple[str, Plan]], title: str) -> "matplotlib.figure.Figure":  # noqa: F821
+    from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
+
+    moving = [curves.momentum(plan.learning_rate, 0.0) is not None for _, plan in plans]
+    rows = 2 if any(moving) else 1
+    figure = Figure(figsize=(9, 4 + 2 * (rows - 1)), layout="constrained")
+    axes = figure.subplots(
+        rows, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [2, 1][:rows]}
+    )
+    rate_axes, momentum_axes = axes[0][0], axes[-1][0]
+    single = len(plans) == 1
+    for color, (name, plan) in zip(_colors(len(plans)), plans, strict=True):
+        progress = np.linspace(0, plan.learning_rate.steps - 1, _POINTS)
+        x = progress + 1 if single else _epoch(plan, progress)
+        rate = curves.rate(plan.learning_rate, progress)
+        label = f"{name}: peak {plan.learning_rate.peak:.4g}, batch {plan.global_batch:,}"
+        rate_axes.plot(x, rate, color=color, linewidth=2, label=label)
+        momentum = curves.momentum(plan.learning_rate, progress)
+        if momentum is not None:
+            momentum_axes.plot(x, momentum, color=color, linewidth=2)
+            momentum_axes.set_ylabel("momentum")
+    if single:
+        _mark_phases(rate_axes, plans[0][1])
+    else:
+        rate_axes.legend(frameon=False)
+    rate_axes.set_ylabel("learning rate")
+    rate_axes.set_ylim(bottom=0)
+    momentum_axes.set_xlabel("step" if single else "epoch")
+    rate_axes.set_title(title, fontsize=11)
+    for ax in (rate_axes, momentum_axes):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
+    return figure
+
+
+def _mark_phases(axes: "matplotlib.axes.Axes", plan: Plan) -> None:  # noqa: F821
+    for number, phase in enumerate(phases(plan.learning_rate)):
+        if number % 2 == 0:
+            axes.axvspan(phase.start + 1, phase.stop + 1, color="#888888", alpha=0.08, linewidth=0)
+        axes.annotate(
+            f"{phase.name}\n{phase.stop - phase.start:,} steps",
+            ((phase.start + phase.stop) / 2 + 1, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -4),
+            textcoords="offset points",
+            ha="left" if phase.start == 0 else "center",
+            va="top",
+            fontsize=8,
+            color="#444444",
+        )
+    upper = axes.secondary_xaxis(
+        "top", functions=(lambda step: _epoch(plan, step), lambda e: e / _epoch(plan, 1.0))
+    )
+    upper.set_xlabel("epoch", fontsize=9)
+    upper.tick_params(labelsize=8)
+    axes.set_xlim(1, plan.learning_rate.steps)
+    # Room above the curve for the names of the phases.
+    axes.margins(y=0.3)
+
+
+def _epoch(plan: Plan, progress: float | np.ndarray) -> float | np.ndarray:
+    """Epochs at a progress; with AdaScale it counts updates of the reference batch."""
+    return progress / (plan.steps_per_epoch * plan.learning_rate.adascale)
+
+
+def _colors(count: int) -> list[str]:
+    palette = ["#1f6fb4", "#d1495b", "#2e8b57", "#8e5ea2", "#e39c37", "#555555"]
+    return [palette[number % len(palette)] for number in range(count)]

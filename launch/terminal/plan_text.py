@@ -1,0 +1,140 @@
+"""What a person sees: the plan, the progress, the closing summary, each within 80 columns."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from input_pipeline.class_names import escaped
+from launch.terminal.table import table, whole
+from trainer.plan.call_syntax import call_text
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.learning_rate import phases
+from trainer.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from trainer.optimizer.variable_groups import Group
+    from trainer.run import Run
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan in a dozen lines: devices, batch, data, length, learning rate, what happens when."""
+    length = f"{plan.steps:,} steps, {plan.epochs:.4g} epochs of {plan.steps_per_epoch:.6g}"
+    if plan.learning_rate.adascale > 1:
+        length = plan.because["steps"]
+    rows = [
+        *what_trains(plan),
+        ("length", length),
+        ("learning rate", plan.because["learning_rate"]),
+    ]
+    for phase in phases(plan.learning_rate):
+        span = f"steps {phase.start + 1:,}–{phase.stop:,}"
+        epochs = f"epochs {plan.epoch(phase.start):.3g}–{plan.epoch(phase.stop):.3g}"
+        rates = f"{phase.begin:.3g} → {phase.end:.3g}"
+        if math.isnan(phase.begin):
+            rates = "a schedule of your own"
+        rows.append(("", f"{phase.name}: {span}, {epochs}: {rates}"))
+    every = f"log {plan.log_every:.4g}, evaluate {plan.eval_every:.4g}"
+    saved = f", save {plan.checkpoint_every:.4g} steps"
+    if plan.checkpoint_seconds:
+        saved = f" steps, save {plan.checkpoint_seconds / 60:.4g} minutes"
+    rows.append(("every", every + saved))
+    return table(rows)
+
+
+# Of so many classes at most the names are shown.
+_CLASSES_SHOWN = 20
+# Rows that are there only where something was asked for, and what they quote of the plan.
+_SAID = (("batch norm", "batch_norm"), ("averages", "averages"))
+
+
+def what_trains(plan: Plan) -> list[tuple[str, str]]:
+    """The plan's rows on devices, batch, data and model."""
+    data = plan.dataset
+    shape = "×".join(map(str, data.image_shape))
+    left_out = f"; {data.left_out:,} bad record{'s' * (data.left_out != 1)} left out"
+    share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
+    if plan.accumulate > 1:
+        share += f" × {plan.accumulate} micro-batches"
+    because = plan.because["accumulate"]
+    return [
+        ("devices", plan.because["replicas"]),
+        ("batch", f"{share} × {plan.micro_batch:,}"),
+        *([("", because)] if because else []),
+        (
+            "data",
+            f"{whole(data.name)}: {data.train_examples:,} to train, "
+            f"{data.eval_examples:,} to evaluate; "
+            f"{shape}, {classes_text(data)}{left_out if data.left_out else ''}",
+        ),
+        *(("data", note) for note in data.notes),
+        ("order", reading_text(plan)),
+        ("model", plan.model),
+        ("optimizer", optimizer_text(plan)),
+        ("precision", plan.because["precision"]),
+        ("repeats", plan.because["repeats"]),
+        *([("class weights", _class_weights(data))] if data.class_weights else []),
+        *((name, plan.because[key]) for name, key in _SAID if key in plan.because),
+    ]
+
+
+def optimizer_text(plan: Plan) -> str:
+    """The optimizer with the arguments that it runs with, as --optimizer takes them."""
+    text = call_text(plan.optimizer, plan.optimizer_arguments)
+    because = plan.because["optimizer_arguments"]
+    return f"{text}: {because}" if because else text
+
+
+def _class_weights(data: DatasetFacts) -> str:
+    """The weights by class, or of many classes the smallest and largest."""
+    weights = data.class_weights
+    if len(weights) <= _CLASSES_SHOWN:
+        pairs = zip(class_names(data), weights, strict=True)
+        return ", ".join(f"{name}: {weight:.3g}" for name, weight in pairs)
+    ends = {min: "", max: ""}
+    for end in ends:
+        label = weights.index(end(weights))
+        ends[end] = f"{weights[label]:.3g} ({class_names(data)[label]})"
+    return f"{' to '.join(ends.values())} of {len(weights):,} classes"
+
+
+def class_names(data: DatasetFacts) -> Sequence[str]:
+    """The classes' names by label; their numbers where no names are known."""
+    names = data.class_names or [str(label) for label in range(data.num_classes)]
+    return [escaped(name) for name in names]
+
+
+def classes_text(data: DatasetFacts) -> str:
+    """How many classes there are and, where they are few and have names, these by label."""
+    names, text = class_names(data), f"{data.num_classes:,} classes"
+    if len(names) > _CLASSES_SHOWN or all(map(str.isdecimal, names)):
+        return text
+    return f"{text}: {', '.join(names)}"
+
+
+def reading_text(plan: Plan) -> str:
+    """What the order of the examples is, and who reads which of them."""
+    block = plan.dataset.shuffle_block
+    what = f"blocks of {block:,} records" if block else "all records"
+    text = f"{what} permuted anew every epoch"
+    if plan.replicas == 1:
+        return text
+    taken = plan.replicas * plan.micro_batch
+    return f"{text}; each replica reads {plan.micro_batch:,} of every {taken:,} examples, in turn"
+
+
+def print_run(run: "Run", plan: Plan) -> None:
+    """Prints what there is to say of a run that was built, besides its plan."""
+    print_groups(run.groups, "rate ×")
+    print_groups(run.decay_groups, "decay")
+    for note in run.notes:
+        print(note)
+    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
+        print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
+
+
+def print_groups(groups: "Sequence[Group]", what: str) -> None:
+    """Says which variables got a rate, or a weight decay, of their own."""
+    for group in groups if len(groups) > 1 else ():
+        paths = ", ".join(group.paths)
+        print(textwrap.shorten(f"{what} {group.factor:<8.4g} {group.name}: {paths}", 79))

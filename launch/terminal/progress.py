@@ -1,0 +1,125 @@
+"""The progress of a training: a bar on a terminal, in a log file a line a logged row."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import numpy as np
+import tqdm
+
+from trainer.loop import Block
+from trainer.plan.plan import Plan
+
+# First what is always there; the numbers at the end go as far as there are columns.
+_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining} left{postfix}"
+_FIXED = len("100%|████| / 0:00:00 left, ")
+
+
+class Progress:
+    """The progress bar on a terminal, moved by every block; in a log file, a line a logged row.
+
+    What anyone prints while the bar stands comes above it.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._out = sys.stdout
+        self._on_terminal = self._out.isatty()
+        self._bar: tqdm.tqdm | None = None
+        self._redirected = contextlib.ExitStack()
+
+    def __call__(self, block: Block) -> None:
+        """Moves the bar to the end of the block; the first one makes it."""
+        if not self._on_terminal:
+            return
+        values = {name: float(np.mean(column)) for name, column in block.rows.items()}
+        values["learning_rate"] = float(block.rows["learning_rate"][-1])
+        if block.seconds:
+            values["examples_per_second"] = self._plan.global_batch * block.steps / block.seconds
+        first = self._bar is None
+        bar = self._bar = self._bar or self._make_bar(block.last)
+        bar.postfix = self._fitting(_parts(self._plan.epoch(block.last), values))
+        if first:
+            bar.refresh()
+        else:
+            bar.update(block.steps)
+
+    def row(self, step: int, values: Mapping[str, float]) -> None:
+        """Prints a logged row where there is no bar."""
+        if not self._on_terminal:
+            parts = _parts(self._plan.epoch(step), values)
+            print(f"step {step:,}/{self._plan.last_step:,}", *parts)
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar."""
+        print(text)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self._redirected.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _make_bar(self, done: int) -> tqdm.tqdm:
+        """Begins with the steps done: what came before, tracing above all, says nothing of time."""
+        bar = tqdm.tqdm(
+            total=self._plan.last_step,
+            initial=done,
+            file=self._out,
+            dynamic_ncols=True,
+            bar_format=_FORMAT,
+        )
+        # Both go one way, or they would overtake each other.
+        above = _AboveBar(bar, self._out)
+        self._redirected.enter_context(contextlib.redirect_stdout(above))
+        if sys.stderr.isatty():
+            self._redirected.enter_context(contextlib.redirect_stderr(above))
+        return bar
+
+    def _fitting(self, parts: list[str]) -> str:
+        """As many of the parts as the terminal has room for."""
+        try:
+            columns = os.get_terminal_size(self._out.fileno()).columns or 80
+        except OSError:  # it has gone
+            columns = 80
+        room = columns - _FIXED - 2 * len(str(self._plan.last_step))
+        fitting = range(len(parts), -1, -1)
+        return next(text for n in fitting if len(text := " ".join(parts[:n])) <= max(0, room))
+
+
+class _AboveBar:
+    """A stream whose lines come above the bar; everything else is that of the bar's stream."""
+
+    def __init__(self, bar: tqdm.tqdm, stream: TextIO) -> None:
+        self._bar, self._stream = bar, stream
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        with self._bar.get_lock():
+            lines, end, self._begun = (self._begun + text).rpartition("\n")
+            if end:
+                self._bar.clear(nolock=True)
+                self._stream.write(lines + end)
+                self._bar.refresh(nolock=True)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _parts(epoch: float, values: Mapping[str, float]) -> list[str]:
+    """What a row says, the most important first."""
+    speed = values.get("examples_per_second")
+    return [
+        f"ep {epoch:.1f}",
+        f"loss {values['train/loss']:.4f}",
+        f"acc {values['train/accuracy']:.1%}",
+        f"lr {values['learning_rate']:.4g}",
+        *([f"{_count(speed)} ex/s"] if speed else []),
+    ]
+
+
+def _count(number: float) -> str:
+    return f"{number / 1000:.1f}k" if number >= 1000 else f"{number:.0f}"

@@ -1,0 +1,118 @@
+"""Pictures of a range test: the loss over the learning rate, in the terminal and as PNG."""
+
+import pathlib
+
+import numpy as np
+
+from launch.terminal.drawn_text import drawn
+from trainer.actions.range_test import EDGE_SHARE, Curve, Finding
+from trainer.plan.plan import Plan
+
+_BLUE, _RED, _GREEN, _GREY = "#1f6fb4", "#d1495b", "#2e8b57", "#777777"
+
+
+def terminal_chart(finding: Finding, suggested: float, lines: int = 16, width: int = 40) -> str:
+    """The smoothed loss as a bar a line, from the first rate to the last, within 80 columns.
+
+    The suggestion, an applied rate, and the rate of the lowest loss have lines of their own.
+    """
+    curve = finding.curve
+    evenly = np.rint(np.linspace(0, len(curve.rates) - 1, lines)).astype(int)
+    marked = {curve.lowest_at: "lowest"}
+    marked[suggested] = f"{marked[suggested]}, suggested" if suggested in marked else "suggested"
+    rates = np.unique([*curve.rates[evenly], *marked])
+    losses = np.interp(rates, curve.rates, curve.smoothed)
+    highest = _ceiling(curve)
+    rows = [f"{'rate':>9} {'loss':>8}"]
+    for rate, loss in zip(rates, losses, strict=True):
+        share = min(loss / highest, 1.0)
+        bar = "█" * max(1, round(share * width)) + ("…" if loss > highest else "")
+        mark = f" ← {marked[rate]}" if rate in marked else ""
+        rows.append(f"{rate:9.2e} {loss:8.4g} {bar}{mark}")
+    if curve.diverged:
+        rows.append(f"{'':9} diverged at {curve.rates[-1]:.3g}")
+    return "\n".join(rows)
+
+
+def save_chart(
+    finding: Finding,
+    suggested: float,
+    title: str,
+    plan: Plan,
+    factor: float,
+    reference: int,
+    path: pathlib.Path,
+) -> None:
+    """Draws the curve into a PNG, with the suggestion, the edge and the divergence marked.
+
+    `suggested` is an applied rate. The lower axis has the applied rates, the upper one what they
+    are at the reference batch.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with drawn([title]) as text:
+        _draw(finding, suggested, text(title), plan, factor, reference, path)
+
+
+def _draw(
+    finding: Finding,
+    suggested: float,
+    title: str,
+    plan: Plan,
+    factor: float,
+    reference: int,
+    path: pathlib.Path,
+) -> None:
+    from matplotlib import pyplot
+
+    curve = finding.curve
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    logarithmic = plan.learning_rate.decay == "exponential"
+    axes.set_xscale("log" if logarithmic else "linear")
+    axes.plot(
+        curve.rates,
+        curve.losses,
+        ".",
+        color=_BLUE,
+        alpha=0.35,
+        markersize=4,
+        label="loss of a batch",
+    )
+    axes.plot(curve.rates, curve.smoothed, color=_BLUE, linewidth=2, label="smoothed loss")
+    lowest, ceiling = curve.smoothed[curve.best], _ceiling(curve)
+    axes.plot(curve.lowest_at, lowest, "o", color=_BLUE, label=f"lowest at {curve.lowest_at:.2g}")
+    if finding.edge_seen:
+        label = f"edge at {finding.edge:.2g}: {EDGE_SHARE:.0%} of the gain lost again"
+        axes.axvline(finding.edge, color=_GREY, linestyle="--", linewidth=1.5, label=label)
+    label = f"suggested: {suggested:.3g}"
+    axes.axvline(suggested, color=_GREEN, linewidth=2, label=label)
+    right = curve.rates[-1]
+    if curve.diverged:
+        axes.axvline(right, color=_RED, linewidth=1.5, label=f"diverged at {right:.2g}")
+        right *= 1.5 if logarithmic else 1.05
+        axes.axvspan(curve.rates[-1], right, color=_RED, alpha=0.1, linewidth=0)
+    axes.set_xlim(curve.rates[0], right)
+    axes.set_ylim(min(0.0, lowest), ceiling)
+    axes.set_xlabel(f"learning rate, applied at batch {plan.global_batch:,}")
+    axes.set_ylabel("training loss after the update")
+    if factor != 1:
+        upper = axes.secondary_xaxis(
+            "top", functions=(lambda rate: rate / factor, lambda rate: rate * factor)
+        )
+        upper.set_xlabel(f"at the reference batch {reference:,}", fontsize=9)
+        upper.tick_params(labelsize=8)
+    axes.set_title(title, fontsize=11)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _ceiling(curve: Curve) -> float:
+    """The highest loss shown: a loss that diverges leaves the picture."""
+    return 1.6 * max(curve.first_loss, float(curve.smoothed[0]))

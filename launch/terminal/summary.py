@@ -1,0 +1,94 @@
+"""The closing summary of a run."""
+
+import math
+import os
+import pathlib
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from trainer.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from trainer.run_folder.history import History
+from launch.terminal.table import command_text, table, whole
+
+# Below this share of the time, waiting for data is not worth a line.
+_INPUT_BOUND = 0.05
+
+
+def summary_text(
+    plan: Plan,
+    step: int,
+    history: "History",
+    run_dir: str,
+    *,
+    noise_scale: float | None,
+    wait: float,
+    bad_records: int,
+) -> str:
+    """The closing summary: accuracy, time, speed, input, batch size, where everything is."""
+    rows, seconds = [], history.now()
+    accuracy, loss = (history.evaluation.get(f"eval/{name}") for name in ("accuracy", "loss"))
+    if accuracy is not None:
+        shown = "not finite" if loss is None else f"{loss:.4f}"
+        rows.append(("accuracy", f"{accuracy:.2%}, loss {shown}"))
+    if history.best is not None:
+        where = f"at step {history.best_step:,}, in {whole(run_dir)}/best"
+        rows.append(("best", f"{history.best:.2%} {where}"))
+    speed = step * plan.global_batch / seconds
+    rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
+    if wait >= _INPUT_BOUND:
+        rows.append(("input", input_verdict(plan.device, wait, os.cpu_count() or 1)))
+    if noise_scale is not None:
+        rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
+    if history.nonfinite_steps:
+        steps = f"{history.nonfinite_steps:,} step{'s' * (history.nonfinite_steps != 1)}"
+        rows.append(("not finite", f"{steps} skipped, noted in {whole(run_dir)}/metrics.jsonl"))
+    if bad_records:
+        listed = f"{bad_records:,} left out, listed in {whole(run_dir)}/bad_records.jsonl"
+        rows.append(("bad records", listed))
+    rows.append(("folder", whole(run_dir)))
+    rows.append(("look at it", command_text(*tensorboard(), "--logdir", run_dir)))
+    return table(rows)
+
+
+def tensorboard() -> tuple[str, ...]:
+    """What starts this environment's TensorBoard from the current folder, activated or not."""
+    found, beside = shutil.which("tensorboard"), pathlib.Path(sys.executable).parent / "tensorboard"
+    if found and pathlib.Path(found) == beside:
+        return ("tensorboard",)
+    if not beside.exists():
+        return (sys.executable, "-m", "tensorboard.main")
+    if beside.is_relative_to(pathlib.Path.cwd()):
+        return (str(beside.relative_to(pathlib.Path.cwd())),)
+    return (str(beside),)
+
+
+def input_verdict(device: str, wait: float, cores: int) -> str:
+    """One line on a run that waited for its data for this share of the time.
+
+    The input needs 1 / (1 - wait) times its present rate; on GPUs all the cores work for it.
+    """
+    text = f"input-bound: {wait:.0%} of the time was spent waiting for data"
+    if device == "CPU":
+        return f"{text}; the same {cores} cores prepare it and train"
+    more = math.ceil(cores * wait / (1 - wait)) if wait < 1 else cores
+    return f"{text}; {more} more core{'s' * (more != 1)} would do"
+
+
+def batch_verdict(global_batch: int, noise_scale: float) -> str:
+    """One line on the batch against the gradient noise scale, which is the critical batch size.
+
+    The two thresholds are a factor of two on either side of it: at half of it two thirds of the
+    examples' worth is kept, at twice it a third (McCandlish et al. 2018, equation 2.11).
+    """
+    if not math.isfinite(noise_scale) or noise_scale <= 0:
+        return "the critical batch cannot be told: the gradient's signal is below its noise"
+    ratio = global_batch / noise_scale
+    text = f"{global_batch:,} is {ratio:.2g} × the critical batch of about {noise_scale:,.0f}: "
+    if ratio > 2:
+        return text + "the linear rule is past its range here"
+    if ratio > 0.5:
+        return text + "about as large as pays"
+    return text + "a larger batch would use more devices well"

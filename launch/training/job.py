@@ -1,0 +1,220 @@
+"""What a command asks for and what there is of it already: plan, devices, data, run folder."""
+
+import dataclasses
+import glob
+import os
+import pathlib
+from typing import IO, Any
+
+from input_pipeline.checks import check_data, check_mixing
+from input_pipeline.label_checks import check_labels
+from input_pipeline.labels import count_labels, labels_digest
+from input_pipeline.sources import Source, open_sources
+from input_pipeline.tuning import host_cores, host_memory
+from launch.flags.command import DECISIVE, Command
+from launch.flags.parsing import parsed
+from launch.process import cli
+from launch.process.workers import check_one_worker
+from launch.terminal.changes import changes_text
+from trainer.plan.class_weights import class_weights
+from trainer.plan.dataset import DatasetFacts, SplitDigests
+from trainer.plan.devices import Devices, choose_devices
+from trainer.plan.plan import Plan, check_memory, make_plan
+from trainer.run_folder.check_state import check_state
+from trainer.run_folder.requests import asked_for
+from trainer.run_folder.resume import going_on
+from trainer.run_folder.run_folder import Found, fallback_folder, newest_checkpoint, open_run_folder
+from trainer.run_folder.same_data import moved, provably_same, told
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training command, and what was found in its run folder."""
+
+    command: Command
+    plan: Plan
+    devices: Devices
+    sources: dict[str, Source]  # train and eval
+    found: Found
+    changes: dict[str, tuple[Any, Any]]  # flags: what the checkpoint was made with, and now
+    told: list[str]  # what there is to say of the data of before and now
+    held: IO[str]  # the run folder's lock
+
+    @property
+    def run_dir(self) -> pathlib.Path:
+        """The run's folder."""
+        return pathlib.Path(self.command.settings.run.run_dir)
+
+    @property
+    def fallback(self) -> pathlib.Path | None:
+        """The run's folder in --fallback_dir."""
+        return fallback_folder(self.run_dir, self.command.settings.recovery.fallback_dir)
+
+    def finished(self) -> bool:
+        """Whether there is nothing to train or to evaluate any more."""
+        state = self.found.state
+        ended = state is not None and state.final and not self.changes
+        to_evaluate = state is not None and state.history.to_evaluate
+        return (ended or self.found.step >= self.plan.last_step) and not to_evaluate
+
+    def complete(self) -> bool:
+        """Whether it is finished and its model is written."""
+        folders = (self.run_dir, self.fallback)
+        return self.finished() and any(f and (f / "model.keras").exists() for f in folders)
+
+
+def open_job(command: Command) -> Job:
+    """Plans the command, takes its run folder, and looks into it.
+
+    Raises:
+      ValueError: the command is wrong, or does not go with what is in the folder.
+      OSError: the data or the folder cannot be read.
+    """
+    planned = plan_command(command)
+    with command.places_named():
+        return _open(command, *planned)
+
+
+def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Source]) -> Job:
+    run_dir = pathlib.Path(command.settings.run.run_dir)
+    fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
+    # First the lock: a process that is still saving would be found without what it saves.
+    held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
+    found = newest_checkpoint(run_dir, fallback)
+    told = check_changes(command, plan, found)
+    job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)
+    cooled = asked_for(run_dir / "control", "cooldown")
+    check_state(job.plan, found, same=not job.changes, cooled=cooled)
+    first = job.plan.position(found.step)
+    check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch, first)
+    return job
+
+
+def going_on_from(job: Job, found: Found) -> Job:
+    """The job that goes on from this checkpoint."""
+    plan = going_on(job.plan, found)
+    changes = changed_flags(job.command, plan, found)
+    return dataclasses.replace(job, plan=plan, found=found, changes=changes)
+
+
+def plan_command(command: Command) -> tuple[Plan, Devices, dict[str, Source]]:
+    """The plan of a command, with the devices and the data that it is made for.
+
+    Raises:
+      ValueError: the settings contradict each other, the data, the devices or the environment.
+      OSError: the data cannot be read.
+    """
+    check_one_worker(os.environ)
+    with command.places_named():
+        sources = open_sources(command.data)
+        facts = dataset_facts(command, sources)
+        cores = host_cores()
+        devices = choose_devices(command.settings.devices, gpus_here(command), cores)
+        plan = make_plan(command.settings, facts, devices)
+        check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
+        check_memory(plan, host_memory())
+    return plan, devices, sources
+
+
+def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
+    """What the plan needs to know of the sources.
+
+    Raises:
+      ValueError: they do not suit the data's settings or each other.
+    """
+    train, evaluation = sources["train"], sources["eval"]
+    said = check_labels(train, evaluation, command.data.max_bad_records)
+
+    def weights(text: str) -> tuple[float, ...]:
+        return class_weights(
+            text, train.class_names, train.num_classes, lambda: count_labels(train)
+        )
+
+    return DatasetFacts(
+        name=train.name.removesuffix("/train"),
+        train_examples=train.length,
+        eval_examples=evaluation.length,
+        num_classes=train.num_classes,
+        image_shape=check_data(command.data, train, evaluation),
+        shuffle_block=command.data.shuffle_block,
+        left_out=sum(source.left_out for source in sources.values()),
+        notes=train.notes + evaluation.notes + said,
+        class_weights=parsed(command.values, "class_weights", weights),
+        class_names=train.class_names,
+        train=digests(train),
+        evaluation=digests(evaluation),
+    )
+
+
+def digests(source: Source) -> SplitDigests:
+    """What tells the examples of a split from others."""
+    return SplitDigests(labels_digest(source), source.order, source.contents)
+
+
+def gpus_here(command: Command) -> int:
+    """How many GPUs TensorFlow finds; it loads for seconds, so it is only asked if some can be."""
+    device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
+    if command.settings.devices.device == "cpu" or not any(map(glob.glob, device_files)):
+        return 0
+    cli.import_tensorflow(command.values.verbosity)
+    from trainer.replicas.strategy import count_gpus
+
+    return count_gpus()
+
+
+def decided(command: Command, plan: Plan) -> dict[str, Any]:
+    """The flags as a checkpoint keeps them: what --accumulate=auto has come to, not `auto`."""
+    return command.values.flag_values_dict() | {"accumulate": plan.accumulate}
+
+
+def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
+    """What the checkpoint was made with and this command asks for instead, by flag."""
+    if found.state is None:
+        return {}
+    then, now = found.state.flags, decided(command, plan)
+    return {
+        name: (then[name], now[name])
+        for name in DECISIVE & set(then) & set(now)
+        if then[name] != now[name]
+    }
+
+
+def check_changes(command: Command, plan: Plan, found: Found) -> list[str]:
+    """Sees that a run can go on with these flags and these data.
+
+    Returns:
+      What there is to say of the data.
+
+    Raises:
+      ValueError: a position in the data would mean another example or another label, or
+        --resume=exact was given.
+    """
+    if found.state is None:
+        return []
+    run_dir, changed = command.settings.run.run_dir, changed_flags(command, plan, found)
+    now, then = plan.dataset, found.state.dataset
+    same = then is not None and provably_same(then, now)
+    for name in ("dataset", "train_split", "features", "shuffle_block", "seed"):
+        excused = same and name in ("dataset", "train_split")
+        if name in changed and not excused:
+            before, after = changed[name]
+            raise ValueError(
+                f"the run in {run_dir} was trained with --{name}={before}, not {after}; give that, "
+                "or another --run_dir."
+            )
+    if then is None:  # of an older version
+        return []
+    why = moved(then, now, resized="image_size" in changed)
+    if why:
+        raise ValueError(
+            f"the run in {run_dir} was trained on other data than {now.name} is now: {why}; "
+            "give it the same data, or another --run_dir."
+        )
+    said = told(then, now)
+    if command.settings.run.resume == "exact" and (changed or said):
+        table = [changes_text(found.step, changed)] if changed else []
+        raise ValueError(
+            f"--resume=exact, but {run_dir} was trained with other flags or data; give those, or "
+            "--resume=auto:\n" + "\n".join([*table, *said])
+        )
+    return said

@@ -1,0 +1,48 @@
+"""Where the time to the first step went: imports, data, build, trace, the step itself."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import launch
+from trainer.loop import Block
+
+
+class Startup:
+    """A stopwatch that is told what has just been done; all time up to now is somebody's."""
+
+    def __init__(self) -> None:
+        self._last = launch.BEGAN
+        self._told = False
+        self.seconds = dict.fromkeys(("imports", "data", "build", "trace", "first step"), 0.0)
+
+    def done(self, phase: str) -> None:
+        """Counts the time since the last call to this phase."""
+        now = time.perf_counter()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+    def text(self) -> str:
+        """One line for the terminal."""
+        parts = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
+        return (
+            f"started in {sum(self.seconds.values()):.1f} s: {parts.replace('first step', 'step')}"
+        )
+
+    def reporter(
+        self, note: Callable[[int, Mapping[str, Any]], None], say: Callable[[str], None]
+    ) -> Callable[[Block], None]:
+        """The action that tells of it after the process's first block, and of no other."""
+
+        def report(block: Block) -> None:
+            if not self._told:
+                self._told = True
+                self.done("first step")
+                seconds = {
+                    f"{phase.replace(' ', '_')}_s": round(value, 3)
+                    for phase, value in self.seconds.items()
+                }
+                note(block.last, {"event": "started", **seconds, "steps": block.steps})
+                say(self.text())
+
+        return report

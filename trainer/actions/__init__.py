@@ -1,0 +1,1 @@
+"""What the host does between two blocks of device steps."""

@@ -1,0 +1,296 @@
+"""Steering a running job: requests left in `RUN_DIR/control`, taken up between two blocks of steps.
+
+The files are those of `trainer.run_folder.requests`. The step is written down before a request
+takes effect, so a run that goes on from an older checkpoint replays its requests at the very same
+steps. No request ends a run: what cannot be is refused with a sentence, noted and moved aside.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.files.whole_files import append_line, write_json
+from trainer.loop import Block
+from trainer.plan.curves import NEVER
+from trainer.plan.durations import parse_duration
+from trainer.plan.plan import Plan
+from trainer.run_folder.requests import (
+    LARGEST_FACTOR,
+    Request,
+    Status,
+    read_ledger,
+    read_request,
+    waiting,
+    write_status,
+)
+
+if TYPE_CHECKING:
+    from trainer.learning_rate.learning_rate import LearningRate
+
+_STATUS_SECONDS = 1.0
+# A smaller float32 is taken for 0 by processors that compute fast.
+_SMALLEST_RATE = float(np.finfo(np.float32).tiny)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steering:
+    """Where a request leads: what the learning rate's variables of these names become."""
+
+    scale: float
+    steering: tuple[float, float, float]
+    backs_off: bool = True  # whether a backoff goes on, if there is one
+
+
+class Control:
+    """Takes requests up: at the start of a process and, as an action, after every block.
+
+    Args:
+      folder: `RUN_DIR/control`.
+      first: the step the process goes on from; what was applied from there on is replayed.
+      note: writes an event to the metrics, given the step and plain JSON.
+      say: tells a person.
+      forget_backoff: called when a backoff is ended, so that no later process goes on with it.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        plan: Plan,
+        learning_rate: "LearningRate",
+        first: int,
+        note: Callable[[int, Mapping[str, Any]], None],
+        say: Callable[[str], None],
+        forget_backoff: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder, self._plan, self._rate = folder, plan, learning_rate
+        self._note, self._say, self._forget_backoff = note, say, forget_backoff
+        (folder / "requests").mkdir(parents=True, exist_ok=True)
+        ledger, faults = read_ledger(folder)
+        for fault in faults:
+            self._tell(first, "applied.jsonl", f"{fault}; what it says is not done again")
+        self._known = {row.request.id for row in ledger}
+        self._replay = [row for row in ledger if row.step >= first and row.request.action != "stop"]
+        self._stuck: set[str] = set()  # refused, and nothing moves it away
+        self._stop = False
+        self._last_status = -math.inf
+
+    def stop_requested(self) -> bool:
+        """Whether a request asked the run to stop."""
+        return self._stop
+
+    def stop_waits(self) -> bool:
+        """Whether a request to stop lies there that was not taken up; any thread may ask."""
+        for path in waiting(self.folder):
+            with contextlib.suppress(ValueError, OSError):
+                request = read_request(path)
+                if request.action == "stop" and request.id not in self._known:
+                    return True
+        return False
+
+    def next_replay(self, step: int) -> float:
+        """The next step at which an old request takes effect again; no block may cross it."""
+        later = (row.step for row in self._replay if row.step > step)
+        return min(later, default=math.inf)
+
+    def __call__(self, block: Block) -> None:
+        """Takes up what has come in during the block."""
+        if not block.final:
+            self.take_up(block.last)
+        self._write_status(block)
+
+    def take_up(self, step: int) -> None:
+        """Replays what was applied at this step before, then takes up what is new.
+
+        Raises:
+          OSError: the ledger cannot be written; the request then waits for the next time.
+        """
+        while self._replay and self._replay[0].step <= step:
+            request = self._replay.pop(0).request
+            try:
+                self._apply(step, request, replayed=True)
+            except ValueError as error:
+                self._refuse(step, f"{request.id}.json", f"it no longer fits: {error}")
+        for path in waiting(self.folder):
+            if path.name not in self._stuck:
+                self._take_up(step, path)
+
+    def _take_up(self, step: int, path: pathlib.Path) -> None:
+        try:
+            request = read_request(path)
+        except FileNotFoundError:
+            return
+        except (ValueError, OSError) as error:
+            self._refuse(step, path.name, str(error), path)
+            return
+        if self._replay and request.action != "stop":
+            # What came later is applied later: first the run has to be where it was.
+            return
+        try:
+            if request.id not in self._known:
+                self._apply(step, request, replayed=False)
+        except ValueError as error:
+            self._refuse(step, path.name, str(error), path)
+            return
+        path.unlink(missing_ok=True)
+
+    def _apply(self, step: int, request: Request, replayed: bool) -> None:
+        """Does what is asked.
+
+        Raises:
+          ValueError: it cannot be done now; nothing is then changed.
+          OSError: it cannot be written down.
+        """
+        rate, leads_to = self._rate, self._leads_to(request)
+        before = float(np.float32(rate.unscaled()) * rate.scale.numpy())
+        after = self._effect(leads_to)
+        if not replayed:
+            row = {"step": step, "request": dataclasses.asdict(request)}
+            row |= {"learning_rate_before": before, "learning_rate_after": after}
+            append_line(self.folder / "applied.jsonl", row)
+            self._known.add(request.id)
+        self._stop = self._stop or request.action == "stop"
+        rate.scale.assign(leads_to.scale)
+        rate.steering.assign(leads_to.steering)
+        if not leads_to.backs_off:
+            rate.back_off({})
+            self._forget_backoff()
+        self._note(
+            step,
+            {
+                "event": "control",
+                "action": request.action,
+                "value": request.value,
+                "learning_rate_before": before,
+                "learning_rate_after": after,
+                "who": request.who,
+                "when": request.when,
+                "reason": request.reason,
+            },
+        )
+        value = "" if request.value is None else f"={request.value}"
+        again = " again, as before" if replayed else ""
+        self._say(
+            f"step {step:,}  {request.who}: --{request.action}{value}{again}  "
+            f"rate {before:.4g} → {after:.4g}{'  ' + request.reason if request.reason else ''}"
+        )
+
+    def _leads_to(self, request: Request) -> Steering:
+        """What the request does.
+
+        Raises:
+          ValueError: it cannot be done now.
+        """
+        rate, value = self._rate, request.value
+        progress, scale = float(rate.progress.numpy()), float(rate.scale.numpy())
+        held, ends, over = (float(number) for number in rate.steering.numpy())
+        now = Steering(scale, (held, ends, over))
+        if request.action == "scale":
+            return dataclasses.replace(now, scale=value)
+        if request.action == "learning_rate":
+            return dataclasses.replace(now, scale=self._scale_for(value))
+        if request.action == "hold":
+            return dataclasses.replace(now, steering=(min(held, progress), ends, over))
+        if request.action == "resume_schedule":
+            return Steering(1.0, (NEVER, NEVER, 1.0), backs_off=False)
+        if request.action == "cooldown":
+            steps = self._cooldown_steps(value, progress)
+            cooldown = (min(held, progress), progress + steps, float(steps))
+            return dataclasses.replace(now, steering=cooldown)
+        return now
+
+    def _effect(self, to: Steering) -> float:
+        """The next update's rate, before AdaScale's gain.
+
+        Raises:
+          ValueError: it is none that an optimizer could use, now or later.
+        """
+        rate = np.float32(self._rate.unscaled(to.steering, to.backs_off))
+        with np.errstate(over="ignore", invalid="ignore"):
+            highest = max(rate, np.float32(self._plan.learning_rate.peak)) * np.float32(to.scale)
+            after = float(rate * np.float32(to.scale))
+        if not (math.isfinite(after) and math.isfinite(highest)):
+            raise ValueError(
+                f"the schedule is at {float(rate):.4g} here, with a peak of "
+                f"{self._plan.learning_rate.peak:.4g}, and times {to.scale:.4g} is no finite rate."
+            )
+        return after
+
+    def _scale_for(self, wanted: float) -> float:
+        unscaled, bound = self._rate.unscaled(), LARGEST_FACTOR * self._plan.learning_rate.peak
+        if wanted > bound:
+            raise ValueError(
+                f"--learning_rate={wanted:g} is out of bounds; use at most {bound:g}, "
+                "a thousand times the planned peak."
+            )
+        if not wanted:
+            return 0.0
+        if not unscaled >= _SMALLEST_RATE:
+            raise ValueError(
+                f"the schedule is at {unscaled:.4g} here, and no scale makes a rate of it."
+            )
+        return wanted / unscaled
+
+    def _cooldown_steps(self, text: str, progress: float) -> int:
+        plan = self._plan
+        # With AdaScale the progress counts updates of the reference batch.
+        batch = plan.global_batch / plan.learning_rate.adascale
+        exact = parse_duration(text).exact_steps(
+            global_batch=batch, examples=plan.dataset.train_examples, total=plan.steps
+        )
+        left = plan.learning_rate.steps - progress
+        steps = max(1, math.floor(exact + 0.5)) if exact < NEVER else exact
+        if not 1 <= steps <= left:
+            raise ValueError(
+                f"--cooldown={text} is {steps:,.6g} steps, and {left:,.0f} are left; "
+                "use at most that."
+            )
+        return steps
+
+    def _refuse(self, step: int, name: str, why: str, path: pathlib.Path | None = None) -> None:
+        """Says why; what lies at the path is moved aside."""
+        folder = self.folder / "rejected"
+        with contextlib.suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            write_json(folder / name, {"step": step, "why": why})
+        if path is not None and not _moved(path, folder / f"{name}.given"):
+            self._stuck.add(name)
+        self._tell(step, name, why)
+
+    def _tell(self, step: int, name: str, why: str) -> None:
+        shown = name if name.isprintable() else ascii(name)
+        self._note(step, {"event": "refused", "request": shown, "why": why})
+        self._say(f"step {step:,}  the request {shown} was rejected: {why}")
+
+    def _write_status(self, block: Block) -> None:
+        if time.monotonic() - self._last_status < _STATUS_SECONDS and not block.final:
+            return
+        self._last_status = time.monotonic()
+        held, ends, _ = (float(value) for value in self._rate.steering.numpy())
+        status = Status(
+            step=block.last,
+            steps=self._plan.last_step,
+            epoch=self._plan.epoch(block.last),
+            learning_rate=float(block.rows["learning_rate"][-1]),
+            scale=float(self._rate.scale.numpy()),
+            held_at=held if held < NEVER else None,
+            ends_at=ends if ends < NEVER else None,
+            time=time.time(),
+            pid=os.getpid(),
+        )
+        write_status(self.folder, status)
+
+
+def _moved(path: pathlib.Path, aside: pathlib.Path) -> bool:
+    """Whether what was refused is out of the way: beside why, or else gone."""
+    for move in (lambda: os.rename(path, aside), path.unlink):
+        with contextlib.suppress(OSError):
+            move()
+            return True
+    return False

@@ -1,0 +1,110 @@
+"""Evaluation when it is due: the metrics, the best model, and the plateau's rule."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from trainer.evaluation import evaluate_in_pieces, means
+from trainer.export import save_model
+from trainer.files.storage import Storage
+from trainer.files.whole_files import write_json, write_text
+from trainer.learning_rate import plateau
+from trainer.loop import Block
+from trainer.plan.plan import Plan
+from trainer.plan.settings import PlateauSettings
+from trainer.replicas.streams import Stream
+from trainer.run import Run
+from trainer.run_folder.history import History
+from trainer.run_folder.metrics_writer import MetricsWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluates every `plan.eval_every` steps on all the evaluation data; keeps the best.
+
+    Attributes:
+      folder: takes the best model, its metrics, and `classes`.
+      classes: the text of its classes.txt.
+      go_on: asked before every piece of a pass.
+    """
+
+    run: Run
+    plan: Plan
+    history: History
+    metrics: MetricsWriter
+    stream: Stream
+    folder: pathlib.Path
+    plateau: PlateauSettings | None
+    say: Callable[[str], None]
+    storage: Storage
+    go_on: Callable[[], bool]
+    classes: str
+    left: list[Any] = dataclasses.field(default_factory=list)
+
+    def __call__(self, block: Block) -> None:
+        """Evaluates if it is time."""
+        if block.final or self.plan.due(block.last, self.plan.eval_every):
+            self.evaluate(block.last)
+
+    def evaluate(self, step: int) -> None:
+        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best.
+
+        With averaged weights these are theirs, and `eval/loss_raw` and `eval/accuracy_raw` are
+        those of the weights that train. A pass that was left, because of a stop, writes nothing,
+        and `history.to_evaluate` says so: it is then made at the start of the next process.
+        """
+        batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
+        iterator = iter(self.stream)
+        rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
+        self.history.to_evaluate = rows is None
+        if rows is None:
+            # Its destructor would wait for reads that are going on.
+            self.left.append(iterator)
+            return
+        values, epoch = means(rows), self.plan.epoch(step)
+        self.metrics.write(step, epoch, self.history.now(), values)
+        best = self.history.take_in(step, values)
+        if best:
+            kept = {"step": step, "epoch": epoch, **self.history.evaluation}
+            with self.storage.attempt(f"the best model, that of step {step:,},"):
+                save_model(self.run, self.folder / "model.keras")
+                write_json(self.folder / "metrics.json", kept)
+                write_text(self.folder / "classes.txt", self.classes)
+        if not rows[0, 2]:
+            self.say(
+                f"step {step:,} (epoch {epoch:.1f})  nothing was evaluated: the weights of all "
+                f"{self.plan.dataset.eval_examples:,} evaluation examples are 0"
+            )
+            return
+        self.say(
+            f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
+            f"eval/accuracy {values['eval/accuracy']:.2%}"
+            + (f" ({values['eval/accuracy_raw']:.2%} raw)" if len(rows) > 1 else "")
+            + ("  best" if best else "")
+        )
+        if self.plateau:
+            self._reduce_on_plateau(step, values[self.plateau.metric])
+
+    def _reduce_on_plateau(self, step: int, value: float) -> None:
+        settings, scale = self.plateau, self.run.learning_rate.scale
+        self.history.plateau, cut = plateau.judge(settings, self.history.plateau, value)
+        before = float(scale.numpy())
+        after = max(before * settings.factor, settings.minimum)
+        # The scale is a float32: at the minimum it may lie a rounding above it.
+        if not cut or after > before * (1 - 1e-6):
+            return
+        scale.assign(after)
+        reason = f"{settings.metric} has not improved in {settings.patience + 1} evaluations"
+        self.metrics.note(
+            step,
+            self.plan.epoch(step),
+            self.history.now(),
+            {
+                "event": "plateau",
+                "scale_before": before,
+                "scale": after,
+                "reason": reason,
+            },
+        )
+        self.say(f"step {step:,}  learning rate × {after / before:.4g}: {reason}")

@@ -1,0 +1,247 @@
+"""The learning-rate range test: what a sweep of rising rates says about the rate to train with.
+
+    smoothed loss  ────────╮                 ╱  diverged: the sweep stops
+                            ╲               ╱   edge: half of the gain is lost again
+                             ╰─────────────╯    lowest
+    rate           1e-5 ───────── rising ─────────▶ 100, the same factor from update to update
+
+The test is Smith's (2015, https://arxiv.org/abs/1506.01186, section 3.3). The suggestion is the
+lower of two readings, each of which is good where the other is not:
+
+- the rate of the lowest smoothed loss, Smith's "the accuracy slows, becomes ragged, or starts to
+  fall". Adam trains on at rates far above its best, and its edge is too late a sign of them;
+- a quarter of the edge, where half of the gain is lost again. The best rate is usually within a
+  factor of two of the largest that converges (Bengio 2012, https://arxiv.org/abs/1206.5533, section
+  3.1.1), and an edge comes late, since a loss takes its updates to rise: Smith's "1/3 or 1/4".
+  Where the loss is nearly flat its lowest point is chance, and the edge is not.
+
+Both come late where gradients have next to no noise. On a quadratic of curvature λ the largest rate
+that converges is 2/λ, but a direction that slow rates brought to rest grows from next to nothing:
+without any noise an exponential sweep is back at its first loss at 12.6/λ only, however long it is
+(where the integral of log|1 − x|/x from 0, the real dilogarithm, is 0 again). So the suggestion is
+tried out: the sweep again up to it, held there; while that does not last, half of it is tried.
+
+Measured against grids of rates: tests/benchmarks/find_lr.py.
+
+Plain NumPy; `sweep` is given in by whoever can train.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.loop import Block
+
+Array = np.ndarray
+
+SMOOTHED_SHARE = 0.05  # of the sweep, in updates: what the running average looks back on
+DIVERGED_FACTOR = 4.0  # times the best smoothed loss, as in fastai's lr_find
+EDGE_SHARE = 0.5  # of the gain, lost again
+SAFETY = 4.0  # the edge over the suggestion
+_LEAST_GAIN = 0.02  # of the first loss; less cannot be told from noise
+_MOST_TRIALS = 8
+
+
+class NoSuggestionError(Exception):
+    """The curve says nothing about the rate; the message says why and what to try."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """What a sweep showed: a point an update, as far as everything was finite.
+
+    A step's loss is that before its update, so a rate is paired with the loss of the step after.
+    """
+
+    first_loss: float  # before any update
+    rates: Array  # float64 [points], as applied
+    losses: Array  # float64 [points], after the update with that rate
+    smoothed: Array  # float64 [points], of the losses
+    diverged: bool
+
+    @property
+    def best(self) -> int:
+        """The point of the lowest smoothed loss."""
+        return int(np.argmin(self.smoothed))
+
+    @property
+    def lowest_at(self) -> float:
+        """The rate of the lowest smoothed loss."""
+        return float(self.rates[self.best])
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What the range test found; rates are as applied, at the batch of the sweep."""
+
+    curve: Curve
+    edge: float  # where half of the gain was lost, or the last rate of all if it was not
+    edge_seen: bool
+    suggestion: float
+    trials: tuple[tuple[float, Curve], ...]  # rates tried out, the last one being the suggestion
+
+
+def smooth(values: Sequence[float], updates: float) -> Array:
+    """The running average that looks back on about so many values, float64 of the same length.
+
+    Exponential, with the bias towards its start of 0 corrected as in Adam.
+    """
+    keep, average, smoothed = 1 - 1 / max(1.0, updates), 0.0, np.zeros(len(values))
+    for index, value in enumerate(values):
+        average = keep * average + (1 - keep) * value
+        smoothed[index] = average / (1 - keep ** (index + 1))
+    return smoothed
+
+
+def read_curve(rates: Sequence[float], losses: Sequence[float], steps: int) -> Curve:
+    """The curve of a sweep of `steps` updates from the rows of its steps, cut where it diverged.
+
+    It diverged where a loss was not finite, or where the smoothed loss was both `DIVERGED_FACTOR`
+    times its best and worse than the loss before the sweep: a loss near 0 may well vary fourfold.
+
+    Args:
+      rates: float [rows], the applied rate of each step.
+      losses: float [rows], its loss, which is that before the update; not finite where the step
+        changed nothing because something in it was not.
+
+    Raises:
+      NoSuggestionError: there are no two rows with finite losses.
+    """
+    rates, losses = np.asarray(rates, np.float64), np.asarray(losses, np.float64)
+    finite = np.isfinite(losses)
+    count = len(losses) if finite.all() else int(np.argmin(finite))
+    if count < 2:
+        where = "before" if count == 0 else "after"
+        raise NoSuggestionError(
+            f"the loss was not finite {where} the first update, at a rate of {rates[0]:.3g}"
+        )
+    first, after = float(losses[0]), losses[1:count]
+    smoothed = smooth(after, SMOOTHED_SHARE * steps)
+    best = np.minimum.accumulate(smoothed)
+    worse = (smoothed > DIVERGED_FACTOR * best) & (smoothed > first)
+    points = int(np.argmax(worse)) + 1 if worse.any() else count - 1
+    diverged = bool(worse.any()) or not finite.all()
+    return Curve(first, rates[:points], after[:points], smoothed[:points], diverged)
+
+
+def find_edge(curve: Curve) -> tuple[float, bool]:
+    """The rate at which `EDGE_SHARE` of the gain is lost again, and whether there is one.
+
+    Without one it is the last rate: the first at which nothing was finite any more, or one that
+    still trained.
+
+    Raises:
+      NoSuggestionError: there was no gain to lose.
+    """
+    lowest = curve.smoothed[curve.best]
+    if not lowest < (1 - _LEAST_GAIN) * curve.first_loss:
+        raise NoSuggestionError(
+            f"the loss never fell: {curve.first_loss:.4g} before the sweep, {lowest:.4g} at best "
+            f"between the rates {curve.rates[0]:.3g} and {curve.rates[-1]:.3g}"
+        )
+    lost = curve.smoothed[curve.best :] > lowest + EDGE_SHARE * (curve.first_loss - lowest)
+    if lost.any():
+        return float(curve.rates[curve.best + np.argmax(lost)]), True
+    return float(curve.rates[-1]), curve.diverged
+
+
+def find_rate(sweep: Callable[[float], Curve]) -> Finding:
+    """Finds the rate: a sweep, its edge over `SAFETY`, and trials of that until one lasts.
+
+    Args:
+      sweep: carries out the sweep from the same state each time, its rate held from the update of
+        this number (from 0) on; infinite for never.
+
+    Raises:
+      NoSuggestionError: see the message.
+    """
+    curve = sweep(math.inf)
+    edge, edge_seen = find_edge(curve)
+    wanted, trials = min(curve.lowest_at, edge / SAFETY), []
+    for _ in range(_MOST_TRIALS):
+        index = int(np.searchsorted(curve.rates, wanted, side="right")) - 1
+        if index < 0:
+            break
+        rate = float(curve.rates[index])
+        trials.append((rate, sweep(index)))
+        if lasts(trials[-1][1]):
+            return Finding(curve, edge, edge_seen, rate, tuple(trials))
+        wanted = rate / 2
+    raise NoSuggestionError(
+        f"the loss diverged at {edge:.3g} and no lower rate down to {curve.rates[0]:.3g} lasted"
+    )
+
+
+def lasts(trial: Curve) -> bool:
+    """Whether a trial ended well: better than it began, and not far from its best.
+
+    Far is both half of its gain lost, and `DIVERGED_FACTOR` times the best: what grows from next to
+    nothing at a steady rate has not done any harm yet, but will.
+    """
+    lowest, last = trial.smoothed[trial.best], trial.smoothed[-1]
+    allowed = min(DIVERGED_FACTOR * lowest, lowest + EDGE_SHARE * (trial.first_loss - lowest))
+    return bool(not trial.diverged and last <= allowed)
+
+
+class Recorder:
+    """Takes a sweep's blocks down, as an action, and says when it has diverged."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._begin = time.perf_counter()
+        self.rows: dict[str, Array] = {}  # by name, and `seconds` since the beginning
+
+    def __call__(self, block: Block) -> None:
+        """Adds the block's rows; the loss of a step that changed nothing becomes NaN.
+
+        Steps that only found the loss scale too large, or whose examples all weigh 0, are left out:
+        they tell nothing.
+        """
+        weightless = block.weightless
+        rows = {name: np.asarray(column, np.float64) for name, column in block.rows.items()}
+        rows["seconds"] = np.full(block.steps, time.perf_counter() - self._begin)
+        rows["train/loss"] = np.where(block.skipped, np.nan, rows["train/loss"])
+        for name, column in rows.items():
+            updates = column[~(block.overflowed | weightless)]
+            self.rows[name] = np.concatenate([self.rows.get(name, column[:0]), updates])
+
+    def curve(self) -> Curve:
+        """The curve so far; see `read_curve`."""
+        return read_curve(self.rows["learning_rate"], self.rows["train/loss"], self._steps)
+
+    def diverged(self) -> bool:
+        """Whether there is nothing more to learn from going on."""
+        losses = self.rows.get("train/loss", np.zeros(0))
+        if np.isfinite(losses).all() and len(losses) < 2:
+            return False
+        return not np.isfinite(losses).all() or self.curve().diverged
+
+
+class Snapshot:
+    """The values of variables, to be put back bit for bit.
+
+    Each replica's copy is kept by itself: an average of equal copies may be rounded.
+
+    Args:
+      variables: by group and name, those of `Run.variables()`.
+      copies: a variable's copies on the replicas, `strategy.experimental_local_results`.
+    """
+
+    def __init__(
+        self, variables: Mapping[str, Mapping[str, Any]], copies: Callable[[Any], Sequence[Any]]
+    ) -> None:
+        self._kept = [
+            (copy, copy.numpy())
+            for members in variables.values()
+            for variable in members.values()
+            for copy in copies(variable)
+        ]
+
+    def put_back(self) -> None:
+        """Gives every variable the value that it had."""
+        for variable, value in self._kept:
+            variable.assign(value)

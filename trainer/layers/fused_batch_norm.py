@@ -1,0 +1,69 @@
+"""BatchNormalization in training as the one kernel that TensorFlow has for it.
+
+Keras writes its formula in elementary operations, each a pass over the activations, and so are
+their gradients. A layer that sums over replicas within its pass has to; any other can do without.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.layers.batch_norm import normalizations
+
+_Layer = keras.layers.BatchNormalization
+# TensorFlow's own function around the kernel takes this in place of less, for cuDNN's sake.
+_LEAST_EPSILON = 1.001e-5
+
+
+@contextlib.contextmanager
+def fused(model: keras.Model, replicas: int) -> Iterator[None]:
+    """Within it, the model's BatchNormalization is traced as one kernel wherever it can be.
+
+    That is where it is not synchronized over several replicas, does not renormalize, and has its
+    channels last; a layer whose class has a `call` of its own stays as it is. To be entered once
+    for all replicas: it is the layers that it changes.
+    """
+    layers = [
+        layer
+        for layer in normalizations(model)
+        if type(layer).call is _Layer.call
+        and (replicas == 1 or not layer.synchronized)
+        and not layer.renorm
+        and layer.epsilon >= _LEAST_EPSILON
+    ]
+    try:
+        for layer in layers:
+            layer.call = functools.partial(_call, layer)
+        yield
+    finally:
+        for layer in layers:
+            del layer.call
+
+
+def _call(layer: _Layer, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
+    """Keras's `call`: computes in float32, returns what the layer computes in."""
+    rank, size = len(inputs.shape), inputs.shape.num_elements()
+    last = layer.axis in (-1, rank - 1)
+    if not (training and layer.trainable and last and size) or mask is not None:
+        return _Layer.call(layer, inputs, training=training, mask=mask)
+    examples, channels = inputs.shape[0], inputs.shape[-1]
+    count = size // channels
+    # [n, height, width, channels], whatever lies between the first and the last.
+    images = inputs if rank == 4 else tf.reshape(inputs, [examples, -1, 1, channels])
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.cast(images, tf.float32),
+        scale=tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones([channels]),
+        offset=tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros([channels]),
+        mean=tf.zeros([0]),
+        variance=tf.zeros([0]),
+        epsilon=layer.epsilon,
+    )
+    # It normalizes by Σ (x − mean)² / count, as Keras does, and gives Σ (x − mean)² / (count − 1).
+    variance *= (count - 1) / count
+    for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + now * (1.0 - layer.momentum))
+    return tf.cast(tf.reshape(outputs, inputs.shape), layer.compute_dtype)

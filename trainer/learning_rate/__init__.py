@@ -1,0 +1,1 @@
+"""The learning rate on the device, and what moves it."""

@@ -1,0 +1,38 @@
+"""What the plan has to know of a dataset, and what every checkpoint keeps of it."""
+
+import dataclasses
+
+from trainer.files.from_json import Count
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitDigests:
+    """What tells the examples of a split from others; each is empty where it is not known.
+
+    None of them depends on where the data lie, nor on times: a copy has the same.
+    """
+
+    labels: str = ""  # of all labels in their order
+    order: str = ""  # of what tells which example has which number
+    contents: str = ""  # of what may change while every number means the same example
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetFacts:
+    """What the plan needs to know of the data, and what tells them from others.
+
+    Every checkpoint keeps it: see `trainer.run_folder.same_data`.
+    """
+
+    name: str
+    train_examples: Count
+    eval_examples: Count
+    num_classes: Count
+    image_shape: tuple[Count, Count, Count]  # height, width, channels, as the model sees them
+    shuffle_block: Count = 0  # records of the blocks that are permuted; 0: all records are
+    left_out: Count = 0  # bad records that are in the files and not among the examples
+    class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1
+    notes: tuple[str, ...] = ()  # how the examples were chosen: what was left out, or held out
+    class_names: tuple[str, ...] = ()  # by label; empty where they are not known
+    train: SplitDigests = SplitDigests()
+    evaluation: SplitDigests = SplitDigests()

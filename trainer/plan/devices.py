@@ -1,0 +1,46 @@
+"""The devices that a run takes: what was asked for, or an error that says what was found."""
+
+import dataclasses
+
+from trainer.plan.settings import (
+    DeviceSettings,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices that the run takes: one replica each."""
+
+    kind: str  # GPU or CPU
+    replicas: int
+    because: str
+
+
+def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
+    """The devices to train on, given how many GPUs TensorFlow found; never a silent fall to fewer.
+
+    Args:
+      gpus: how many TensorFlow found.
+      cores: how many of the processor's this process may use.
+
+    Raises:
+      ValueError: what was asked for is not here; the sentence says what was found.
+    """
+    found = f"TensorFlow found {gpus} GPU{'s' * (gpus != 1)}"
+    if settings.device == "gpu" and not gpus:
+        raise ValueError(
+            f"--device=gpu, but {found} that it can use; use --device=cpu, or see BUILD.md, GPU."
+        )
+    if settings.device == "cpu" or not gpus:
+        count = settings.replicas or 1
+        note = "" if settings.device == "cpu" else f"; {found}"
+        if count > cores:
+            note += (
+                f"; warning: {count} on {cores} core{'s' * (cores != 1)} take turns, which is "
+                f"slower than --replicas={cores}"
+            )
+        return Devices("CPU", count, f"{count} logical CPU device{'s' * (count != 1)}{note}")
+    count = settings.replicas or gpus
+    if count > gpus:
+        raise ValueError(f"--replicas={count}, but {found}; use at most {gpus}, or --device=cpu.")
+    return Devices("GPU", count, f"{count} of {gpus} GPU{'s' * (gpus != 1)}")

@@ -1,0 +1,313 @@
+"""The plan: every number that follows from the settings, derived once and read by everyone.
+
+Pure functions of settings, dataset facts and devices, without TensorFlow, so that a wrong command
+is answered at once and `launch.plan` shows exactly what `launch.train` does.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.plan.call_syntax import Value
+from trainer.plan.curves import LearningRatePlan
+from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
+from trainer.plan.durations import Duration, due, next_due
+from trainer.plan.learning_rate import (
+    check_combinations,
+    plan_learning_rate,
+    scaled_betas,
+    scaled_rate,
+    to_json,
+)
+from trainer.plan.micro_batches import count_micro_batches
+from trainer.plan.precision import precision_text, repeats_text
+from trainer.plan.settings import (
+    STEPS_TO_TELL,
+    DeviceSettings,
+    RecoverySettings,
+    RunSettings,
+    Settings,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All derived numbers of a run; `because` says, by the names here, where they come from."""
+
+    dataset: DatasetFacts
+    model: str
+    optimizer: str
+    optimizer_arguments: dict[str, Value]
+    device: str
+    precision: str
+    replicas: int
+    global_batch: int
+    accumulate: int
+    micro_batch: int
+    eval_batch: int
+    steps: int
+    steps_per_epoch: float
+    epochs: float
+    learning_rate: LearningRatePlan
+    check_replicas_every: float  # steps; 0: never
+    eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
+    checkpoint_every: float
+    log_every: float
+    backoff_steps: float  # until the rate is back after a rollback, in steps of `counted_batch`
+    because: dict[str, str]
+    checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
+    keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
+    # A run is measured in examples. Its step numbers only ever count on, so after a change of the
+    # global batch step s is the step s + ahead of this plan, and has used `offset` examples more
+    # than s × global_batch, or fewer; as have those after a rollback that skips some.
+    ahead: float = 0.0
+    offset: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        return {**dataclasses.asdict(self), "learning_rate": to_json(self.learning_rate)}
+
+    def position(self, step: int) -> int:
+        """Examples of training data used after `step` steps."""
+        return step * self.global_batch + self.offset
+
+    def epoch(self, step: int) -> float:
+        """Epochs of training data used after `step` steps."""
+        return self.position(step) / self.dataset.train_examples
+
+    @property
+    def last_step(self) -> int:
+        """The number of the last step; with AdaScale, whose gain ends the run, of the latest."""
+        if self.learning_rate.adascale > 1:
+            return self.steps
+        return math.floor(self.steps - self.ahead + 0.5)
+
+    @property
+    def counted_batch(self) -> int:
+        """Examples of the steps that the learning rate's progress counts."""
+        return round(self.global_batch / self.learning_rate.adascale)
+
+    def next_due(self, step: int, period: float) -> int:
+        """The first step after `step` at which what happens every `period` steps is due."""
+        return next_due(step, period, self.ahead)
+
+    def due(self, step: int, period: float) -> bool:
+        """Whether what happens every `period` steps is due after this step."""
+        return due(step, period, self.ahead)
+
+
+def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Plan:
+    """Derives the plan.
+
+    Raises:
+      ValueError: the settings contradict each other, the data or the devices; one sentence that
+        says what was given, what is allowed and what to do.
+    """
+    parts = devices.replicas * (settings.devices.accumulate or 1)
+    check_batch(settings.devices.global_batch, dataset, parts)
+    accumulate, because_accumulate = count_micro_batches(settings.devices, devices.replicas)
+    division = dataclasses.replace(settings.devices, accumulate=accumulate)
+    share = micro_batch(division, dataset, devices)
+    batch, run = division.global_batch, settings.run
+    check_all_reduce(settings.devices, devices)
+    per_epoch = dataset.train_examples / batch
+    check_combinations(settings.learning_rate, settings.optimizer)
+    _, because_rate = scaled_rate(settings.learning_rate, batch)
+    arguments, because_arguments = scaled_betas(settings.learning_rate, settings.optimizer, batch)
+    rate = plan_learning_rate(
+        settings.learning_rate,
+        global_batch=batch,
+        examples=dataset.train_examples,
+        train_for=run.train_for,
+    )
+    check_micro_batches(rate, devices.replicas * accumulate)
+    # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
+    steps = rate.steps
+    units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
+    every, because_every = _periods(run, units)
+    check_way_back(settings.recovery, every["checkpoint_every"])
+    return Plan(
+        dataset=dataset,
+        model=settings.model,
+        optimizer=settings.optimizer.optimizer,
+        optimizer_arguments=arguments,
+        device=devices.kind,
+        precision=division.precision,
+        replicas=devices.replicas,
+        global_batch=batch,
+        accumulate=accumulate,
+        micro_batch=share,
+        eval_batch=share * devices.replicas,
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        epochs=steps / per_epoch,
+        learning_rate=rate,
+        check_replicas_every=_period(run.check_replicas_every, units),
+        **every,
+        checkpoint_seconds=run.checkpoint_every.seconds,
+        keep_every=_period(settings.recovery.keep_every, units),
+        backoff_steps=settings.recovery.backoff_for.exact_steps(
+            **units | {"global_batch": round(batch / rate.adascale)}
+        ),
+        because={
+            "replicas": devices.because,
+            "precision": precision_text(division.precision, division.tf32, devices.kind),
+            "repeats": repeats_text(run.deterministic, devices.kind),
+            "accumulate": because_accumulate,
+            "micro_batch": _share_because(division, devices, share),
+            "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
+            "steps": _steps_because(rate, run.train_for, per_epoch),
+            "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
+            "learning_rate": because_rate,
+            "optimizer_arguments": because_arguments,
+            "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
+            **because_every,
+            **_because_layers(settings, devices, share),
+        },
+    )
+
+
+def _period(every: Duration, units: Mapping[str, float]) -> float:
+    """How many steps lie between two turns of what happens so often, at least 1; 0: never."""
+    exact = every.exact_steps(**units)
+    return max(1.0, exact) if exact else 0.0
+
+
+def _periods(
+    run: RunSettings, units: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """How many steps lie between two evaluations, checkpoints and rows, and why."""
+    steps, by_clock = units["total"], run.checkpoint_every.seconds
+    every = {
+        name: _period(getattr(run, name), units) or float(steps)
+        for name in ("eval_every", "checkpoint_every", "log_every")
+        if not (name == "checkpoint_every" and by_clock)
+    }
+    because = {name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every}
+    if by_clock:
+        every["checkpoint_every"] = float(steps)
+        because["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
+    return every, because
+
+
+def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
+    """Sees that AdaScale, where it was asked for, has micro-batches to compare.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if rate.adascale > 1 and micro_batches < 2:
+        raise ValueError(
+            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
+        )
+
+
+def check_way_back(recovery: RecoverySettings, checkpoint_every: float) -> None:
+    """Sees that a rollback finds a checkpoint from before what it takes some steps to tell.
+
+    Raises:
+      ValueError: the checkpoints that are kept do not go back so far.
+    """
+    back = recovery.keep * checkpoint_every
+    if recovery.on_divergence == "rollback" and back < STEPS_TO_TELL + 2:
+        raise ValueError(
+            f"--on_divergence=rollback takes {STEPS_TO_TELL} steps to tell a divergence, and "
+            f"--keep={recovery.keep} checkpoints every {checkpoint_every:.4g} steps go back "
+            f"{back:.4g}; save every {math.ceil((STEPS_TO_TELL + 2) / recovery.keep)}st, or keep "
+            "more."
+        )
+
+
+def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
+    """Sees that the replicas can be summed over as was asked for.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if settings.communication.all_reduce == "nccl" and devices.kind == "CPU":
+        raise ValueError(
+            "--all_reduce=nccl sums over GPUs and this run takes CPUs; use auto, or ring."
+        )
+
+
+def check_batch(batch: int, dataset: DatasetFacts, parts: int) -> None:
+    """Sees that an epoch has a whole batch.
+
+    Args:
+      parts: what the batch is cut into.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if batch > dataset.train_examples:
+        most = dataset.train_examples // parts * parts
+        use = f"at most {most}" if most else f"at most {dataset.train_examples}, and fewer replicas"
+        raise ValueError(
+            f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
+            f"of {dataset.name}; use {use}."
+        )
+
+
+def check_memory(plan: Plan, available: int) -> None:
+    """Sees that the images of a global batch, bytes and float32, are less than all memory.
+
+    Args:
+      available: bytes.
+
+    Raises:
+      ValueError: they are not.
+    """
+    shape = plan.dataset.image_shape
+    needed = 5 * math.prod(shape) * plan.global_batch
+    if needed > available:
+        raise ValueError(
+            f"the {plan.global_batch:,} images of a batch, {'×'.join(map(str, shape))} each, take "
+            f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f} GB; use a "
+            "smaller --image_size or --global_batch."
+        )
+
+
+def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Devices) -> int:
+    """Examples that one replica takes at a time: the global batch over replicas and accumulation.
+
+    Raises:
+      ValueError: the batch does not divide.
+    """
+    batch, parts = settings.global_batch, devices.replicas * settings.accumulate
+    if batch % parts:
+        near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
+        near = [str(size) for size in near if size <= dataset.train_examples]
+        by = f"{devices.replicas} replicas"
+        if settings.accumulate > 1:
+            by += f" × {settings.accumulate} micro-batches"
+        raise ValueError(
+            f"--global_batch={batch} does not divide by {by}; use "
+            + (f"{' or '.join(near)}, the nearest that do." if near else "fewer replicas.")
+        )
+    return batch // parts
+
+
+def _because_layers(settings: Settings, devices: Devices, share: int) -> dict[str, str]:
+    because, ema = {}, settings.optimizer.ema
+    if settings.layers.batch_norm == "local" and devices.replicas > 1:
+        because["batch_norm"] = (
+            f"local: each replica normalizes by its own {share:,}; the weights are the same for "
+            "an equal number of replicas only"
+        )
+    if ema:
+        because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
+    return because
+
+
+def _steps_because(rate: LearningRatePlan, train_for: Duration, per_epoch: float) -> str:
+    if rate.adascale == 1:
+        return f"{rate.steps:,} = {train_for} at {per_epoch:.6g} steps an epoch"
+    least = -(-rate.steps // rate.adascale)
+    return f"{least:,.0f} to {rate.steps:,}, as AdaScale's gain goes; {train_for} of it"
+
+
+def _share_because(settings: DeviceSettings, devices: Devices, share: int) -> str:
+    text = f"{share} = {settings.global_batch} / {devices.replicas} replicas"
+    return text + (f" / {settings.accumulate} micro-batches" if settings.accumulate > 1 else "")

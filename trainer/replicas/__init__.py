@@ -1,0 +1,1 @@
+"""The devices of a run, what each of them gets, and how their parts are added."""

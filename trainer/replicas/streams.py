@@ -1,0 +1,49 @@
+"""Values of which every replica has its own: its micro-batches, and what it came to."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+# Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
+MakeDataset = Callable[[int, int], tf.data.Dataset]
+Stream = tf.data.Dataset | tf.distribute.DistributedDataset
+
+
+def distribute(strategy: tf.distribute.Strategy, make_dataset: MakeDataset) -> Stream:
+    """The dataset as `next_of_each` takes it, once it is an iterator.
+
+    Where all replicas are on this host they take turns at a single iterator. That of tf.distribute
+    brings batches to the GPUs in time; from host to host it only costs: on a small network a
+    quarter of the step.
+    """
+    if _on_this_host(strategy):
+        return make_dataset(0, 1)
+    return strategy.distribute_datasets_from_function(
+        lambda context: make_dataset(context.input_pipeline_id, context.num_input_pipelines)
+    )
+
+
+def next_of_each(strategy: tf.distribute.Strategy, iterator: Iterator[Any]) -> Any:
+    """Consecutive elements of a `distribute`d dataset, one for each replica in turn."""
+    if not isinstance(iterator, tf.data.Iterator):
+        return next(iterator)
+    elements = [next(iterator) for _ in range(strategy.num_replicas_in_sync)]
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: elements[context.replica_id_in_sync_group]
+    )
+
+
+def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
+    """The first replica's tensor of a value that is equal on all."""
+    return strategy.experimental_local_results(value)[0]
+
+
+def _on_this_host(strategy: tf.distribute.Strategy) -> bool:
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
+        return False  # several workers
+    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
+    return all(device.device_type == "CPU" for device in devices)
+
+
+Batch = Mapping[str, tf.Tensor]
