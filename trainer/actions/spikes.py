@@ -113,5 +113,6 @@ def _bounds(values: list[float], reference: float, rise: float) -> tuple[float, 
 
 
 def median(values: Sequence[float]) -> float:
+    """The value in the middle; of an even number the greater of the two there."""
     # np.median costs ten times as much on so few numbers.
     return float(np.sort(values)[len(values) // 2])

@@ -55,4 +55,5 @@ def _framed(event: bytes) -> bytes:
 
 
 def event_of(step: int, **what: Any) -> event_pb2.Event:
+    """An event of now."""
     return event_pb2.Event(wall_time=time.time(), step=step, **what)
