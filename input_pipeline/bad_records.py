@@ -3,9 +3,9 @@
 import contextlib
 import json
 import os
+import pathlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ class Faults:
     resumed run continues: there it is not listed twice, but counts anew.
 
     Args:
-        source: whose records they are.
-        limit: how many may be bad.
-        file: the list, JSON lines of source, record, and what is wrong with it.
+      source: whose records they are.
+      limit: how many may be bad.
+      file: the list, JSON lines of source, record, and what is wrong with it.
     """
 
-    def __init__(self, source: Source, limit: int = 0, file: Path | None = None) -> None:
+    def __init__(self, source: Source, limit: int = 0, file: pathlib.Path | None = None) -> None:
         self._source, self._limit, self._file = source, limit, file
         self._lock = threading.Lock()
         self._records: set[int] = set()
@@ -55,11 +55,11 @@ class Faults:
         """Lists a bad record; any number of threads may call it at once.
 
         Args:
-            record: its number in the source.
-            fault: where it lies and what is wrong with it, a sentence.
+          record: its number in the source.
+          fault: where it lies and what is wrong with it, a sentence.
 
         Raises:
-            BadRecordError: it is one too many.
+          BadRecordError: it is one too many.
         """
         with self._lock:
             if self._sentence:
@@ -87,7 +87,7 @@ class Faults:
         """Raises the BadRecordError that ended the stream in place of what TensorFlow makes of it.
 
         Raises:
-            BadRecordError: a record was one too many.
+          BadRecordError: a record was one too many.
         """
         try:
             yield
@@ -97,7 +97,7 @@ class Faults:
             raise
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
     """Appends a line of ASCII alone: no path's letters can end it, or be none of UTF-8."""
     with path.open("ab+") as file:
         if file.tell():
@@ -122,16 +122,16 @@ def read_noting(source: Source, faults: Faults, records: np.ndarray) -> tuple[np
     """Reads records, noting those that cannot be read.
 
     Args:
-        source: what to read from.
-        faults: where bad records are noted.
-        records: int64 [n], record numbers.
+      source: what to read from.
+      faults: where bad records are noted.
+      records: int64 [n], record numbers.
 
     Returns:
-        What source.read returns, a bad record being empty bytes or a black image with label 0; and
-        bool [n], whether the record was read.
+      What source.read returns, a bad record being empty bytes or a black image with label 0; and
+      bool [n], whether the record was read.
 
     Raises:
-        BadRecordError: one bad record too many.
+      BadRecordError: one bad record too many.
     """
     # Only then one by one: a call a record would cost the digits most of their speed.
     with contextlib.suppress(ValueError):

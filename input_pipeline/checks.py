@@ -12,11 +12,11 @@ def seen_shape(source: Source, image_size: int) -> tuple[int, int, int]:
     """The (height, width, channels) of the images that the model sees.
 
     Args:
-        source: where they come from.
-        image_size: the height and width asked for, in pixels; 0 for the source's own.
+      source: where they come from.
+      image_size: the height and width asked for, in pixels; 0 for the source's own.
 
     Raises:
-        ValueError: the source's images differ in size and no size is asked for.
+      ValueError: the source's images differ in size and no size is asked for.
     """
     height, width, channels = source.image_shape
     if image_size:
@@ -33,7 +33,7 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
     """Checks the settings against the sources; the shape of the images that the model sees.
 
     Raises:
-        ValueError: sizes are missing or differ, or the augmentation does not suit the images.
+      ValueError: sizes are missing or differ, or the augmentation does not suit the images.
     """
     shape = seen_shape(train, settings.image_size)
     other = seen_shape(evaluation, settings.image_size)
@@ -59,7 +59,7 @@ def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: 
     """Checks that mixing finds a partner for every example within its micro-batch.
 
     Raises:
-        ValueError: the micro-batch is odd, or the position that training begins at.
+      ValueError: the micro-batch is odd, or the position that training begins at.
     """
     if (mixup or cutmix) and micro_batch % 2:
         raise ValueError(

@@ -26,11 +26,11 @@ def hashed_words(number: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
     Of one start no two numbers have the same word, and of one number no two different starts.
 
     Args:
-        number: int64 [n].
-        starts: uint64 [count], from seed_words.
+      number: int64 [n].
+      starts: uint64 [count], from seed_words.
 
     Returns:
-        uint64 [n, count].
+      uint64 [n, count].
     """
     words = tf.cast(number, tf.uint64)[:, None] * _word(_STEP) + tf.constant(starts)
     for shift, multiplier in zip(_SHIFTS[:2], _MULTIPLIERS, strict=True):

@@ -22,16 +22,16 @@ def check_labels(train: Source, evaluation: Source, max_bad_records: int = 0) ->
     """Sees that the labels can be trained and evaluated on.
 
     Args:
-        train: the split to train on.
-        evaluation: the split to evaluate on.
-        max_bad_records: how many records of each may be left out.
+      train: the split to train on.
+      evaluation: the split to evaluate on.
+      max_bad_records: how many records of each may be left out.
 
     Returns:
-        What there is to say of them, a sentence each.
+      What there is to say of them, a sentence each.
 
     Raises:
-        ValueError: more labels than that are out of range, there is nothing to tell apart, or the
-            labels are no classes.
+      ValueError: more labels than that are out of range, there is nothing to tell apart, or the
+        labels are no classes.
     """
     _check_same_classes(train, evaluation)
     _check_range(train, evaluation=False, limit=max_bad_records)

@@ -63,11 +63,11 @@ def whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
     """Labels as people keep them, as int64 [n].
 
     Args:
-        labels: whole numbers or bool, [n] or [n, 1].
-        where: what they are and where they lie, for messages.
+      labels: whole numbers or bool, [n] or [n, 1].
+      where: what they are and where they lie, for messages.
 
     Raises:
-        ValueError: they are something else; the sentence says how to make classes of it.
+      ValueError: they are something else; the sentence says how to make classes of it.
     """
     given = f"{where} is {labels.dtype} {list(labels.shape)}"
     if labels.ndim == 2 and labels.shape[1] == 1:

@@ -1,13 +1,13 @@
 """Who takes which part of the global batch, as arithmetic on positions; no TensorFlow."""
 
-from dataclasses import dataclass
+import dataclasses
 from typing import TypeVar
 
 # A Python int, an integer NumPy array or an integer tensor: only // % * + are used.
 Integers = TypeVar("Integers")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """The share of one input pipeline (one worker) in every global batch.
 
@@ -17,14 +17,14 @@ class Layout:
     however many they are.
 
     Attributes:
-        global_batch: examples of one optimizer step, over all replicas and workers.
-        accumulate: micro-batches that a replica adds up in one step.
-        replicas: replicas that this pipeline feeds, those of this worker.
-        pipelines: input pipelines in all, one a worker.
-        pipeline: the number of this one, from 0.
+      global_batch: examples of one optimizer step, over all replicas and workers.
+      accumulate: micro-batches that a replica adds up in one step.
+      replicas: replicas that this pipeline feeds, those of this worker.
+      pipelines: input pipelines in all, one a worker.
+      pipeline: the number of this one, from 0.
 
     Raises:
-        ValueError: a number is out of its range, or the global batch does not divide.
+      ValueError: a number is out of its range, or the global batch does not divide.
     """
 
     global_batch: int
@@ -68,11 +68,11 @@ class Layout:
         Its rows have adjacent positions, first_position + range(micro_batch).
 
         Args:
-            number: counts this pipeline's micro-batches from 0 over all steps; an int, an integer
-                array or an integer tensor of any shape.
+          number: counts this pipeline's micro-batches from 0 over all steps; an int, an integer
+            array or an integer tensor of any shape.
 
         Returns:
-            The positions, of the same type and shape.
+          The positions, of the same type and shape.
         """
         # Of every run of pipelines * replicas micro-batches, this pipeline has `replicas` adjacent.
         turn, replica = number // self.replicas, number % self.replicas

@@ -5,8 +5,8 @@ looked at one by one, so that looking for bad records costs good ones nothing.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -30,18 +30,18 @@ from input_pipeline.images.pillow import png_file
 from input_pipeline.sources import Source
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Loader:
     """Loads examples of a source.
 
     Attributes:
-        source: where they come from.
-        shape: (height, width, channels) of the images; where it is the source's own and there is
-            no crop, they stay as they are, else the middle or a random window is resized to it.
-        ops: what is done to each image, a crop in decoding it.
-        faults: where bad records are noted.
-        resized: whether the images are brought to the shape, rather than having it.
-        at_once: images that are decoded or augmented at once.
+      source: where they come from.
+      shape: (height, width, channels) of the images; where it is the source's own and there is
+        no crop, they stay as they are, else the middle or a random window is resized to it.
+      ops: what is done to each image, a crop in decoding it.
+      faults: where bad records are noted.
+      resized: whether the images are brought to the shape, rather than having it.
+      at_once: images that are decoded or augmented at once.
     """
 
     source: Source
@@ -57,14 +57,14 @@ class Loader:
         """Decodes and augments.
 
         Args:
-            records: int64 [n], n static.
-            read: what `read` gave for them.
-            draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
+          records: int64 [n], n static.
+          read: what `read` gave for them.
+          draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
 
         Returns:
-            images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: the
-            source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
-            is none, a black one.
+          images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: the
+          source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
+          is none, a black one.
         """
         images, labels, *own, good, facts = read
         weights = own[0] if own else tf.ones_like(labels, tf.float32)
@@ -81,8 +81,8 @@ class Loader:
         """What is known of int64 [n] records, n static, before they are decoded.
 
         Returns:
-            What the source's `read` returns; bool [n], whether each was read; int32 [n, 3], the
-            images' heights, widths and forms, see `image_header`.
+          What the source's `read` returns; bool [n], whether each was read; int32 [n, 3], the
+          images' heights, widths and forms, see `image_header`.
         """
         source = self.source
 
@@ -253,7 +253,7 @@ def read_examples(
     """(record, image, label) of those of the records that can be used; images are not decoded.
 
     Raises:
-        BadRecordError: one bad record too many.
+      BadRecordError: one bad record too many.
     """
     *data, good = read_noting(source, faults, records)
     rows = []

@@ -28,13 +28,13 @@ def record_at(position: tf.Tensor, *, length: int, seed: int, block: int = 0) ->
     differs from epoch to epoch.
 
     Args:
-        position: int64 [n], global positions from 0; they may lie in different epochs.
-        length: number of records, at least 1.
-        seed: chooses the sequence of permutations; any integer.
-        block: records of a block; 0 for a perfect shuffle of all records.
+      position: int64 [n], global positions from 0; they may lie in different epochs.
+      length: number of records, at least 1.
+      seed: chooses the sequence of permutations; any integer.
+      block: records of a block; 0 for a perfect shuffle of all records.
 
     Returns:
-        int64 [n], record numbers in [0, length).
+      int64 [n], record numbers in [0, length).
     """
     epoch, place = position // length, position % length
     if not 0 < block < length:

@@ -22,9 +22,9 @@ class Read:
     """A read that has not come back.
 
     Attributes:
-        records: int64 [n], the records asked for.
-        began: when, by the clock of `Reads`, in seconds.
-        thread: the identifier of the thread that reads.
+      records: int64 [n], the records asked for.
+      began: when, by the clock of `Reads`, in seconds.
+      thread: the identifier of the thread that reads.
     """
 
     records: np.ndarray
@@ -40,9 +40,9 @@ class Reads:
         reads.going_on()                            # from any thread
 
     Attributes:
-        source: the source, whose reads are seen here.
-        begun: how many reads there were.
-        ended: how many of them came back, also by an error.
+      source: the source, whose reads are seen here.
+      begun: how many reads there were.
+      ended: how many of them came back, also by an error.
     """
 
     def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:

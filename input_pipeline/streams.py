@@ -59,24 +59,24 @@ def training_stream(
     """The endless stream of this pipeline's micro-batches, shuffled anew in every epoch.
 
     Args:
-        source: the training split.
-        layout: which part of every global batch this pipeline yields.
-        seed: with the position, all that decides the order and the augmentation.
-        augment: operations on each image, for example `shift(1)|flip`, or `none`.
-        first_position: of the first example, from 0: the first step's global batch begins with it.
-            Any costs the same.
-        shuffle_block: records of the blocks that are permuted, 0 to permute all records.
-        image_size: height and width of the images, in pixels; 0 for the source's own.
-        mixup: α of mixup, 0 for none.
-        cutmix: α of cutmix, 0 for none.
-        faults: where bad records are noted; by default the first one ends the stream.
+      source: the training split.
+      layout: which part of every global batch this pipeline yields.
+      seed: with the position, all that decides the order and the augmentation.
+      augment: operations on each image, for example `shift(1)|flip`, or `none`.
+      first_position: of the first example, from 0: the first step's global batch begins with it.
+        Any costs the same.
+      shuffle_block: records of the blocks that are permuted, 0 to permute all records.
+      image_size: height and width of the images, in pixels; 0 for the source's own.
+      mixup: α of mixup, 0 for none.
+      cutmix: α of cutmix, 0 for none.
+      faults: where bad records are noted; by default the first one ends the stream.
 
     Returns:
-        An infinite dataset of micro-batches; layout.micro_batches_per_step of them are one step.
+      An infinite dataset of micro-batches; layout.micro_batches_per_step of them are one step.
 
     Raises:
-        ValueError: `augment` is not valid or does not suit the images, their sizes vary and none is
-            given, or examples are to be mixed in an odd micro-batch or from an odd position on.
+      ValueError: `augment` is not valid or does not suit the images, their sizes vary and none is
+        given, or examples are to be mixed in an odd micro-batch or from an odd position on.
     """
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
     check_augment(ops, source.name, shape)
@@ -115,18 +115,18 @@ def evaluation_stream(
     source.length or more.
 
     Args:
-        source: the split to evaluate on.
-        layout: which part of every global batch this pipeline yields.
-        image_size: height and width of the images, in pixels, of which the middle is then seen; 0
-            for the source's own.
-        faults: where bad records are noted; by default the first one ends the stream.
+      source: the split to evaluate on.
+      layout: which part of every global batch this pipeline yields.
+      image_size: height and width of the images, in pixels, of which the middle is then seen; 0
+        for the source's own.
+      faults: where bad records are noted; by default the first one ends the stream.
 
     Returns:
-        A finite dataset of known cardinality, the same in every pipeline:
-        layout.micro_batches_per_step for each of the ceil(length / global_batch) global batches.
+      A finite dataset of known cardinality, the same in every pipeline:
+      layout.micro_batches_per_step for each of the ceil(length / global_batch) global batches.
 
     Raises:
-        ValueError: the images' sizes vary and none is given.
+      ValueError: the images' sizes vary and none is given.
     """
     shape = seen_shape(source, image_size)
     tuning, faults = tune(layout, shape, host_cores(), host_memory()), faults or Faults(source)

@@ -10,9 +10,9 @@ come on top, as large as they are: those in the making, and as many that are rea
 
 import contextlib
 import ctypes
+import dataclasses
 import math
 import os
-from dataclasses import dataclass
 
 from input_pipeline.layout import Layout
 
@@ -29,16 +29,16 @@ _SHARE_OF_MEMORY = 0.25
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 256 << 20), (-3, 32 << 20)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Tuning:
     """What the input works on at once.
 
     Attributes:
-        at_once: micro-batches in the making.
-        images_at_once: images of each of those in the making: in all two a core, since those that
-            wait half done are not in the cores' caches any more, which costs 6 %.
-        prefetched: micro-batches that are ready and wait.
-        peak_bytes: what decoded images take at most.
+      at_once: micro-batches in the making.
+      images_at_once: images of each of those in the making: in all two a core, since those that
+        wait half done are not in the cores' caches any more, which costs 6 %.
+      prefetched: micro-batches that are ready and wait.
+      peak_bytes: what decoded images take at most.
     """
 
     at_once: int

@@ -1,10 +1,10 @@
 """Looks at every record of a source as training would: its checksum, image, label, weight."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 
@@ -24,11 +24,11 @@ def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadReco
     """The bad records of a source, in their order; needs TensorFlow.
 
     Args:
-        source: opened with leave_out=False, or it would not show those that are listed already.
-        looked_at: called with the number of records that were looked at since the last call.
+      source: opened with leave_out=False, or it would not show those that are listed already.
+      looked_at: called with the number of records that were looked at since the last call.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
+      KeyboardInterrupt: Ctrl-C was pressed.
     """
     found = []
     with interrupt_held() as interrupted:
@@ -38,7 +38,9 @@ def find_bad(source: Source, looked_at: Callable[[int], object]) -> list[BadReco
             for first in range(0, source.length, _AT_ONCE):
                 records = np.arange(first, min(first + _AT_ONCE, source.length))
                 parts = [records[row : row + BLOCK] for row in range(0, len(records), BLOCK)]
-                for part, bad in zip(parts, pool.map(partial(_bad_of, source), parts), strict=True):
+                for part, bad in zip(
+                    parts, pool.map(functools.partial(_bad_of, source), parts), strict=True
+                ):
                     if interrupted():
                         return found
                     found += bad

@@ -3,10 +3,10 @@
 Builds the index of its TFRecord files, looks at every record, or writes it as TFRecord shards.
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 from absl import flags as absl_flags
@@ -138,7 +138,7 @@ def convert(
     print(table([("go on with", command_text(*train))]))
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(total: int, name: str) -> Iterator[tqdm]:
     """A bar on a terminal where it takes longer than a second; gives what moves it."""
     with tqdm(total=total, desc=name, unit=" records", delay=1, disable=None) as bar:

@@ -8,8 +8,8 @@ grey PNGs (values scaled to 0..255) in TFRecords of tf.train.Example with the fe
 in the same proportion. The same versions of the libraries give the same bytes every time.
 """
 
+import pathlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ import tensorflow as tf
 EVAL_LENGTH = 360
 
 
-def main(folder: Path) -> None:
+def main(folder: pathlib.Path) -> None:
     """Writes the three TFRecord files into `folder`."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -50,4 +50,4 @@ def serialize(image: np.ndarray, label: int) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent)

@@ -27,12 +27,12 @@ def uniform_draws(ops: tuple[Op, ...], *, seed: int, positions: tf.Tensor) -> tf
     """The random numbers of adjacent positions: the same however they are cut into batches.
 
     Args:
-        ops: what parse_augment returned.
-        seed: the run's seed, any integer.
-        positions: int64 [n], n static; each must be the one before it plus 1.
+      ops: what parse_augment returned.
+      seed: the run's seed, any integer.
+      positions: int64 [n], n static; each must be the one before it plus 1.
 
     Returns:
-        float32 [n, draws, 4], uniform in [0, 1); `draws` counts those of all operations in turn.
+      float32 [n, draws, 4], uniform in [0, 1); `draws` counts those of all operations in turn.
     """
     places = range(sum(op.draws for op in ops))
     draws = [uniform_draw(place, seed=seed, positions=positions) for place in places]
@@ -56,12 +56,12 @@ def augment_image(image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf
     """Applies the operations in turn.
 
     Args:
-        image: uint8 [height, width, channels], static.
-        ops: what parse_augment returned, without crop, which is in decode.py.
-        draws: float32 [draws, 4], this image's row of uniform_draws, from where theirs begin.
+      image: uint8 [height, width, channels], static.
+      ops: what parse_augment returned, without crop, which is in decode.py.
+      draws: float32 [draws, 4], this image's row of uniform_draws, from where theirs begin.
 
     Returns:
-        uint8 [height, width, channels].
+      uint8 [height, width, channels].
     """
     functions = {
         "shift": _shift,

@@ -4,13 +4,13 @@ Only names and arguments; what the operations do is in decode.py (crop), augment
 randaugment.py, which need TensorFlow.
 """
 
+import dataclasses
 import difflib
 import math
 import re
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Parameter:
     """A number that an operation takes; without a default it must be given."""
 
@@ -58,7 +58,7 @@ MOST_DRAWS = 63
 _FORM = re.compile(r"(\w+)(?:\(([^()]*)\))?")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Op:
     """One operation on an image with all its arguments, for example Op("shift", (1,))."""
 
@@ -88,7 +88,7 @@ def parse_augment(text: str) -> tuple[Op, ...]:
     https://arxiv.org/abs/1708.04896).
 
     Raises:
-        ValueError: an operation, its arguments or the order are not valid.
+      ValueError: an operation, its arguments or the order are not valid.
     """
     if text.strip() == "none":
         return ()
@@ -113,7 +113,7 @@ def check_augment(ops: tuple[Op, ...], name: str, shape: tuple[int, int, int]) -
     """Checks that operations suit images of this (height, width, channels).
 
     Raises:
-        ValueError: one of them needs grey or colour images, and these have other channels.
+      ValueError: one of them needs grey or colour images, and these have other channels.
     """
     for op in ops:
         if op.name in _COLOUR and shape[2] not in (1, 3):

@@ -31,12 +31,12 @@ def window_candidates(crop: Op, draws: tf.Tensor) -> tf.Tensor:
     Their share of the area and the logarithm of width / height are uniform.
 
     Args:
-        crop: the operation with its ranges.
-        draws: float32 [..., candidates, 4], uniform in [0, 1).
+      crop: the operation with its ranges.
+      draws: float32 [..., candidates, 4], uniform in [0, 1).
 
     Returns:
-        float32 [..., candidates, 4]: height and width as shares of √(the image's height × width),
-        and where between the edges the window lies, vertically and horizontally.
+      float32 [..., candidates, 4]: height and width as shares of √(the image's height × width),
+      and where between the edges the window lies, vertically and horizontally.
     """
     area_low, area_high, aspect_low, aspect_high = crop.arguments
     low, high = math.log(aspect_low), math.log(aspect_high)
@@ -52,11 +52,11 @@ def random_windows(candidates: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
     Where none fits, the first is cut to the image.
 
     Args:
-        candidates: float32 [n, candidates, 4], what `window_candidates` gave.
-        sizes: int32 [n, 2], the images' heights and widths.
+      candidates: float32 [n, candidates, 4], what `window_candidates` gave.
+      sizes: int32 [n, 2], the images' heights and widths.
 
     Returns:
-        int32 [n, 4]: top, left, height, width.
+      int32 [n, 4]: top, left, height, width.
     """
     height_width = tf.cast(sizes, tf.float32)
     roots = tf.sqrt(tf.reduce_prod(height_width, axis=1))
@@ -73,10 +73,10 @@ def central_windows(sizes: tf.Tensor) -> tf.Tensor:
     """The squares in the middle whose side is 0.875 of the short side.
 
     Args:
-        sizes: int32 [n, 2], the images' heights and widths.
+      sizes: int32 [n, 2], the images' heights and widths.
 
     Returns:
-        int32 [n, 4]: top, left, height, width.
+      int32 [n, 4]: top, left, height, width.
     """
     short = tf.cast(tf.reduce_min(sizes, axis=1, keepdims=True), tf.float32)
     sides = tf.maximum(tf.cast(tf.round(_CENTRAL * short), tf.int32), 1)
@@ -92,14 +92,14 @@ def decode_image(
     """Decodes a JPEG or PNG file as a person sees it; without a window it must have the shape.
 
     Args:
-        contents: string [], the file.
-        shape: (height, width, channels) of the result.
-        window: int32 [4], the part to resize to that shape, as it is stored, see `stored_windows`:
-            top, left, height, width.
-        form: int32 [], the file's form, see `image_header`; left out, it is looked up.
+      contents: string [], the file.
+      shape: (height, width, channels) of the result.
+      window: int32 [4], the part to resize to that shape, as it is stored, see `stored_windows`:
+        top, left, height, width.
+      form: int32 [], the file's form, see `image_header`; left out, it is looked up.
 
     Returns:
-        uint8 [height, width, channels].
+      uint8 [height, width, channels].
     """
     channels = shape[2]
     if form is None:
@@ -179,12 +179,12 @@ def stored_windows(windows: tf.Tensor, sizes: tf.Tensor, forms: tf.Tensor) -> tf
     """Where windows of upright images lie in the images as they are stored.
 
     Args:
-        windows: int32 [n, 4]: top, left, height, width.
-        sizes: int32 [n, 2], the upright images' heights and widths.
-        forms: int32 [n], of the files, see `image_header`.
+      windows: int32 [n, 4]: top, left, height, width.
+      sizes: int32 [n, 2], the upright images' heights and widths.
+      forms: int32 [n], of the files, see `image_header`.
 
     Returns:
-        int32 [n, 4].
+      int32 [n, 4].
     """
     orientations = forms % ALPHA
     mirrored = tf.stack(
@@ -233,12 +233,12 @@ def as_jpeg_or_png(contents: tf.Tensor, channels: int, forms: tf.Tensor | None =
     """Image files that decode_image can take: others are rewritten as PNG, upright.
 
     Args:
-        contents: string [n], files of the formats in `pillow.FORMATS`.
-        channels: those of the result.
-        forms: int32 [n], of the files; left out, they are looked up.
+      contents: string [n], files of the formats in `pillow.FORMATS`.
+      channels: those of the result.
+      forms: int32 [n], of the files; left out, they are looked up.
 
     Returns:
-        string [n]; empty where a file is none of these or is damaged.
+      string [n]; empty where a file is none of these or is damaged.
     """
     native = (forms_of(contents, channels) if forms is None else forms) != FOREIGN
 

@@ -29,7 +29,7 @@ def image_format(head: bytes) -> str | None:
     """The format's name, as Pillow has it, of the file that begins so; None: no image we know of.
 
     Args:
-        head: the first `HEAD` bytes of the file, all of a shorter one.
+      head: the first `HEAD` bytes of the file, all of a shorter one.
     """
     for name, pattern in _FORMATS.items():
         if pattern.match(head):

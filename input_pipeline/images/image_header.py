@@ -49,16 +49,16 @@ class Header(NamedTuple):
     """What an image file's header says.
 
     Attributes:
-        height: in pixels, of the picture as a person sees it, turned as its EXIF data say.
-        width: likewise.
-        channels: 1 for grey, 3 for colour; alpha does not count.
-        orientation: EXIF's, 1 to 8, of what a decoder that does not know of it returns.
-        alpha: whether some of it may be transparent.
-        bits: of a level.
-        moving: whether there is more than one picture in the file.
-        native: whether TensorFlow decodes it in colour as it is.
-        jpeg: whether it is a JPEG file.
-        inks: whether it is a JPEG file in four colours.
+      height: in pixels, of the picture as a person sees it, turned as its EXIF data say.
+      width: likewise.
+      channels: 1 for grey, 3 for colour; alpha does not count.
+      orientation: EXIF's, 1 to 8, of what a decoder that does not know of it returns.
+      alpha: whether some of it may be transparent.
+      bits: of a level.
+      moving: whether there is more than one picture in the file.
+      native: whether TensorFlow decodes it in colour as it is.
+      jpeg: whether it is a JPEG file.
+      inks: whether it is a JPEG file in four colours.
     """
 
     height: int
@@ -85,8 +85,8 @@ def image_facts(files: Iterable[bytes], channels: int) -> np.ndarray:
     """Height, width and form of each file, int32 [n, 3]; (1, 1, 0) where nothing says it.
 
     Args:
-        files: the contents of image files.
-        channels: those that they are decoded to.
+      files: the contents of image files.
+      channels: those that they are decoded to.
     """
     rows = []
     for content in files:
@@ -115,11 +115,11 @@ def header_of_part(read: Read, size: int) -> Header | None:
     """The same of a file that is not read yet, from as little of it as will do.
 
     Args:
-        read: so many bytes from a place on, fewer at the end of the file.
-        size: of the file, in bytes.
+      read: so many bytes from a place on, fewer at the end of the file.
+      size: of the file, in bytes.
 
     Raises:
-        OSError: it cannot be read.
+      OSError: it cannot be read.
     """
     head = read(0, _HEAD)
     if head[:4] == b"\x89PNG" and size > len(head):
@@ -165,7 +165,7 @@ def _jpeg_header(content: bytes) -> Header:
     """Goes through the segments up to the data (ISO/IEC 10918-1, B.1.1 and B.2.2).
 
     Raises:
-        IndexError, struct.error: there is no frame.
+      IndexError, struct.error: there is no frame.
     """
     at, exif, xmp, frame, marker_of_frame = 2, -1, -1, -1, 0
     while True:
@@ -210,8 +210,8 @@ def _png_header(content: bytes) -> Header:
     """Goes through the chunks to the end, for EXIF data may lie behind the pixels.
 
     Raises:
-        struct.error: not even the first is whole.
-        IndexError: the sides are out of bounds.
+      struct.error: not even the first is whole.
+      IndexError: the sides are out of bounds.
     """
     width, height, bits, colour = _SIDES.unpack_from(content, 16)
     if not 0 < min(width, height) <= max(width, height) <= _LONGEST:
@@ -255,7 +255,7 @@ def exif_orientation(data: bytes) -> int | None:
     """The orientation in EXIF data, which is a TIFF file; None where they are damaged or say none.
 
     Args:
-        data: the EXIF data, with or without `Exif` before them.
+      data: the EXIF data, with or without `Exif` before them.
     """
     while data.startswith(_EXIF):
         data = data[len(_EXIF) :]

@@ -32,16 +32,16 @@ def mix_examples(
     `mix` is the share that remains. A partner of weight 0 gives nothing.
 
     Args:
-        images: uint8 [n, height, width, channels], static, n even.
-        labels: int64 [n].
-        weights: float32 [n].
-        positions: int64 [n], adjacent, the first one even.
-        seed: the run's seed.
-        mixup: α of mixup; 0 for none.
-        cutmix: α of cutmix; 0 for none.
+      images: uint8 [n, height, width, channels], static, n even.
+      labels: int64 [n].
+      weights: float32 [n].
+      positions: int64 [n], adjacent, the first one even.
+      seed: the run's seed.
+      mixup: α of mixup; 0 for none.
+      cutmix: α of cutmix; 0 for none.
 
     Returns:
-        The images; the partners' labels, int64 [n]; the weights of the own labels, float32 [n].
+      The images; the partners' labels, int64 [n]; the weights of the own labels, float32 [n].
     """
     draws = uniform_draw(MOST_DRAWS, seed=seed, positions=positions)
     partners = _swapped(images)
@@ -64,12 +64,12 @@ def cutmix_window(shape: tf.TensorShape, own: tf.Tensor, draws: tf.Tensor) -> tf
     """Where the partner's pixels go, as in the published code.
 
     Args:
-        shape: [n, height, width, channels].
-        own: float32 [n], the share of the area that should remain.
-        draws: float32 [n, 2], uniform: where the window's middle is.
+      shape: [n, height, width, channels].
+      own: float32 [n], the share of the area that should remain.
+      draws: float32 [n, 2], uniform: where the window's middle is.
 
     Returns:
-        float32 [n, height, width, 1] of 0 and 1.
+      float32 [n, height, width, 1] of 0 and 1.
     """
     inside = tf.ones([1, 1, 1])
     for axis, length in enumerate(shape[1:3]):

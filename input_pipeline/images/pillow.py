@@ -55,7 +55,7 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     """The image in a file, not yet decoded.
 
     Raises:
-        PictureError: here, or in decoding it inside: it is damaged, too large, or none we know.
+      PictureError: here, or in decoding it inside: it is damaged, too large, or none we know.
     """
     if not content:
         raise PictureError("its image is empty")
@@ -111,11 +111,11 @@ def decoded(content: bytes, channels: int) -> Image.Image:
     """The picture that a person sees: its first frame, upright, of 8 bits and so many channels.
 
     Args:
-        content: a file in one of `FORMATS`.
-        channels: 1 or 3, what is transparent then lying over white, or 4.
+      content: a file in one of `FORMATS`.
+      channels: 1 or 3, what is transparent then lying over white, or 4.
 
     Raises:
-        PictureError: it cannot be decoded.
+      PictureError: it cannot be decoded.
     """
     with opened(content) as image:
         picture = _eight_bits(upright(image))

@@ -25,14 +25,14 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, layers: int, magnitude: floa
     """Applies `layers` operations, each drawn from OPERATIONS; only those are computed.
 
     Args:
-        image: uint8 [height, width, 1 or 3], static.
-        draws: float32 [layers, 4], uniform in [0, 1): the first number of a row chooses the
-            operation, the second the direction of those that have one.
-        layers: how many operations.
-        magnitude: from 0 to 10.
+      image: uint8 [height, width, 1 or 3], static.
+      draws: float32 [layers, 4], uniform in [0, 1): the first number of a row chooses the
+        operation, the second the direction of those that have one.
+      layers: how many operations.
+      magnitude: from 0 to 10.
 
     Returns:
-        uint8 [height, width, channels].
+      uint8 [height, width, channels].
     """
     strength = magnitude / _MOST_MAGNITUDE
     for layer in range(layers):

@@ -1,6 +1,6 @@
 """Images made on the fly: a pattern that tells the class, and noise; no TensorFlow."""
 
-from dataclasses import dataclass
+import dataclasses
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _LEVELS = 80
 _NOISES = 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SyntheticImages:
     """A deterministic function from the record number to an image and its label.
 
@@ -18,11 +18,11 @@ class SyntheticImages:
     colour belong to the class, so that small networks learn it. The label is record % classes.
 
     Attributes:
-        shape: (height, width, channels).
-        first: added to record numbers to choose the noise, so that two splits share no image.
-        rows: uint8 [classes, height, 1].
-        columns: uint8 [classes, 1, width * channels].
-        noise: uint8 [height * width * channels + 65536].
+      shape: (height, width, channels).
+      first: added to record numbers to choose the noise, so that two splits share no image.
+      rows: uint8 [classes, height, 1].
+      columns: uint8 [classes, 1, width * channels].
+      noise: uint8 [height * width * channels + 65536].
     """
 
     shape: tuple[int, int, int]
@@ -35,10 +35,10 @@ class SyntheticImages:
         """The images and labels of these records.
 
         Args:
-            records: int64 [n], record numbers.
+          records: int64 [n], record numbers.
 
         Returns:
-            uint8 [n, height, width, channels] and int64 [n].
+          uint8 [n, height, width, channels] and int64 [n].
         """
         height, width, channels = self.shape
         labels = np.asarray(records, np.int64) % len(self.rows)

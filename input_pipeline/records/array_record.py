@@ -16,7 +16,7 @@ class ArrayRecordReader:
         """Takes the files and how many records each holds.
 
         Raises:
-            ValueError: a file is missing.
+          ValueError: a file is missing.
         """
         self.paths = tuple(paths)
         self.facts = [size_and_time(path) for path in paths]
@@ -41,10 +41,10 @@ class ArrayRecordReader:
         """The bytes of these records.
 
         Args:
-            records: int64 [n], record numbers.
+          records: int64 [n], record numbers.
 
         Raises:
-            ValueError: a record cannot be read or its checksum is wrong; names its file.
+          ValueError: a record cannot be read or its checksum is wrong; names its file.
         """
         files, numbers = self._place(records)
         data = np.empty(len(files), object)

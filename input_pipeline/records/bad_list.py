@@ -1,9 +1,9 @@
 """The list of bad records that `launch.prepare --verify` leaves for training, which omits them."""
 
+import dataclasses
 import json
+import pathlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from input_pipeline.records.open_files import keep, kept_paths
 _NAME = ".lockstep-bad-{}.json"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class BadRecord:
     """A record that cannot be trained on: its number in the files, where it lies, and why."""
 
@@ -21,23 +21,23 @@ class BadRecord:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class BadList:
     """A kept list of bad records of a set of files.
 
     Attributes:
-        places: where it may lie; the first that can be written is taken.
-        stamp: tells the state of the files: a list of another state does not count.
+      places: where it may lie; the first that can be written is taken.
+      stamp: tells the state of the files: a list of another state does not count.
     """
 
-    places: tuple[Path, ...]
+    places: tuple[pathlib.Path, ...]
     stamp: str
 
     def load(self) -> list[BadRecord]:
         """The bad records, none where there is no list for these files as they are.
 
         Raises:
-            ValueError: the list is damaged.
+          ValueError: the list is damaged.
         """
         for place in self.places:
             try:
@@ -53,16 +53,16 @@ class BadList:
                 ) from None
         return []
 
-    def update(self, verified: np.ndarray, bad: Sequence[BadRecord]) -> Path | None:
+    def update(self, verified: np.ndarray, bad: Sequence[BadRecord]) -> pathlib.Path | None:
         """Writes what is known after these records, int64 [n], were looked at.
 
         Returns:
-            Where the list lies; None where it cannot be written at all.
+          Where the list lies; None where it cannot be written at all.
         """
         # What is known of other records of the same files, of another slice, still holds.
         records = [record for record in self.load() if record.number not in verified]
         records = sorted([*records, *bad], key=lambda record: record.number)
-        kept = {"stamp": self.stamp, "bad": [asdict(record) for record in records]}
+        kept = {"stamp": self.stamp, "bad": [dataclasses.asdict(record) for record in records]}
         text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
         return keep(self.places, lambda path: path.write_text(text, encoding="utf-8"))
 

@@ -4,16 +4,16 @@ A path with a scheme (`gs://bucket/file`, `s3://…`, `hdfs://…`) is remote: T
 when the first of them is met, and not before.
 """
 
+import contextlib
 import glob
 import hashlib
 import os
+import pathlib
 import queue
 import re
 import resource
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,7 +44,7 @@ def find_files(pattern: str) -> list[str]:
     """The files that match a glob pattern, sorted by name.
 
     Raises:
-        ValueError: there are none.
+      ValueError: there are none.
     """
     if is_remote(pattern):
         paths = _gfile().glob(pattern)
@@ -64,7 +64,7 @@ def size_and_time(path: str) -> tuple[int, int]:
     """The size of a file in bytes and the time of its last change in nanoseconds.
 
     Raises:
-        ValueError: it cannot be read.
+      ValueError: it cannot be read.
     """
     try:
         if is_remote(path):
@@ -84,7 +84,7 @@ def open_files(paths: Sequence[str]) -> list[OpenFile]:
     """Opens files to be read at any place.
 
     Raises:
-        ValueError: one cannot be opened.
+      ValueError: one cannot be opened.
     """
     _allow_open_files(sum(not is_remote(path) for path in paths))
     return [_RemoteFile(path) if is_remote(path) else _LocalFile(path) for path in paths]
@@ -105,28 +105,28 @@ def digest_of(*parts: bytes | np.ndarray) -> str:
     return hashed.hexdigest()
 
 
-def kept_paths(paths: Sequence[str], name: str) -> list[Path]:
+def kept_paths(paths: Sequence[str], name: str) -> list[pathlib.Path]:
     """Where to keep what was derived from these files: beside them, else in the user's cache.
 
     The name beside them depends on their names within that folder only, so that the folder can be
     moved. For remote files there is only the cache.
 
     Args:
-        paths: the files.
-        name: what is kept, with `{}` for what tells it from that of other files.
+      paths: the files.
+      name: what is kept, with `{}` for what tells it from that of other files.
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    cache = [Path(home) / "lockstep"] if os.path.isabs(home) else []
+    cache = [pathlib.Path(home) / "lockstep"] if os.path.isabs(home) else []
     if any(map(is_remote, paths)):
         return [folder / name.format(digest(paths)).lstrip(".") for folder in cache]
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     names = [os.path.relpath(path, folder) for path in paths]
     cached = name.format(digest([folder, *names])).lstrip(".")
-    return [Path(folder) / name.format(digest(names)), *(place / cached for place in cache)]
+    return [pathlib.Path(folder) / name.format(digest(names)), *(place / cached for place in cache)]
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+@contextlib.contextmanager
+def written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A file to write beside `path`, which becomes `path` at the end, or vanishes at an error."""
     # Several may write at once, on several machines too.
     beside = path.with_name(f".writing-{uuid.uuid4().hex}")
@@ -137,7 +137,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def keep(paths: Sequence[Path], write: Callable[[Path], None]) -> Path | None:
+def keep(
+    paths: Sequence[pathlib.Path], write: Callable[[pathlib.Path], None]
+) -> pathlib.Path | None:
     """Writes a file at the first of these places that can be written; None if none can."""
     for path in paths:
         try:

@@ -23,22 +23,22 @@ class ParquetImages:
     """The image column of Parquet files by the record's number; any number of threads may read.
 
     Attributes:
-        paths: the files.
-        facts: their sizes and times of change.
-        firsts: int64 [groups + 1], the first record of each row group.
-        sizes: int64 [groups], the bytes of its image column.
+      paths: the files.
+      facts: their sizes and times of change.
+      firsts: int64 [groups + 1], the first record of each row group.
+      sizes: int64 [groups], the bytes of its image column.
     """
 
     def __init__(self, paths: Sequence[str], column: str, capacity: int) -> None:
         """Reads where the row groups are.
 
         Args:
-            paths: the files, local.
-            column: the images' files, such as `image.bytes`.
-            capacity: bytes of row groups to keep; the one in use is, whatever its size.
+          paths: the files, local.
+          column: the images' files, such as `image.bytes`.
+          capacity: bytes of row groups to keep; the one in use is, whatever its size.
 
         Raises:
-            ValueError: a file cannot be read, or is no Parquet file with that column.
+          ValueError: a file cannot be read, or is no Parquet file with that column.
         """
         self.paths, self._column, self.capacity = tuple(paths), column, capacity
         self.facts = [size_and_time(path) for path in paths]
@@ -68,10 +68,10 @@ class ParquetImages:
         """The image files of these records in turn.
 
         Args:
-            records: int64 [n], record numbers.
+          records: int64 [n], record numbers.
 
         Raises:
-            ValueError: one cannot be read, or holds no image file.
+          ValueError: one cannot be read, or holds no image file.
         """
         for record in records.tolist():
             group = self._group_of(record)
@@ -87,8 +87,8 @@ class ParquetImages:
         """Keeps what a block shuffle has in hand: so many blocks of adjacent records.
 
         Args:
-            blocks: how many.
-            block: records of one.
+          blocks: how many.
+          block: records of one.
         """
         records = blocks * (block + int(np.diff(self.firsts).max(initial=0)))
         mean = float(self.sizes.sum()) / max(len(self), 1)
@@ -167,7 +167,7 @@ def parquet(path: str) -> pq.ParquetFile:
     """A Parquet file whose end was read: its schema and where its row groups are.
 
     Raises:
-        ValueError: it cannot be read or is none.
+      ValueError: it cannot be read or is none.
     """
     try:
         return pq.ParquetFile(path)

@@ -21,12 +21,12 @@ def read_ahead(files: Sequence[OpenFile], block_bytes: float) -> list[OpenFile]:
     """The files, read in chunks of 4 MiB that are kept for two windows of the shuffle.
 
     Args:
-        files: open files.
-        block_bytes: what a block of the shuffle takes in them, in bytes.
+      files: open files.
+      block_bytes: what a block of the shuffle takes in them, in bytes.
 
     Returns:
-        Files of the same content; together they keep at most
-        2 × 8 × (block_bytes + 2 × 4 MiB) bytes in memory.
+      Files of the same content; together they keep at most
+      2 × 8 × (block_bytes + 2 × 4 MiB) bytes in memory.
     """
     # Threads that work ahead are in the next window while others finish the last one; a block
     # begins and ends within a chunk.

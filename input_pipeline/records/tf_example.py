@@ -4,8 +4,8 @@ Its three messages as TensorFlow's `example.proto` and `feature.proto` define th
 package's name, so that TensorFlow can load its own beside them.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 _LISTS = {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ExampleFeatures:
     """The names under which a tf.train.Example holds its image, label and weight."""
 
@@ -33,13 +33,13 @@ class ExampleFeatures:
         """The images, labels and, if they have a name, weights of records; see `Source.read`.
 
         Args:
-            records: the serialized examples with these numbers in turn, best one at a time: each is
-                taken apart while it is in the processor's cache.
-            describe: where a record lies.
-            numbers: int64 [n].
+          records: the serialized examples with these numbers in turn, best one at a time: each is
+            taken apart while it is in the processor's cache.
+          describe: where a record lies.
+          numbers: int64 [n].
 
         Raises:
-            ValueError: a record cannot be read, or does not hold one value for each of them.
+          ValueError: a record cannot be read, or does not hold one value for each of them.
         """
         rows = []
         for number, data in zip(numbers, records(numbers), strict=True):
@@ -63,7 +63,7 @@ def read_example(data: bytes) -> dict[str, list[bytes] | list[float] | list[int]
     """The features of a serialized tf.train.Example by their names.
 
     Raises:
-        ValueError: it is none.
+      ValueError: it is none.
     """
     features = _parsed(data).features.feature
     return {name: list(_values(features[name])) for name in sorted(features)}
@@ -75,15 +75,15 @@ def place_of_bytes(read: Callable[[int, int], bytes], size: int, name: str) -> t
     So that the beginning of a large value can be had without reading all of it.
 
     Args:
-        read: so many bytes of the example from a place on.
-        size: of the example.
-        name: of the feature.
+      read: so many bytes of the example from a place on.
+      size: of the example.
+      name: of the feature.
 
     Returns:
-        The value's first byte, and its length.
+      The value's first byte, and its length.
 
     Raises:
-        ValueError: it is no example, or has no such value.
+      ValueError: it is no example, or has no such value.
     """
     # Example.features, and of each entry of their map the key and Feature.bytes_list.
     for begin, end in _fields(read, 0, size, 1):
@@ -137,7 +137,7 @@ def describe_features(data: bytes) -> str:
     """The names of a serialized tf.train.Example's features with their kinds and lengths.
 
     Raises:
-        ValueError: it is none.
+      ValueError: it is none.
     """
     kinds = {bytes: "bytes", float: "float", int: "int64"}
     said = []

@@ -5,13 +5,13 @@ of a record is known only by walking all those before it. The walk is made once 
 bytes a record, beside the files or in the user's cache: mapped into memory and not loaded.
 """
 
+import dataclasses
 import functools
+import pathlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -40,24 +40,24 @@ _WALKS_AT_ONCE = 16
 _CHECKSUMS_LOOKED_AT = 32
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class TFRecordIndex:
     """The place of every record of a set of TFRecord files, laid one after the other.
 
     Attributes:
-        paths: the files.
-        bounds: int64 [files + 1], where each file begins, in bytes of all files in their order.
-        starts: int64 [records + 1], where each record begins (with its header), in the same bytes;
-            the last is the end of all.
-        stamp: tells the files' names, sizes and times from others.
-        kept: the file that holds the index, if there is one.
+      paths: the files.
+      bounds: int64 [files + 1], where each file begins, in bytes of all files in their order.
+      starts: int64 [records + 1], where each record begins (with its header), in the same bytes;
+        the last is the end of all.
+      stamp: tells the files' names, sizes and times from others.
+      kept: the file that holds the index, if there is one.
     """
 
     paths: tuple[str, ...]
     bounds: np.ndarray
     starts: np.ndarray
     stamp: str
-    kept: Path | None = None
+    kept: pathlib.Path | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -66,10 +66,10 @@ class TFRecordIndex:
         """Each record's file (its number), its first byte there, and its length with all around it.
 
         Args:
-            records: int64 [n], record numbers.
+          records: int64 [n], record numbers.
 
         Returns:
-            Three int64 [n].
+          Three int64 [n].
         """
         begin, end = self.starts[records], self.starts[np.asarray(records) + 1]
         # Of files that begin at the same byte, all but the last are empty.
@@ -82,7 +82,7 @@ class TFRecordIndex:
         So it is the same wherever the files lie, and rarely that of others.
 
         Raises:
-            ValueError: a file cannot be read.
+          ValueError: a file cannot be read.
         """
         counts = np.diff(np.searchsorted(self.starts[:-1], self.bounds))
         looked_at = np.linspace(0, len(self) - 1, _CHECKSUMS_LOOKED_AT).astype(np.int64)
@@ -108,11 +108,11 @@ def open_index(paths: Sequence[str], *, kept: bool = True) -> TFRecordIndex:
     """The index of these files: the kept one if it is theirs as they are now, else a new one.
 
     Args:
-        paths: TFRecord files, uncompressed, in their order.
-        kept: whether to look for a kept index and to keep a new one.
+      paths: TFRecord files, uncompressed, in their order.
+      kept: whether to look for a kept index and to keep a new one.
 
     Raises:
-        ValueError: a file is missing, truncated or corrupt; names it and the record's offset.
+      ValueError: a file is missing, truncated or corrupt; names it and the record's offset.
     """
     facts = [size_and_time(path) for path in paths]
     sizes = [size for size, _ in facts]
@@ -126,7 +126,7 @@ def open_index(paths: Sequence[str], *, kept: bool = True) -> TFRecordIndex:
     starts = _build(paths, sizes, bounds)
     table = np.concatenate([[_number(stamp)], starts])
 
-    def write(path: Path) -> None:
+    def write(path: pathlib.Path) -> None:
         with path.open("wb") as file:
             np.save(file, table)
 
@@ -143,7 +143,7 @@ def _number(stamp: str) -> np.int64:
     return np.array([int(stamp, 16)], np.uint64).view(np.int64)[0]
 
 
-def _load(path: Path, stamp: str) -> np.ndarray | None:
+def _load(path: pathlib.Path, stamp: str) -> np.ndarray | None:
     """The starts in a kept index if it has this stamp."""
     try:
         table = np.load(path, mmap_mode="r")

@@ -17,11 +17,11 @@ class TFRecordReader:
         """Opens the files.
 
         Args:
-            index: where the records lie.
-            block: records of a block of the shuffle, 0 if there are none: see `read_ahead`.
+          index: where the records lie.
+          block: records of a block of the shuffle, 0 if there are none: see `read_ahead`.
 
         Raises:
-            ValueError: one cannot be opened.
+          ValueError: one cannot be opened.
         """
         self._index = index
         self._files = open_files(index.paths)
@@ -32,11 +32,11 @@ class TFRecordReader:
         """The bytes of these records in turn, each read when it is asked for.
 
         Args:
-            records: int64 [n], record numbers.
+          records: int64 [n], record numbers.
 
         Raises:
-            ValueError: a record's checksum is wrong, or its file is shorter than when it was
-                indexed, or cannot be read; names the file and the record's offset.
+          ValueError: a record's checksum is wrong, or its file is shorter than when it was
+            indexed, or cannot be read; names the file and the record's offset.
         """
         for place in zip(*(part.tolist() for part in self._index.place(records)), strict=True):
             yield self._read_one(*place)

@@ -2,12 +2,12 @@
 
 import io
 import os
+import pathlib
 import struct
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -23,7 +23,7 @@ from input_pipeline.verify import BLOCK
 
 def write_tfrecords(
     sources: Mapping[str, Source],
-    folder: Path,
+    folder: pathlib.Path,
     shards: int,
     written: Callable[[int], object],
 ) -> None:
@@ -33,15 +33,15 @@ def write_tfrecords(
     everything in it is complete.
 
     Args:
-        sources: by split.
-        folder: does not exist, or is empty.
-        shards: files of the training split; the others get as many as their length is worth.
-        written: called with the number of records that were written since the last call.
+      sources: by split.
+      folder: does not exist, or is empty.
+      shards: files of the training split; the others get as many as their length is worth.
+      written: called with the number of records that were written since the last call.
 
     Raises:
-        ValueError: a record cannot be read, or the examples have weights.
-        OSError: the files cannot be written.
-        KeyboardInterrupt: Ctrl-C was pressed; nothing is left, unless all was done by then.
+      ValueError: a record cannot be read, or the examples have weights.
+      OSError: the files cannot be written.
+      KeyboardInterrupt: Ctrl-C was pressed; nothing is left, unless all was done by then.
     """
     for source in sources.values():
         if not source.encoded and source.image_shape[2] not in (1, 3, 4):
@@ -62,7 +62,7 @@ def write_tfrecords(
             prefix=f".writing-{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
         ) as place,
     ):
-        beside = Path(place) / folder.name
+        beside = pathlib.Path(place) / folder.name
         beside.mkdir()
         for split, source in sources.items():
             count = min(source.length, max(1, round(shards * source.length / most)))
@@ -77,7 +77,7 @@ def write_tfrecords(
 def _write_split(
     source: Source,
     split: str,
-    folder: Path,
+    folder: pathlib.Path,
     shards: int,
     written: Callable[[int], object],
     interrupted: Callable[[], bool],

@@ -45,7 +45,7 @@ def open_sources(settings: DataSettings) -> dict[str, Source]:
     """Opens both splits; files to evaluate on are decoded to the channels of those to train on.
 
     Raises:
-        ValueError: as open_source does.
+      ValueError: as open_source does.
     """
     train, evaluation = _opened(settings, _SPLITS, leave_out=True).values()
     if evaluation.encoded:
@@ -58,13 +58,13 @@ def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -
     """Opens one split, `train` or `eval`, of the dataset that the settings name.
 
     Args:
-        settings: the dataset and how to read it.
-        split: `train` or `eval`.
-        leave_out: whether to leave out the records that `launch.prepare --verify` found bad.
+      settings: the dataset and how to read it.
+      split: `train` or `eval`.
+      leave_out: whether to leave out the records that `launch.prepare --verify` found bad.
 
     Raises:
-        ValueError: the dataset or the split is unknown, missing or empty, or a file is truncated
-            or corrupt.
+      ValueError: the dataset or the split is unknown, missing or empty, or a file is truncated
+        or corrupt.
     """
     if split not in _SPLITS:
         raise ValueError(f"the split {split!r} is unknown: use one of {', '.join(_SPLITS)}.")

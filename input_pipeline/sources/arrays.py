@@ -7,10 +7,10 @@ that is (`np.savez_compressed`) is loaded.
 """
 
 import os
+import pathlib
 import struct
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -33,9 +33,9 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: the file or an array in it is missing, or the arrays do not fit.
+      ValueError: the file or an array in it is missing, or the arrays do not fit.
     """
-    path = Path(rest).expanduser()
+    path = pathlib.Path(rest).expanduser()
     facts = size_and_time(str(path))
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -86,17 +86,17 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
 def has_evaluation(rest: str, settings: DataSettings) -> bool:
     """Whether there are arrays to evaluate on; what cannot be read is told when it is opened."""
     try:
-        with zipfile.ZipFile(Path(rest).expanduser()) as archive:
+        with zipfile.ZipFile(pathlib.Path(rest).expanduser()) as archive:
             return any(f"{name}.npy" in archive.namelist() for name in _NAMES["eval"])
     except (OSError, zipfile.BadZipFile):
         return True
 
 
-def _check_pixels(images: np.ndarray, x: str, path: Path) -> None:
+def _check_pixels(images: np.ndarray, x: str, path: pathlib.Path) -> None:
     """Sees that an array holds levels from 0 to 255, and says how to make them of what it holds.
 
     Raises:
-        ValueError: it does not.
+      ValueError: it does not.
     """
     given = f"{x} in {path} is {images.dtype} {list(images.shape)}"
     form = "give uint8 [n, height, width, channels] or [n, height, width]"
@@ -126,7 +126,9 @@ def _check_pixels(images: np.ndarray, x: str, path: Path) -> None:
     raise ValueError(f"{given} with values from {low:.4g} to {high:.4g}: {form}, here {make}.")
 
 
-def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -> np.ndarray:
+def _labels(
+    archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, split: str
+) -> np.ndarray:
     """The labels of a split, int64 [n]."""
     name = _NAMES[split][1]
     labels = whole_labels(_array(archive, file, path, name), f"{name} in {path}")
@@ -136,7 +138,7 @@ def _labels(archive: zipfile.ZipFile, file: IO[bytes], path: Path, split: str) -
 
 
 def _weights(
-    archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str, length: int
+    archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, name: str, length: int
 ) -> np.ndarray | None:
     """The examples' weights, float32, if the file has some."""
     if f"{name}.npy" not in archive.namelist():
@@ -169,7 +171,7 @@ def _checksums(archive: zipfile.ZipFile, names: Sequence[str]) -> np.ndarray:
     return np.array([there[name] for name in names if name in there], np.int64)
 
 
-def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, name: str) -> np.ndarray:
     """An array of an npz file, mapped if it is not compressed."""
     members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
     if name not in members:
@@ -193,7 +195,7 @@ def _array(archive: zipfile.ZipFile, file: IO[bytes], path: Path, name: str) -> 
 
 
 def _mapped_or_loaded(
-    archive: zipfile.ZipFile, file: IO[bytes], path: Path, member: zipfile.ZipInfo
+    archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, member: zipfile.ZipInfo
 ) -> np.ndarray:
     if member.compress_type != zipfile.ZIP_STORED:
         with archive.open(member) as compressed:

@@ -8,9 +8,9 @@ out: see `sources.holdout`.
 import difflib
 import math
 import os
+import pathlib
 import stat
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -28,10 +28,10 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: the table cannot be read or lacks a column; a row's file is missing, its label,
-            weight or split is none; or a file has two labels or is in both splits.
+      ValueError: the table cannot be read or lacks a column; a row's file is missing, its label,
+        weight or split is none; or a file has two labels or is in both splits.
     """
-    table = read_table(Path(rest).expanduser(), settings.features)
+    table = read_table(pathlib.Path(rest).expanduser(), settings.features)
     train = _rows_of(table, settings, "train")
     rows = train if split == "train" else _rows_of(table, settings, "eval")
     names, classes = _classes(table, train)
@@ -73,7 +73,10 @@ def has_evaluation(rest: str, settings: DataSettings) -> bool:
     """Whether there are rows to evaluate on."""
     if settings.eval_split:
         return True
-    return usual("eval", read_table(Path(rest).expanduser(), settings.features).splits) is not None
+    return (
+        usual("eval", read_table(pathlib.Path(rest).expanduser(), settings.features).splits)
+        is not None
+    )
 
 
 def _split_name(table: Table, settings: DataSettings, split: str) -> str | None:
@@ -123,7 +126,7 @@ def _labels(
     """The labels of rows, int64 [n].
 
     Raises:
-        ValueError: one is of no class, or cannot be a label.
+      ValueError: one is of no class, or cannot be a label.
     """
     labels = np.zeros(len(rows), np.int64)
     for at, row in enumerate(rows):
@@ -149,7 +152,7 @@ def _identities(table: Table, rows: np.ndarray) -> list[tuple[int, int]]:
     """The device and inode of each row's file: it may have several paths.
 
     Raises:
-        ValueError: one is missing.
+      ValueError: one is missing.
     """
     found, missing = [], []
     for row in rows.tolist():
@@ -178,7 +181,7 @@ def _once(
     """Where in the rows each file comes first, int64 [k].
 
     Raises:
-        ValueError: a file has two labels.
+      ValueError: a file has two labels.
     """
     firsts: dict[tuple[int, int], int] = {}
     for at, file in enumerate(files):

@@ -2,10 +2,10 @@
 
 import codecs
 import csv
+import dataclasses
 import io
+import pathlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from input_pipeline.records.open_files import reason
 from input_pipeline.sources.tfrecord import parse_features
@@ -22,11 +22,11 @@ _DELIMITERS = ",;\t|"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Table:
     """The rows of the file, a list for each column; `weights` and `splits` may be empty."""
 
-    path: Path
+    path: pathlib.Path
     lines: list[int]
     images: list[str]
     labels: list[str]
@@ -38,15 +38,15 @@ class Table:
         return f"{self.path}, line {self.lines[row]:,}"
 
 
-def read_table(path: Path, features: str) -> Table:
+def read_table(path: pathlib.Path, features: str) -> Table:
     """Reads the table, its columns parted by commas, semicolons, tabs or bars.
 
     Args:
-        path: the file, in UTF-8, or in UTF-16 with a mark of its byte order.
-        features: `image=COLUMN,label=COLUMN,weight=COLUMN` where they have names of their own.
+      path: the file, in UTF-8, or in UTF-16 with a mark of its byte order.
+      features: `image=COLUMN,label=COLUMN,weight=COLUMN` where they have names of their own.
 
     Raises:
-        ValueError: it cannot be read, a column is missing, or a row does not fit.
+      ValueError: it cannot be read, a column is missing, or a row does not fit.
     """
     text, named = _text(path), parse_features(features)
     # The header tells what parts the columns: it has to have those that are needed.
@@ -79,7 +79,7 @@ def read_table(path: Path, features: str) -> Table:
     return Table(path, *columns.values())
 
 
-def _text(path: Path) -> str:
+def _text(path: pathlib.Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -94,7 +94,7 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}, line {line:,} is not UTF-8: save the table as UTF-8.") from None
 
 
-def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The line that each row ends in, and its columns; blank lines are passed over."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -122,7 +122,7 @@ def _places(header: Sequence[str], named: dict[str, str]) -> dict[str, int]:
 
 
 def _no_column(
-    path: Path, header: Sequence[str], places: dict[str, int], named: dict[str, str]
+    path: pathlib.Path, header: Sequence[str], places: dict[str, int], named: dict[str, str]
 ) -> ValueError:
     role = next(role for role in (*_NEEDED, *named) if role not in places)
     called = f" called {named[role]!r}" if role in named else ""

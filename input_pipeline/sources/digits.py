@@ -1,6 +1,6 @@
 """`digits`: the images of handwritten digits that come with the package."""
 
-from pathlib import Path
+import pathlib
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from input_pipeline.records.tfrecord_reader import TFRecordReader
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
 
-FOLDER = Path(__file__).parents[1] / "digits"
+FOLDER = pathlib.Path(__file__).parents[1] / "digits"
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:

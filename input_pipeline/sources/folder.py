@@ -7,7 +7,7 @@ classes, sorted.
 """
 
 import os
-from pathlib import Path
+import pathlib
 
 import numpy as np
 
@@ -25,10 +25,10 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: a folder is missing, a class is empty or unknown, an image would be of two
-            classes or of both splits, or nothing is an image.
+      ValueError: a folder is missing, a class is empty or unknown, an image would be of two
+        classes or of both splits, or nothing is an image.
     """
-    root = Path(rest).expanduser()
+    root = pathlib.Path(rest).expanduser()
     train = _train_folder(root, settings.train_split)
     folder = train if split == "train" else _evaluation_folder(root, settings.eval_split)
     classes = _folders(train)
@@ -81,11 +81,11 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
 
 def has_evaluation(rest: str, settings: DataSettings) -> bool:
     """Whether there are images to evaluate on beside those to train on."""
-    root = Path(rest).expanduser()
+    root = pathlib.Path(rest).expanduser()
     return bool(settings.eval_split) or usual("eval", _folders(root)) is not None
 
 
-def _train_folder(root: Path, given: str) -> Path:
+def _train_folder(root: pathlib.Path, given: str) -> pathlib.Path:
     """The folder of the classes to train on: the one asked for, the usual one, or DIR itself."""
     if not root.is_dir():
         raise ValueError(
@@ -104,11 +104,11 @@ def _train_folder(root: Path, given: str) -> Path:
     return root
 
 
-def _evaluation_folder(root: Path, given: str) -> Path:
+def _evaluation_folder(root: pathlib.Path, given: str) -> pathlib.Path:
     return _folder(root, given or usual("eval", _folders(root)), "eval")
 
 
-def _folder(root: Path, name: str | None, split: str) -> Path:
+def _folder(root: pathlib.Path, name: str | None, split: str) -> pathlib.Path:
     if name and (root / name).is_dir():
         return root / name
     raise ValueError(
@@ -118,26 +118,28 @@ def _folder(root: Path, name: str | None, split: str) -> Path:
     )
 
 
-def _not_used(root: Path, train: Path, settings: DataSettings) -> tuple[str, ...]:
+def _not_used(root: pathlib.Path, train: pathlib.Path, settings: DataSettings) -> tuple[str, ...]:
     """A sentence on the folders beside those of the splits."""
     folders = _folders(root)
     taken = [settings.train_split or usual("train", folders)]
     taken += [] if settings.holdout else [settings.eval_split or usual("eval", folders)]
     # A split may be a folder in a folder.
-    others = sorted(set(folders) - {top for name in taken if name for top in Path(name).parts[:1]})
+    others = sorted(
+        set(folders) - {top for name in taken if name for top in pathlib.Path(name).parts[:1]}
+    )
     if train == root or not others:
         return ()
     which = "a folder is" if len(others) == 1 else f"{len(others):,} folders are"
     return (f"{which} not used: {_some(others)}",)
 
 
-def _folders(folder: Path) -> list[str]:
+def _folders(folder: pathlib.Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(x.name for x in os.scandir(folder) if x.is_dir() and not x.name.startswith("."))
 
 
-def _check_classes(folder: Path, here: list[str], classes: list[str]) -> None:
+def _check_classes(folder: pathlib.Path, here: list[str], classes: list[str]) -> None:
     if not here:
         raise ValueError(f"{folder} holds no folder: put one in for each class, with its images.")
     for label in here:

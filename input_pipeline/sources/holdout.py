@@ -20,7 +20,7 @@ def parse_share(text: str) -> float:
     """`10%` as 0.1.
 
     Raises:
-        ValueError: it is no percentage between 0 and 100.
+      ValueError: it is no percentage between 0 and 100.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
     if not match or not 0 < float(match[1]) < 100:
@@ -38,16 +38,16 @@ def hold_out(train: Source, share: str, seed: int, has_own: bool = False) -> dic
     would have to be read from more than 2 GiB of records, they are held out whatever their class.
 
     Args:
-        train: all of the records.
-        share: such as `10%`; empty: 10 %.
-        seed: chooses the records, with their numbers alone.
-        has_own: whether the dataset has a split to evaluate on, which stays unused.
+      train: all of the records.
+      share: such as `10%`; empty: 10 %.
+      seed: chooses the records, with their numbers alone.
+      has_own: whether the dataset has a split to evaluate on, which stays unused.
 
     Returns:
-        `train`, the other records, and `eval`, those held out, each in their order.
+      `train`, the other records, and `eval`, those held out, each in their order.
 
     Raises:
-        ValueError: the share is not valid, or no class has two records.
+      ValueError: the share is not valid, or no class has two records.
     """
     readable = train.labels is not None or _bytes(train) <= _READ_AT_MOST
     labels = all_labels(train) if readable else None

@@ -4,12 +4,12 @@ Whether a file is compressed its first bytes say; one that is not is mapped into
 lies. Where there are no images to evaluate on, a part of each class is held out.
 """
 
+import dataclasses
 import gzip
+import pathlib
 import re
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -31,18 +31,18 @@ _LOOKED_AT = 32
 _GZIP, _AT_ONCE = b"\x1f\x8b", 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class IdxFiles:
     """The files of a dataset: of each split, by its name in the files, its images and labels."""
 
     name: str
-    splits: dict[str, dict[str, Path]]
+    splits: dict[str, dict[str, pathlib.Path]]
 
-    def split(self, split: str) -> dict[str, Path]:
+    def split(self, split: str) -> dict[str, pathlib.Path]:
         """The files of `train` or `eval`.
 
         Raises:
-            ValueError: one is missing.
+          ValueError: one is missing.
         """
         files = self.splits.get(usual(split, self.splits) or "", {})
         missing = [what for what in ("images", "labels") if what not in files]
@@ -61,7 +61,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: a file is missing, is no IDX file of images or labels, or is cut short.
+      ValueError: a file is missing, is no IDX file of images or labels, or is cut short.
     """
     found = _find(rest)
     train, files = found.split("train"), found.split(split)
@@ -104,11 +104,11 @@ def has_evaluation(rest: str, settings: DataSettings) -> bool:
 
 def _find(rest: str) -> IdxFiles:
     """The files in a folder; where it holds several datasets, of that whose name follows it."""
-    path = Path(rest).expanduser()
+    path = pathlib.Path(rest).expanduser()
     folder, part = (path, None) if path.is_dir() else (path.parent, path.name.rstrip("-_."))
     if not folder.is_dir():
         raise ValueError(f"the folder {path} does not exist: give the one that holds the files.")
-    found: dict[str, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[str, dict[str, pathlib.Path]]] = defaultdict(lambda: defaultdict(dict))
     # Backwards: of a file and its compressed copy the plain one is taken.
     for file in sorted(folder.iterdir(), reverse=True):
         match = _NAME.fullmatch(file.name)
@@ -122,7 +122,7 @@ def _find(rest: str) -> IdxFiles:
     return IdxFiles(part or folder.resolve().name, dict(found[part.lower()]))
 
 
-def _not_found(folder: Path, part: str | None, datasets: list[str]) -> ValueError:
+def _not_found(folder: pathlib.Path, part: str | None, datasets: list[str]) -> ValueError:
     if datasets:
         forms = " or ".join(f"idx:{folder / (name or 'DIR')}" for name in datasets)
         which = "" if part is None else f" and none called {part}"
@@ -139,7 +139,7 @@ def _not_found(folder: Path, part: str | None, datasets: list[str]) -> ValueErro
     )
 
 
-def _images(path: Path) -> np.ndarray:
+def _images(path: pathlib.Path) -> np.ndarray:
     images = _array(path)
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise ValueError(
@@ -155,7 +155,7 @@ def _contents(images: np.ndarray) -> str:
     return digest_of(images[looked_at[: len(images)]].tobytes())
 
 
-def _labels(path: Path) -> np.ndarray:
+def _labels(path: pathlib.Path) -> np.ndarray:
     labels = _array(path)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise ValueError(
@@ -165,11 +165,11 @@ def _labels(path: Path) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _array(path: Path) -> np.ndarray:
+def _array(path: pathlib.Path) -> np.ndarray:
     """What an IDX file holds; mapped where it is not compressed.
 
     Raises:
-        ValueError: it is none, or is shorter or longer than its header says.
+      ValueError: it is none, or is shorter or longer than its header says.
     """
     try:
         with path.open("rb") as plain:

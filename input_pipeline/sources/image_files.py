@@ -1,8 +1,8 @@
 """Image files by their number, for the kinds of datasets that name files."""
 
+import dataclasses
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,16 +12,16 @@ from input_pipeline.records.open_files import digest_of, reason, size_and_time
 _SIZES_LOOKED_AT = 10_000
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ImageFiles:
     """Image files by their number.
 
     Attributes:
-        top: the folder that the paths begin at.
-        below: bytes [n], the path of each image below it: a million paths as Python's strings would
-            take 150 MB.
-        labels: int64 [n].
-        weights: float32 [n], the examples' weights, if they have any.
+      top: the folder that the paths begin at.
+      below: bytes [n], the path of each image below it: a million paths as Python's strings would
+        take 150 MB.
+      labels: int64 [n].
+      weights: float32 [n], the examples' weights, if they have any.
     """
 
     top: bytes
@@ -37,7 +37,7 @@ class ImageFiles:
         """The contents of an image's file.
 
         Raises:
-            ValueError: it cannot be read.
+          ValueError: it cannot be read.
         """
         path = self.path(record)
         try:
@@ -59,8 +59,8 @@ def order_of(labels: np.ndarray, below: np.ndarray) -> str:
     """A digest of which image has which number, wherever the folder lies.
 
     Args:
-        labels: int64 [n].
-        below: bytes [n], the images' paths below the folder.
+      labels: int64 [n].
+      below: bytes [n], the images' paths below the folder.
     """
     return digest_of(labels, below.tobytes())
 
@@ -69,12 +69,12 @@ def contents_of(path: Callable[[int], str], count: int, weights: np.ndarray | No
     """A digest of the images' sizes: of all, or of so many, evenly spread, of more.
 
     Args:
-        path: that of an image's file.
-        count: how many images there are.
-        weights: float32 [n], those of the examples, if they have any.
+      path: that of an image's file.
+      count: how many images there are.
+      weights: float32 [n], those of the examples, if they have any.
 
     Raises:
-        ValueError: a file is not there any more.
+      ValueError: a file is not there any more.
     """
     looked_at = np.unique(np.linspace(0, count - 1, _SIZES_LOOKED_AT).astype(np.int64))
     sizes = np.array([size_and_time(path(record))[0] for record in looked_at], np.int64)

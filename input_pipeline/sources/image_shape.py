@@ -1,12 +1,12 @@
 """The shape of a dataset's images, from the headers of all of them, and what is odd about some."""
 
 import contextlib
+import dataclasses
 import json
+import pathlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,22 +26,22 @@ _VERSION = 1
 HEADERS = ".lockstep-headers-{}.json"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Found:
     """What the headers of a dataset's images say.
 
     Attributes:
-        images: how many there are.
-        looked_at: at how many of them.
-        unreadable: how many of those have no header that can be read.
-        smallest: (height, width) of the smallest by its area.
-        largest: likewise.
-        one_size: whether all are of one size.
-        grey: how many are grey.
-        transparent: how many are transparent in places.
-        turned: how many are turned by their EXIF data.
-        deep: how many have levels of more than 8 bits.
-        moving: how many are several pictures.
+      images: how many there are.
+      looked_at: at how many of them.
+      unreadable: how many of those have no header that can be read.
+      smallest: (height, width) of the smallest by its area.
+      largest: likewise.
+      one_size: whether all are of one size.
+      grey: how many are grey.
+      transparent: how many are transparent in places.
+      turned: how many are turned by their EXIF data.
+      deep: how many have levels of more than 8 bits.
+      moving: how many are several pictures.
     """
 
     images: int
@@ -90,22 +90,22 @@ def look_at_headers(
     records: np.ndarray,
     length: int,
     name: str,
-    places: Sequence[Path] = (),
+    places: Sequence[pathlib.Path] = (),
     stamp: str = "",
 ) -> Found:
     """Reads the headers of images, several at once.
 
     Args:
-        header: that of the image of a record; None where it cannot be read.
-        records: int64 [n], those to look at.
-        length: how many there are, at least 1.
-        name: what messages call the dataset.
-        places: where to keep what was found, where that took its time.
-        stamp: tells the state of the files: what was found in another does not count.
+      header: that of the image of a record; None where it cannot be read.
+      records: int64 [n], those to look at.
+      length: how many there are, at least 1.
+      name: what messages call the dataset.
+      places: where to keep what was found, where that took its time.
+      stamp: tells the state of the files: what was found in another does not count.
 
     Raises:
-        ValueError: none of the images is one.
-        KeyboardInterrupt: Ctrl-C was pressed.
+      ValueError: none of the images is one.
+      KeyboardInterrupt: Ctrl-C was pressed.
     """
     stamp = f"{_VERSION}-{stamp}-{len(records)}"
     for place in places:
@@ -118,7 +118,7 @@ def look_at_headers(
     start = time.monotonic()
     found = _summary(_rows(header, records), length, name)
     if time.monotonic() - start > _WORTH_KEEPING:
-        text = json.dumps({"stamp": stamp, **asdict(found)}) + "\n"
+        text = json.dumps({"stamp": stamp, **dataclasses.asdict(found)}) + "\n"
         keep(places, lambda path: path.write_text(text, encoding="utf-8"))
     return found
 
@@ -132,7 +132,11 @@ def _from_json(kept: dict[str, Any]) -> Found:
 
 
 def look_at_files(
-    path: Callable[[int], str], length: int, name: str, places: Sequence[Path] = (), stamp: str = ""
+    path: Callable[[int], str],
+    length: int,
+    name: str,
+    places: Sequence[pathlib.Path] = (),
+    stamp: str = "",
 ) -> Found:
     """The same, of all images of which each is a local file, by their paths."""
     records = np.arange(length)

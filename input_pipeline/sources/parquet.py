@@ -31,8 +31,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: no file matches or one is damaged, the split or a column is missing, or a label
-            is one that nothing is trained on.
+      ValueError: no file matches or one is damaged, the split or a column is missing, or a label
+        is one that nothing is trained on.
     """
     train = _files_of(rest, settings, "train")
     paths = train if split == "train" else _files_of(rest, settings, "eval")

@@ -1,8 +1,8 @@
 """Which columns of Parquet files hold image, label and weight, and what the last two hold."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,15 @@ _SHOWN = 10
 _LABELS = ("label", "labels", "class", "target")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Columns:
     """The columns of the image, the label and, if there is one, the weight, by their names.
 
     Attributes:
-        image: that of the images' files, `image.bytes` within a column of structures.
-        label: whole numbers or texts.
-        weight: empty: every example weighs 1.
-        names: the classes' names by label, where the files tell them.
+      image: that of the images' files, `image.bytes` within a column of structures.
+      label: whole numbers or texts.
+      weight: empty: every example weighs 1.
+      names: the classes' names by label, where the files tell them.
     """
 
     image: str
@@ -37,11 +37,11 @@ def find_columns(path: str, features: str) -> Columns:
     """The columns of a file: those asked for, else those that its metadata or types tell.
 
     Args:
-        path: the file.
-        features: `image=COLUMN,label=COLUMN,weight=COLUMN`; any may be left out.
+      path: the file.
+      features: `image=COLUMN,label=COLUMN,weight=COLUMN`; any may be left out.
 
     Raises:
-        ValueError: the file cannot be read, or does not have one column for each.
+      ValueError: the file cannot be read, or does not have one column for each.
     """
     schema, given = parquet(path).schema_arrow, parse_features(features)
     known = _features(schema)
@@ -80,7 +80,7 @@ def read_labels(
     """The classes' names, () where there are none; how many; the records' labels, int64 [n].
 
     Raises:
-        ValueError: a label is missing, or is of no class that is trained on.
+      ValueError: a label is missing, or is of no class that is trained on.
     """
     texts = _column(columns.label, paths)
     known = texts if paths == train else _column(columns.label, train)

@@ -12,7 +12,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split: what the function returns.
 
     Raises:
-        ValueError: there is no such function, or it returns no Source.
+      ValueError: there is no such function, or it returns no Source.
     """
     module, _, function = rest.partition(":")
     given = f"the dataset {settings.dataset!r}"

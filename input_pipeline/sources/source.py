@@ -15,37 +15,37 @@ class Source:
     """One split of a dataset: its facts, and its records by number.
 
     Attributes:
-        name: what messages call it, for example `digits/train`.
-        length: number of records.
-        num_classes: labels are in [0, num_classes).
-        image_shape: (height, width, channels) of a decoded image; height and width are None where
-            the images' sizes vary.
-        encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
-        read: takes int64 [n] record numbers and returns (images, labels): dtype object [n] of
-            bytes if encoded, else uint8 [n, height, width, channels]; and int64 [n]; if weighted
-            also float32 [n], the examples' weights, finite and 0 or more. Any number of threads may
-            call it at once. Raises ValueError, a sentence, where a record cannot be read.
-        weighted: whether `read` returns weights beside images and labels.
-        labels: int64 [length], all labels where they are known without reading the records.
-        class_names: the names by label, where they are known.
-        describe: where a record lies, for messages: `FILE, record at byte OFFSET`, the path of an
-            image, or `record N of NAME`, which is what it says if left out.
-        left_out: records of the files that are not among the `length` ones because
-            `launch.prepare --verify` found them bad.
-        numbers: takes int64 [n] record numbers and returns those by which `bad_list` knows them;
-            left out, they are the same.
-        bad_list: where the bad records of the files are listed, if anywhere.
-        index: that of the TFRecord files that the records lie in, if they do.
-        notes: what a person should know of how these records were chosen, a sentence each.
-        held_out: whether they were held out of those to train on, and lie in no split of their own.
-        order: a digest of what tells which record has which number, such as the files' names below
-            the dataset's folder; where it changes, a number means another record, and a run does
-            not go on. It must not depend on where the dataset lies, nor on times, so that a copy
-            has the same. Empty where it is not known.
-        contents: likewise of what may change while every number still means the same record, such
-            as the sizes of image files: a run goes on and says so. Empty where it is not known.
-        own_code: whether `read` is a user's: it may need TensorFlow, and so is called by nobody
-            before TensorFlow has its devices.
+      name: what messages call it, for example `digits/train`.
+      length: number of records.
+      num_classes: labels are in [0, num_classes).
+      image_shape: (height, width, channels) of a decoded image; height and width are None where
+        the images' sizes vary.
+      encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
+      read: takes int64 [n] record numbers and returns (images, labels): dtype object [n] of
+        bytes if encoded, else uint8 [n, height, width, channels]; and int64 [n]; if weighted
+        also float32 [n], the examples' weights, finite and 0 or more. Any number of threads may
+        call it at once. Raises ValueError, a sentence, where a record cannot be read.
+      weighted: whether `read` returns weights beside images and labels.
+      labels: int64 [length], all labels where they are known without reading the records.
+      class_names: the names by label, where they are known.
+      describe: where a record lies, for messages: `FILE, record at byte OFFSET`, the path of an
+        image, or `record N of NAME`, which is what it says if left out.
+      left_out: records of the files that are not among the `length` ones because
+        `launch.prepare --verify` found them bad.
+      numbers: takes int64 [n] record numbers and returns those by which `bad_list` knows them;
+        left out, they are the same.
+      bad_list: where the bad records of the files are listed, if anywhere.
+      index: that of the TFRecord files that the records lie in, if they do.
+      notes: what a person should know of how these records were chosen, a sentence each.
+      held_out: whether they were held out of those to train on, and lie in no split of their own.
+      order: a digest of what tells which record has which number, such as the files' names below
+        the dataset's folder; where it changes, a number means another record, and a run does
+        not go on. It must not depend on where the dataset lies, nor on times, so that a copy
+        has the same. Empty where it is not known.
+      contents: likewise of what may change while every number still means the same record, such
+        as the sizes of image files: a run goes on and says so. Empty where it is not known.
+      own_code: whether `read` is a user's: it may need TensorFlow, and so is called by nobody
+        before TensorFlow has its devices.
     """
 
     name: str
@@ -81,8 +81,8 @@ def select(source: Source, ranges: np.ndarray) -> Source:
     """The records of `source` whose numbers lie in these ranges, in the order of the ranges.
 
     Args:
-        source: a source.
-        ranges: int64 [k, 2], each [begin, end).
+      source: a source.
+      ranges: int64 [k, 2], each [begin, end).
     """
     ranges = ranges[ranges[:, 0] < ranges[:, 1]]
     begins, ends = ranges.T
@@ -118,7 +118,7 @@ def ranges_where(wanted: np.ndarray) -> np.ndarray:
     """The ranges of the records that are wanted, int64 [k, 2], each [begin, end).
 
     Args:
-        wanted: bool [length].
+      wanted: bool [length].
     """
     changes = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
     return changes.reshape(-1, 2)

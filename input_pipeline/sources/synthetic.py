@@ -15,7 +15,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split.
 
     Raises:
-        ValueError: the shape is not valid.
+      ValueError: the shape is not valid.
     """
     match = _FORM.fullmatch(rest)
     if not match:

@@ -6,9 +6,9 @@ files, TFRecord or ArrayRecord, are read here.
 
 import dataclasses
 import difflib
+import functools
 import os
 from collections import defaultdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +34,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split; the index of TFRecord files is built where there is none.
 
     Raises:
-        ValueError: the dataset is not prepared, the split does not exist, a file is missing or
-            damaged, or the dataset has no image and label.
+      ValueError: the dataset is not prepared, the split does not exist, a file is missing or
+        damaged, or the dataset has no image and label.
     """
     info = _info(rest, settings.data_dir)
     features = _features(info, settings.features)
@@ -54,7 +54,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         num_classes=label.num_classes,
         image_shape=tuple(image.shape),
         encoded=True,
-        read=partial(features.read, reader.records, files.describe),
+        read=functools.partial(features.read, reader.records, files.describe),
         weighted=bool(features.weight),
         class_names=tuple(label.names or ()),
         describe=files.describe,
@@ -125,7 +125,7 @@ def _check_apart(info: "tfds.core.DatasetInfo", train: str, evaluation: str) -> 
     """Sees that no record is trained and evaluated on.
 
     Raises:
-        ValueError: some are; the sentence says which.
+      ValueError: some are; the sentence says which.
     """
     trained = defaultdict(list)
     for name, begin, end in _spans(info, train):
@@ -169,8 +169,8 @@ def _files(info: "tfds.core.DatasetInfo", spec: str) -> tuple[list[str], list[in
     All slices of a split get the same files, so that they share one index.
 
     Returns:
-        The paths, the number of records of each, and int64 [k, 2], the ranges of record numbers
-        that the split consists of, counted over all these files.
+      The paths, the number of records of each, and int64 [k, 2], the ranges of record numbers
+      that the split consists of, counted over all these files.
     """
     parts = _parts(info, spec)
     needed = {part.filename for part in parts}

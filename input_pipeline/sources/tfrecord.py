@@ -5,9 +5,9 @@ The names of the classes are the lines of a `classes.txt` beside the files, as `
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 
@@ -49,8 +49,8 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     """Opens a split; its index is built where there is none.
 
     Raises:
-        ValueError: no file matches, a file is truncated or corrupt, the records do not hold the
-            features, or nothing tells the number of classes.
+      ValueError: no file matches, a file is truncated or corrupt, the records do not hold the
+        features, or nothing tells the number of classes.
     """
     train, _, evaluation = rest.partition(",")
     paths = find_files((train if split == "train" else evaluation).strip())
@@ -64,7 +64,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     features = ExampleFeatures(**parse_features(settings.features))
     _check_features(records, features, index)
     names = _class_names(find_files(train.strip())[0])
-    read = partial(features.read, records, index.describe)
+    read = functools.partial(features.read, records, index.describe)
     num_classes = settings.num_classes or len(names) or _unknown(read, len(index))
     found = _look(index, features.image, name)
     return Source(
@@ -122,7 +122,7 @@ def parse_features(text: str) -> dict[str, str]:
     """The names in `image=NAME,label=NAME,weight=NAME` by what they are of; any may be left out.
 
     Raises:
-        ValueError: it has another form.
+      ValueError: it has another form.
     """
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     names = {key.strip(): value.strip() for key, _, value in pairs}
@@ -142,7 +142,7 @@ def check_files_apart(train: list[str], evaluation: list[str]) -> None:
     """Sees that no file is trained and evaluated on, by whatever name.
 
     Raises:
-        ValueError: one is.
+      ValueError: one is.
     """
     real = {path if is_remote(path) else os.path.realpath(path): path for path in train}
     for path in evaluation:
@@ -159,8 +159,8 @@ def _check_features(records: Records, features: ExampleFeatures, index: TFRecord
     """Sees that the first record that can be read holds one image, one label and, if named, weight.
 
     Raises:
-        ValueError: it does not, and the sentence lists what it holds; or none of the first few
-            can be read.
+      ValueError: it does not, and the sentence lists what it holds; or none of the first few
+        can be read.
     """
     record, data = _first_readable(records, len(index))
     where = index.describe(record)
@@ -195,7 +195,7 @@ def _class_names(path: str) -> tuple[str, ...]:
     """The names in the file beside the training files, none where there is none.
 
     Raises:
-        ValueError: it is no text.
+      ValueError: it is no text.
     """
     place = os.path.join(os.path.dirname(path), CLASSES)
     try:

@@ -5,14 +5,14 @@ they lie in the page cache; threads are for disks that have to answer first.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
+import pathlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -32,26 +32,26 @@ IMAGES, _VERSION, _WORTH_KEEPING = ".lockstep-images-{}.json", 1, 2.0
 Identity = tuple[int, int]  # of a real folder: its device and inode
 
 
-@dataclass
+@dataclasses.dataclass
 class Walk:
     """What was found below the folders of the classes.
 
     Attributes:
-        folder: where the classes' folders are.
-        files: by class, the paths of its files below its folder, sorted.
-        folders: the path of every real folder that was looked into, and its class.
-        times: of these folders' last changes, in nanoseconds.
-        left_out: how many files are no images to train on, by what they are.
-        links: those left out: they lead to a folder above, or to a folder or file that was seen.
-        has_file_links: whether some of the files are links.
+      folder: where the classes' folders are.
+      files: by class, the paths of its files below its folder, sorted.
+      folders: the path of every real folder that was looked into, and its class.
+      times: of these folders' last changes, in nanoseconds.
+      left_out: how many files are no images to train on, by what they are.
+      links: those left out: they lead to a folder above, or to a folder or file that was seen.
+      has_file_links: whether some of the files are links.
     """
 
-    folder: Path
-    files: dict[str, list[bytes]] = field(default_factory=dict)
-    folders: dict[Identity, tuple[bytes, str]] = field(default_factory=dict)
-    times: list[int] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    links: list[bytes] = field(default_factory=list)
+    folder: pathlib.Path
+    files: dict[str, list[bytes]] = dataclasses.field(default_factory=dict)
+    folders: dict[Identity, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
+    times: list[int] = dataclasses.field(default_factory=list)
+    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
+    links: list[bytes] = dataclasses.field(default_factory=list)
     has_file_links: bool = False
 
     def notes(self) -> tuple[str, ...]:
@@ -75,17 +75,17 @@ class Walk:
         return tuple(said)
 
 
-def find_files(folder: Path, classes: Sequence[str]) -> Walk:
+def find_files(folder: pathlib.Path, classes: Sequence[str]) -> Walk:
     """All files below the folders of the classes but the hidden ones; links are followed.
 
     Args:
-        folder: where the classes' folders are.
-        classes: their names.
+      folder: where the classes' folders are.
+      classes: their names.
 
     Raises:
-        ValueError: a folder cannot be read, or it or a file is of two classes by way of a link.
+      ValueError: a folder cannot be read, or it or a file is of two classes by way of a link.
     """
-    walk, real = Walk(folder), Path(os.path.realpath(folder))
+    walk, real = Walk(folder), pathlib.Path(os.path.realpath(folder))
     above = {_identity(place) for place in (real, *real.parents)}
     for entry in _entries(os.fsencode(folder)):
         name = os.fsdecode(entry.name)
@@ -103,7 +103,7 @@ def check_apart(train: Walk, evaluation: Walk) -> None:
     """Sees that no folder and no link to a file is trained and evaluated on, by whatever path.
 
     Raises:
-        ValueError: one is.
+      ValueError: one is.
     """
     trained = {identity: place for identity, (place, _) in train.folders.items()}
     evaluated = {identity: place for identity, (place, _) in evaluation.folders.items()}
@@ -121,16 +121,16 @@ def check_apart(train: Walk, evaluation: Walk) -> None:
             )
 
 
-def keep_images(walk: Walk, places: Sequence[Path] = ()) -> None:
+def keep_images(walk: Walk, places: Sequence[pathlib.Path] = ()) -> None:
     """Takes from the walk's files, and counts, those that hold no image that can be decoded.
 
     Args:
-        walk: what `find_files` found.
-        places: where to keep which files these are, where it takes its time to tell. It holds until
-            a folder changes.
+      walk: what `find_files` found.
+      places: where to keep which files these are, where it takes its time to tell. It holds until
+        a folder changes.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
+      KeyboardInterrupt: Ctrl-C was pressed.
     """
     names = (b"\0".join([os.fsencode(label), *files]) for label, files in walk.files.items())
     decoded = " ".join(sorted(DECODED)).encode()
@@ -150,7 +150,7 @@ def keep_images(walk: Walk, places: Sequence[Path] = ()) -> None:
         }
 
 
-def _kept(places: Sequence[Path], stamp: str) -> dict[str, str] | None:
+def _kept(places: Sequence[pathlib.Path], stamp: str) -> dict[str, str] | None:
     """What `_others` found of these files before."""
     for place in places:
         with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
@@ -252,7 +252,7 @@ def _is_new(identity: Identity, place: bytes, label: str, walk: Walk) -> bool:
     """Whether a folder is met for the first time; it is kept.
 
     Raises:
-        ValueError: it belongs to another class.
+      ValueError: it belongs to another class.
     """
     before, owner = walk.folders.setdefault(identity, (place, label))
     if owner != label:
@@ -260,7 +260,7 @@ def _is_new(identity: Identity, place: bytes, label: str, walk: Walk) -> bool:
     return before is place
 
 
-def _identity(place: bytes | Path) -> Identity:
+def _identity(place: bytes | pathlib.Path) -> Identity:
     try:
         status = os.stat(place)
     except OSError as error:
@@ -277,7 +277,7 @@ def _entries(place: bytes) -> list[os.DirEntry[bytes]]:
         raise _unreadable(place, error) from None
 
 
-def _unreadable(place: bytes | Path, error: OSError) -> ValueError:
+def _unreadable(place: bytes | pathlib.Path, error: OSError) -> ValueError:
     path = printable(os.fsencode(place))
     return ValueError(f"{path} cannot be read ({reason(error)}): make it readable or remove it.")
 

@@ -14,10 +14,10 @@ def drawn(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
     Where no installed font has them all, those that the usual one lacks are escaped.
 
     Args:
-        texts: what is to be drawn.
+      texts: what is to be drawn.
 
     Yields:
-        What makes of a text the one to give to matplotlib.
+      What makes of a text the one to give to matplotlib.
     """
     import matplotlib
     from matplotlib import font_manager
