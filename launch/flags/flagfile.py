@@ -19,7 +19,7 @@ from absl import flags
 
 from trainer.plan.durations import shortened
 
-RECIPES = pathlib.Path(__file__).parent / "recipes"
+RECIPES = pathlib.Path(__file__).parents[1] / "recipes"
 _MOST_BYTES = 1 << 20  # a checkpoint that was given by mistake is not read whole
 _NAMES = ("--flagfile", "-flagfile")
 
