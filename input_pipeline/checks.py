@@ -23,7 +23,7 @@ def seen_shape(source: Source, image_size: int) -> tuple[int, int, int]:
         return image_size, image_size, channels
     if height is None or width is None:
         raise ValueError(
-            f"the images of {source.name} differ in size: give the size to bring them to, "
+            f"the images of {source.name} differ in size; give the size to bring them to, "
             "for example --image_size=224."
         )
     return height, width, channels
@@ -40,7 +40,7 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
     if shape != other:
         raise ValueError(
             f"the images of {train.name} are {_text(shape)} and those of {evaluation.name} "
-            f"{_text(other)} (height × width × channels): use splits with equal channels, "
+            f"{_text(other)} (height × width × channels); use splits with equal channels, "
             "and --image_size for equal sizes."
         )
     height, width, channels = train.image_shape
@@ -48,7 +48,7 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
     if height in (1, 3) and channels > _MOST_CHANNELS:
         raise ValueError(
             f"the images of {train.name} are {_text(train.image_shape)} (height × width × "
-            f"channels), which looks like channels first: give {width} × {channels} × {height}, "
+            f"channels), which looks like channels first; give {width} × {channels} × {height}, "
             "in NumPy np.moveaxis(images, 1, -1)."
         )
     check_augment(parse_augment(settings.augment), train.name, shape)
@@ -63,13 +63,13 @@ def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: 
     """
     if (mixup or cutmix) and micro_batch % 2:
         raise ValueError(
-            f"--mixup and --cutmix mix pairs of examples, but a micro-batch has {micro_batch}: use "
+            f"--mixup and --cutmix mix pairs of examples, but a micro-batch has {micro_batch}; use "
             "a --global_batch that gives every replica an even number, or leave them out."
         )
     if (mixup or cutmix) and first_position % 2:
         raise ValueError(
             "--mixup and --cutmix mix the examples 2k and 2k + 1, but an odd number of examples, "
-            f"{first_position:,}, was used so far: leave them out, or begin in another --run_dir."
+            f"{first_position:,}, was used so far; leave them out, or begin in another --run_dir."
         )
 
 

@@ -52,12 +52,12 @@ def _check_same_classes(train: Source, evaluation: Source) -> None:
         if source.labels is not None and source.labels.shape != (source.length,):
             raise ValueError(
                 f"{source.name} has {source.length:,} records and labels of the shape "
-                f"{list(source.labels.shape)}: give one for each record."
+                f"{list(source.labels.shape)}; give one for each record."
             )
         if source.class_names and len(source.class_names) != source.num_classes:
             raise ValueError(
                 f"{source.name} has {source.num_classes:,} classes and {len(source.class_names):,} "
-                "names of them: give each class a name, or none."
+                "names of them; give each class a name, or none."
             )
     named = train.class_names and evaluation.class_names
     if train.num_classes != evaluation.num_classes:
@@ -68,7 +68,7 @@ def _check_same_classes(train: Source, evaluation: Source) -> None:
         of = [f"the label {label} of {train.name} is {names[0]!r}", f"in the other {names[1]!r}"]
     else:
         return
-    raise ValueError(f"the classes differ: {of[0]}, {of[1]}: give splits with the same classes.")
+    raise ValueError(f"the classes differ: {of[0]}, {of[1]}; give splits with the same classes.")
 
 
 def _check_range(source: Source, *, evaluation: bool, limit: int) -> None:
@@ -85,7 +85,7 @@ def _check_range(source: Source, *, evaluation: bool, limit: int) -> None:
     bounds = f"from 0 to {source.num_classes - 1}" if source.num_classes > 1 else "0 or more"
     raise ValueError(
         f"{which} labels{'' if whole else ' looked at'} of {source.name} {span}, but must be "
-        f"{bounds}, the first that of {source.describe(int(records[bad[0]]))}: "
+        f"{bounds}, the first that of {source.describe(int(records[bad[0]]))}; "
         f"{_advice(source, labels, bad, evaluation)}."
     )
 

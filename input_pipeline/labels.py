@@ -75,24 +75,24 @@ def whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and labels.size:
         one_hot = ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()
         if one_hot:
-            raise ValueError(f"{given}, one-hot: give the classes' numbers, y.argmax(axis=1).")
+            raise ValueError(f"{given}, one-hot; give the classes' numbers, y.argmax(axis=1).")
     if labels.ndim != 1:
-        raise ValueError(f"{given}: give the number of a class for each example, [n].")
+        raise ValueError(f"{given}; give the number of a class for each example, [n].")
     if labels.dtype.kind in "biu":
         return labels.astype(np.int64)
     if labels.dtype.kind != "f":
         raise ValueError(
-            f"{given}: give the numbers of the classes, as np.unique(y, return_inverse=True)[1] "
+            f"{given}; give the numbers of the classes, as np.unique(y, return_inverse=True)[1] "
             "has them."
         )
     broken = np.flatnonzero(~(np.isfinite(labels) & (np.floor(labels) == labels)))
     if len(broken):
         raise ValueError(
             f"{given}, and {len(broken):,} of its {len(labels):,} labels are no whole numbers, the "
-            f"first {labels[broken[0]]:g}: give the numbers of classes; other values cannot be "
+            f"first {labels[broken[0]]:g}; give the numbers of classes; other values cannot be "
             "learned here."
         )
-    raise ValueError(f"{given}: give whole numbers, y.astype(int).")
+    raise ValueError(f"{given}; give whole numbers, y.astype(int).")
 
 
 def labels_digest(source: Source) -> str:

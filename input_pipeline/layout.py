@@ -39,7 +39,7 @@ class Layout:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
         if not 0 <= self.pipeline < self.pipelines:
             raise ValueError(
-                f"pipeline is {self.pipeline}, but must be from 0 to {self.pipelines - 1}: "
+                f"pipeline is {self.pipeline}, but must be from 0 to {self.pipelines - 1}; "
                 "number the pipelines from 0."
             )
         parts = self.accumulate * self.replicas * self.pipelines
@@ -49,7 +49,7 @@ class Layout:
             raise ValueError(
                 f"a global batch of {self.global_batch} does not divide by {parts} "
                 f"({self.accumulate} accumulated × {self.replicas} replicas × {self.pipelines} "
-                f"workers): use {nearest}."
+                f"workers); use {nearest}."
             )
 
     @property

@@ -99,11 +99,11 @@ def parse_augment(text: str) -> tuple[Op, ...]:
         others = [part for part in parts if part not in crops]
         raise ValueError(
             f"the augmentation {text!r} crops late or twice, but crop comes once and first, since "
-            f"it is fused with decoding: use '{'|'.join([crops[0], *others])}'."
+            f"it is fused with decoding; use '{'|'.join([crops[0], *others])}'."
         )
     if sum(op.draws for op in ops) > MOST_DRAWS:
         raise ValueError(
-            f"the augmentation {text!r} is too long: use fewer operations, or fewer layers of "
+            f"the augmentation {text!r} is too long; use fewer operations, or fewer layers of "
             "randaugment."
         )
     return ops
@@ -119,7 +119,7 @@ def check_augment(ops: tuple[Op, ...], name: str, shape: tuple[int, int, int]) -
         if op.name in _COLOUR and shape[2] not in (1, 3):
             raise ValueError(
                 f"the augmentation {op.name} needs images of 1 or 3 channels, but those of {name} "
-                f"have {shape[2]}: leave it out."
+                f"have {shape[2]}; leave it out."
             )
 
 
@@ -135,14 +135,14 @@ def _parse_op(text: str) -> Op:
         nearest = difflib.get_close_matches(name, _OPERATIONS, n=1, cutoff=0.5)
         hint = f", the nearest valid one is {_form(nearest[0])}" if nearest else ""
         raise ValueError(
-            f"the augmentation {text!r} is unknown{hint}: use none, or some of "
+            f"the augmentation {text!r} is unknown{hint}; use none, or some of "
             f"{', '.join(_OPERATIONS)} joined by |, for example 'crop|flip|randaugment(2,9)'."
         )
     parameters = _OPERATIONS[name]
     given = [part.strip() for part in match[2].split(",")] if match and match[2] else []
     required = sum(parameter.default is None for parameter in parameters)
     if not match or not required <= len(given) <= len(parameters):
-        raise ValueError(f"the augmentation {text!r} is not valid: write it as {_form(name)}.")
+        raise ValueError(f"the augmentation {text!r} is not valid; write it as {_form(name)}.")
     given += [str(parameter.default) for parameter in parameters[len(given) :]]
     arguments = tuple(_number(text, *pair) for pair in zip(parameters, given, strict=True))
     if name == "crop" and (arguments[0] > arguments[1] or arguments[2] > arguments[3]):

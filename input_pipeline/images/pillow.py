@@ -64,7 +64,7 @@ def opened(content: bytes) -> Iterator[Image.Image]:
             if image.width * image.height > MOST_PIXELS:
                 raise PictureError(
                     f"its image has {image.height:,} × {image.width:,} pixels, more than the "
-                    f"{MOST_PIXELS:,} that are decoded: make it smaller"
+                    f"{MOST_PIXELS:,} that are decoded; make it smaller"
                 )
             yield image
     except PictureError:

@@ -48,7 +48,7 @@ class BadList:
                 continue
             except (ValueError, TypeError, KeyError):
                 raise ValueError(
-                    f"the list of bad records {place} is damaged: remove it and run "
+                    f"the list of bad records {place} is damaged; remove it and run "
                     "python -m launch.prepare with the same flags and --verify again."
                 ) from None
         return []

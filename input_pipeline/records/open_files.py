@@ -54,7 +54,7 @@ def find_files(pattern: str) -> list[str]:
     if not paths:
         where = "" if is_remote(pattern) or os.path.isabs(pattern) else f" in {os.getcwd()}"
         raise ValueError(
-            f"no file matches {pattern!r}{where}: give the path of existing files, "
+            f"no file matches {pattern!r}{where}; give the path of existing files, "
             "for example '/data/train-*.tfrecord'."
         )
     return paths

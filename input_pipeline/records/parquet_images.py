@@ -78,7 +78,7 @@ class ParquetImages:
             content = self._load(group)[record - int(self.firsts[group])].as_py()
             if content is None:
                 raise ValueError(
-                    f"{self.describe(record)}: it holds no image: give files with the images "
+                    f"{self.describe(record)}: it holds no image; give files with the images "
                     "inside, as the hub has them."
                 )
             yield content

@@ -215,7 +215,7 @@ def _starts(interrupted: Callable[[], bool], path: str, file: OpenFile, size: in
 def _corrupt(path: str, start: int, header: bytes) -> str:
     if start == 0 and header[:2] in (b"\x1f\x8b", b"\x78\x9c"):
         return (
-            f"{path} is compressed as a whole, so that its records cannot be read one by one: "
+            f"{path} is compressed as a whole, so that its records cannot be read one by one; "
             "write it again without compression (compressed images lose nothing by it)."
         )
     return (

@@ -67,7 +67,7 @@ def open_source(settings: DataSettings, split: str, *, leave_out: bool = True) -
         or corrupt.
     """
     if split not in _SPLITS:
-        raise ValueError(f"the split {split!r} is unknown: use one of {', '.join(_SPLITS)}.")
+        raise ValueError(f"the split {split!r} is unknown; use one of {', '.join(_SPLITS)}.")
     return _opened(settings, (split,), leave_out)[split]
 
 
@@ -77,7 +77,7 @@ def _opened(settings: DataSettings, splits: Sequence[str], leave_out: bool) -> d
     if settings.holdout and settings.eval_split:
         raise ValueError(
             f"--holdout={settings.holdout} and --eval_split={settings.eval_split} both say what to "
-            "evaluate on: leave one out."
+            "evaluate on; leave one out."
         )
     has_own = kind in _WITH_EVALUATION or module.has_evaluation(rest, settings)
     if settings.holdout or not has_own:
@@ -99,7 +99,7 @@ def _kind(settings: DataSettings) -> tuple[str, str]:
         hint = f", the nearest valid one is {DATASETS[nearest[0]]}" if nearest else ""
         *forms, last = DATASETS.values()
         raise ValueError(
-            f"the dataset {settings.dataset!r} is unknown{hint}: use {', '.join(forms)} or {last}, "
+            f"the dataset {settings.dataset!r} is unknown{hint}; use {', '.join(forms)} or {last}, "
             "for example synthetic:224x224x3."
         )
     for name, kinds in _BELONG.items():
@@ -107,10 +107,10 @@ def _kind(settings: DataSettings) -> tuple[str, str]:
         if value and kind not in kinds:
             raise ValueError(
                 f"--{name}={value if value.isprintable() else repr(value)} belongs to datasets of "
-                f"the kind {_and(kinds)}, not to {settings.dataset!r}: leave it out."
+                f"the kind {_and(kinds)}, not to {settings.dataset!r}; leave it out."
             )
     if DATASETS[kind] != kind and not rest and kind != "synthetic":
-        raise ValueError(f"the dataset {settings.dataset!r} is incomplete: use {DATASETS[kind]}.")
+        raise ValueError(f"the dataset {settings.dataset!r} is incomplete; use {DATASETS[kind]}.")
     return kind, rest
 
 
@@ -123,6 +123,6 @@ def _not_empty(source: Source) -> Source:
     if not source.length:
         lost = f" but {source.left_out} bad ones" if source.left_out else ""
         raise ValueError(
-            f"{source.name} holds no records{lost}: give a dataset or split that does."
+            f"{source.name} holds no records{lost}; give a dataset or split that does."
         )
     return source

@@ -48,13 +48,13 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         raise
     except Exception as error:  # of what a damaged zip file leads to there is no list
         raise ValueError(
-            f"{path} cannot be read ({reason(error)}): give a file that np.savez wrote."
+            f"{path} cannot be read ({reason(error)}); give a file that np.savez wrote."
         ) from None
     x, y = _NAMES[split]
     _check_pixels(images, x, path)
     if len(own) != len(images):
         raise ValueError(
-            f"{y} in {path} holds {len(own):,} labels and {x} {len(images):,} images: give a label "
+            f"{y} in {path} holds {len(own):,} labels and {x} {len(images):,} images; give a label "
             "for each image."
         )
     images = images if images.ndim == 4 else images[..., None]
@@ -101,7 +101,7 @@ def _check_pixels(images: np.ndarray, x: str, path: pathlib.Path) -> None:
     given = f"{x} in {path} is {images.dtype} {list(images.shape)}"
     form = "give uint8 [n, height, width, channels] or [n, height, width]"
     if images.ndim not in (3, 4):
-        raise ValueError(f"{given}: {form}.")
+        raise ValueError(f"{given}; {form}.")
     looked_at = np.unique(np.linspace(0, len(images) - 1, _LOOKED_AT).astype(np.int64))
     # A row of each: to look into large images maps them into memory.
     rows = [images[at, images.shape[1] // 2] for at in looked_at] if images.size else []
@@ -109,12 +109,12 @@ def _check_pixels(images: np.ndarray, x: str, path: pathlib.Path) -> None:
     if images.dtype == np.uint8:
         if some.size and some.max() == 1 and all(image.max() <= 1 for image in images):
             raise ValueError(
-                f"{given} and holds 0 and 1 alone, which is black to a model of levels up to 255: "
+                f"{given} and holds 0 and 1 alone, which is black to a model of levels up to 255; "
                 f"give {x} * 255."
             )
         return
     if images.dtype.kind not in "fiub" or not some.size:
-        raise ValueError(f"{given}: {form}.")
+        raise ValueError(f"{given}; {form}.")
     low, high = float(some.min()), float(some.max())
     make = f"{x}.clip(0, 255).round().astype('uint8')"
     if low >= 0 and high <= 1:
@@ -123,7 +123,7 @@ def _check_pixels(images: np.ndarray, x: str, path: pathlib.Path) -> None:
         make = f"({x} >> 8).astype('uint8')"
     elif low < 0 or high > 255 or not np.isfinite([low, high]).all():
         make = f"{x} brought to 0 to 255 and .round().astype('uint8')"
-    raise ValueError(f"{given} with values from {low:.4g} to {high:.4g}: {form}, here {make}.")
+    raise ValueError(f"{given} with values from {low:.4g} to {high:.4g}; {form}, here {make}.")
 
 
 def _labels(
@@ -133,7 +133,7 @@ def _labels(
     name = _NAMES[split][1]
     labels = whole_labels(_array(archive, file, path, name), f"{name} in {path}")
     if not len(labels):
-        raise ValueError(f"{name} in {path} is empty: give some examples.")
+        raise ValueError(f"{name} in {path} is empty; give some examples.")
     return labels
 
 
@@ -146,7 +146,7 @@ def _weights(
     weights = np.asarray(_array(archive, file, path, name))
     if weights.shape != (length,) or weights.dtype.kind not in "fiu":
         raise ValueError(
-            f"{name} in {path} is {weights.dtype} {list(weights.shape)}: give numbers [{length}], "
+            f"{name} in {path} is {weights.dtype} {list(weights.shape)}; give numbers [{length}], "
             "a weight for each image."
         )
     with np.errstate(over="ignore"):
@@ -159,7 +159,7 @@ def _weights(
         )
     if length and not kept.any():
         raise ValueError(
-            f"{name} in {path} is 0 for all {length:,} examples, of which nothing could be told: "
+            f"{name} in {path} is 0 for all {length:,} examples, of which nothing could be told; "
             f"give some of them more, or leave {name} out for a weight of 1 each."
         )
     return kept
@@ -176,19 +176,19 @@ def _array(archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, name: 
     members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
     if name not in members:
         raise ValueError(
-            f"{path} holds no array {name}, but {', '.join(members) or 'nothing'}: name its arrays "
+            f"{path} holds no array {name}, but {', '.join(members) or 'nothing'}; name its arrays "
             "x_train, y_train, x_test and y_test."
         )
     try:
         array = _mapped_or_loaded(archive, file, path, members[name])
     except Exception as error:  # of what damage leads to there is no list
         raise ValueError(
-            f"{name} in {path} is no array that can be read ({reason(error)}): write it with "
+            f"{name} in {path} is no array that can be read ({reason(error)}); write it with "
             "np.savez, as numbers."
         ) from None
     if array.dtype.hasobject:
         raise ValueError(
-            f"{name} in {path} holds Python's objects: make it an array of numbers, for example "
+            f"{name} in {path} holds Python's objects; make it an array of numbers, for example "
             "with np.stack, and write it again."
         )
     return array

@@ -92,7 +92,7 @@ def _split_name(table: Table, settings: DataSettings, split: str) -> str | None:
         near = difflib.get_close_matches(wanted, there, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
-            f"{table.path} has no rows of the split {wanted}{hint}, but {held}: say which to take "
+            f"{table.path} has no rows of the split {wanted}{hint}, but {held}; say which to take "
             f"with --{split}_split, or leave it out."
         )
     return name
@@ -137,12 +137,12 @@ def _labels(
             more = f" and {len(shown) - 10:,} more" if len(shown) > 10 else ""
             raise ValueError(
                 f"{table.where(row)}: there is nothing of the class {text} to train on; the "
-                f"classes are {', '.join(shown[:10])}{more}: mend the label, or give rows of it "
+                f"classes are {', '.join(shown[:10])}{more}; mend the label, or give rows of it "
                 "for training."
             )
         if not 0 <= label < 2**31:
             raise ValueError(
-                f"{table.where(row)}: the label {text} is out of range: give 0, 1, … or names."
+                f"{table.where(row)}: the label {text} is out of range; give 0, 1, … or names."
             )
         labels[at] = label
     return labels
@@ -168,7 +168,7 @@ def _identities(table: Table, rows: np.ndarray) -> list[tuple[int, int]]:
         row, why = missing[0]
         count = f"{len(missing):,} of {len(rows):,} files cannot, " if len(missing) > 1 else ""
         raise ValueError(
-            f"{table.where(row)}: {table.images[row]} cannot be read ({count}{why}): mend the "
+            f"{table.where(row)}: {table.images[row]} cannot be read ({count}{why}); mend the "
             f"path, which is relative to {os.path.abspath(table.path.parent)}"
             f"{', and write it with /' * (chr(92) in table.images[row])}, or remove the line."
         )
@@ -207,7 +207,7 @@ def _check_apart(
         if file in trained:
             raise ValueError(
                 f"{table.where(row)}: {table.images[row]} would be evaluated on, but line "
-                f"{table.lines[trained[file]]:,} is to train on it: remove one of them."
+                f"{table.lines[trained[file]]:,} is to train on it; remove one of them."
             )
 
 

@@ -63,19 +63,19 @@ def read_table(path: pathlib.Path, features: str) -> Table:
         if len(row) != len(header):
             raise ValueError(
                 f"{path}, line {line:,}: it has {len(row)} columns and the header has "
-                f"{len(header)}: mend the line; what holds a {mark!r} must stand in double quotes."
+                f"{len(header)}; mend the line; what holds a {mark!r} must stand in double quotes."
             )
         columns["line"].append(line)
         for role, place in places[mark].items():
             value = row[place].strip()
             if not value:
                 raise ValueError(
-                    f"{path}, line {line:,}: the column {header[place]} is empty: fill it or "
+                    f"{path}, line {line:,}: the column {header[place]} is empty; fill it or "
                     "remove the line."
                 )
             columns[role].append(value)
     if not columns["line"]:
-        raise ValueError(f"{path} holds no rows below its header: give one for each image.")
+        raise ValueError(f"{path} holds no rows below its header; give one for each image.")
     return Table(path, *columns.values())
 
 
@@ -84,14 +84,14 @@ def _text(path: pathlib.Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be read ({reason(error)}): give a table with the columns path and "
+            f"{path} cannot be read ({reason(error)}); give a table with the columns path and "
             "label."
         ) from None
     try:
         return data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line:,} is not UTF-8: save the table as UTF-8.") from None
+        raise ValueError(f"{path}, line {line:,} is not UTF-8; save the table as UTF-8.") from None
 
 
 def _rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -103,7 +103,7 @@ def _rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[int, 
                 yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(
-            f"{path}, line {reader.line_num:,} cannot be read ({error}): mend its quotes."
+            f"{path}, line {reader.line_num:,} cannot be read ({error}); mend its quotes."
         ) from None
 
 

@@ -43,7 +43,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         if not files:
             said = "".join(f" ({note})" for note in notes)
             raise ValueError(
-                f"the class {label!r} is empty, {folder / label} holds no image{said}: put some "
+                f"the class {label!r} is empty, {folder / label} holds no image{said}; put some "
                 "there or remove the folder."
             )
     labels = [classes.index(label) for label in here]
@@ -89,7 +89,7 @@ def _train_folder(root: pathlib.Path, given: str) -> pathlib.Path:
     """The folder of the classes to train on: the one asked for, the usual one, or DIR itself."""
     if not root.is_dir():
         raise ValueError(
-            f"the folder {root} does not exist: give the one that holds train/CLASS, or CLASS."
+            f"the folder {root} does not exist; give the one that holds train/CLASS, or CLASS."
         )
     folders = _folders(root)
     name = given or usual("train", folders)
@@ -98,7 +98,7 @@ def _train_folder(root: pathlib.Path, given: str) -> pathlib.Path:
         return _folder(root, name, "train")
     if len(folders) == 1:
         raise ValueError(
-            f"{root} holds the folder {folders[0]} alone, and one class is nothing to tell apart: "
+            f"{root} holds the folder {folders[0]} alone, and one class is nothing to tell apart; "
             f"if the classes lie in it, give folder:{root / folders[0]}."
         )
     return root
@@ -113,7 +113,7 @@ def _folder(root: pathlib.Path, name: str | None, split: str) -> pathlib.Path:
         return root / name
     raise ValueError(
         f"{root} holds no folder {name or ' or '.join(USUAL[split])}, but "
-        f"{_some(_folders(root))}: put the folders of the classes into {root / 'train'} and "
+        f"{_some(_folders(root))}; put the folders of the classes into {root / 'train'} and "
         f"{root / 'test'}, or name another folder in it with --{split}_split."
     )
 
@@ -141,11 +141,11 @@ def _folders(folder: pathlib.Path) -> list[str]:
 
 def _check_classes(folder: pathlib.Path, here: list[str], classes: list[str]) -> None:
     if not here:
-        raise ValueError(f"{folder} holds no folder: put one in for each class, with its images.")
+        raise ValueError(f"{folder} holds no folder; put one in for each class, with its images.")
     for label in here:
         if label not in classes:
             raise ValueError(
-                f"the folder {folder / label} is a class that there is nothing of to train on: "
+                f"the folder {folder / label} is a class that there is nothing of to train on; "
                 f"remove it, or give images of it for training; the classes are {_some(classes)}."
             )
 

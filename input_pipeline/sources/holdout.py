@@ -25,7 +25,7 @@ def parse_share(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
     if not match or not 0 < float(match[1]) < 100:
         raise ValueError(
-            f"the share {text!r} to hold out is not valid: give a percentage between 0 and 100, "
+            f"the share {text!r} to hold out is not valid; give a percentage between 0 and 100, "
             f"for example {DEFAULT}."
         )
     return float(match[1]) / 100
@@ -63,7 +63,7 @@ def hold_out(train: Source, share: str, seed: int, has_own: bool = False) -> dic
     held = place < np.minimum(wanted, counts - 1)[group]
     if not held.any():
         raise ValueError(
-            f"no class of {train.name} has two records, one to train and one to evaluate on: give "
+            f"no class of {train.name} has two records, one to train and one to evaluate on; give "
             "more of them."
         )
     if labels is not None and (labels >= 0).all():

@@ -50,7 +50,7 @@ class IdxFiles:
             there = sorted(path.name for files in self.splits.values() for path in files.values())
             raise ValueError(
                 f"{self.name} has no {' and '.join(missing)} to "
-                f"{'train' if split == 'train' else 'evaluate'} on, but {', '.join(there)}: call "
+                f"{'train' if split == 'train' else 'evaluate'} on, but {', '.join(there)}; call "
                 "the files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-… and "
                 "t10k-labels-…."
             )
@@ -70,7 +70,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     if len(images) != len(labels):
         raise ValueError(
             f"{files['images']} holds {len(images):,} images and {files['labels']} {len(labels):,} "
-            "labels: give files that belong together."
+            "labels; give files that belong together."
         )
     path = str(files["images"])
     facts = size_and_time(path)
@@ -107,7 +107,7 @@ def _find(rest: str) -> IdxFiles:
     path = pathlib.Path(rest).expanduser()
     folder, part = (path, None) if path.is_dir() else (path.parent, path.name.rstrip("-_."))
     if not folder.is_dir():
-        raise ValueError(f"the folder {path} does not exist: give the one that holds the files.")
+        raise ValueError(f"the folder {path} does not exist; give the one that holds the files.")
     found: dict[str, dict[str, dict[str, pathlib.Path]]] = defaultdict(lambda: defaultdict(dict))
     # Backwards: of a file and its compressed copy the plain one is taken.
     for file in sorted(folder.iterdir(), reverse=True):
@@ -127,7 +127,7 @@ def _not_found(folder: pathlib.Path, part: str | None, datasets: list[str]) -> V
         forms = " or ".join(f"idx:{folder / (name or 'DIR')}" for name in datasets)
         which = "" if part is None else f" and none called {part}"
         return ValueError(
-            f"{folder} holds the datasets {', '.join(datasets)}{which}: give {forms}."
+            f"{folder} holds the datasets {', '.join(datasets)}{which}; give {forms}."
         )
     deeper = [
         path.parent for depth in ("*/", "*/*/") for path in folder.glob(f"{depth}*idx*ubyte*")

@@ -88,7 +88,7 @@ def _files_of(rest: str, settings: DataSettings, split: str) -> list[str]:
     if evaluation:
         if given:
             raise ValueError(
-                f"the dataset {settings.dataset!r} has a pattern for each split: leave "
+                f"the dataset {settings.dataset!r} has a pattern for each split; leave "
                 f"--{split}_split={given} out."
             )
         return _found(evaluation if split == "eval" else rest.partition(",")[0].strip())
@@ -99,7 +99,7 @@ def _files_of(rest: str, settings: DataSettings, split: str) -> list[str]:
     if name not in splits:
         raise ValueError(
             f"{rest} has no files of the split {name or split}, but of "
-            f"{', '.join(filter(None, splits)) or 'none that can be told by their names'}: say "
+            f"{', '.join(filter(None, splits)) or 'none that can be told by their names'}; say "
             f"with --{split}_split which to take, or give a pattern for each, "
             "parquet:GLOB,EVAL_GLOB."
         )
@@ -107,7 +107,7 @@ def _files_of(rest: str, settings: DataSettings, split: str) -> list[str]:
     if len(folders) > 1:
         raise ValueError(
             f"{rest} has files of the split {name} in {', '.join(folders[:5])}"
-            f"{' and more' if len(folders) > 5 else ''}, which may be several datasets: give the "
+            f"{' and more' if len(folders) > 5 else ''}, which may be several datasets; give the "
             "folder of one of them."
         )
     return splits[name]
@@ -130,7 +130,7 @@ def _splits(rest: str) -> dict[str, list[str]]:
 
 def _found(pattern: str) -> list[str]:
     if is_remote(pattern):
-        raise ValueError(f"{pattern} is remote: copy the Parquet files to a local folder.")
+        raise ValueError(f"{pattern} is remote; copy the Parquet files to a local folder.")
     folder = os.path.expanduser(pattern)
     return find_files(os.path.join(folder, "**/*.parquet") if os.path.isdir(folder) else pattern)
 

@@ -62,7 +62,7 @@ def find_columns(path: str, features: str) -> Columns:
             listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
             wanted = f" called {given[role]!r}" if role in given else ""
             raise ValueError(
-                f"{path} has not one column{wanted} for the {role}, but {listed}: say which it is "
+                f"{path} has not one column{wanted} for the {role}, but {listed}; say which it is "
                 f"with --features={role}=COLUMN."
             )
     names = known.get(chosen["label"], {}).get("names")
@@ -95,7 +95,7 @@ def read_labels(
             what = f"the class {text!r}, which nothing is trained on" if text else "no text"
             raise ValueError(
                 f"the column {columns.label} of {paths[0]} holds {what}; the classes are "
-                f"{', '.join(names[:_SHOWN])}{more}: give files that have all of them."
+                f"{', '.join(names[:_SHOWN])}{more}; give files that have all of them."
             )
     labels = np.array([places[text] for text in texts.to_pylist()], np.int64)
     return tuple(names), len(names), labels
@@ -131,7 +131,7 @@ def _column(name: str, paths: Sequence[str]) -> pa.Array:
     except pa.ArrowException as error:
         raise ValueError(
             f"the column {name} has not the same type in all of {paths[0]} and those beside it "
-            f"({reason(error)}): give files that belong together."
+            f"({reason(error)}); give files that belong together."
         ) from None
 
 

@@ -22,7 +22,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{given} cannot be imported ({error}): give a module on PYTHONPATH and a function in "
+            f"{given} cannot be imported ({error}); give a module on PYTHONPATH and a function in "
             "it."
         ) from None
     except Exception as error:
@@ -43,5 +43,5 @@ def _fault(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"ended with {type(error).__name__} ({' '.join(str(error).split())}) in line {last.lineno} "
-        f"of {last.filename}: mend the function, which is called with 'train' or 'eval'."
+        f"of {last.filename}; mend the function, which is called with 'train' or 'eval'."
     )

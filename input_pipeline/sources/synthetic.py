@@ -20,7 +20,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     match = _FORM.fullmatch(rest)
     if not match:
         raise ValueError(
-            f"the dataset {settings.dataset!r} has no valid shape: use synthetic:HxWxC[xCLASSES] "
+            f"the dataset {settings.dataset!r} has no valid shape; use synthetic:HxWxC[xCLASSES] "
             "with positive whole numbers below 10 million, for example synthetic:224x224x3 or "
             "synthetic:32x32x3x100."
         )
@@ -28,7 +28,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     if max(height * width * channels, classes * (height + width * channels)) > _MOST:
         raise ValueError(
             f"the dataset {settings.dataset!r} has images or patterns of more than {_MOST:,} "
-            "bytes: use smaller ones, or fewer classes."
+            "bytes; use smaller ones, or fewer classes."
         )
     first = _LENGTH["train"] if split == "eval" else 0
     images = synthetic_images((height, width, channels), classes=classes, first=first)

@@ -86,14 +86,14 @@ def _info(name: str, data_dir: str) -> "tfds.core.DatasetInfo":
         near = difflib.get_close_matches(name.split(":")[0].split("/")[0], there, 1)
         hint = f" (there is {near[0]})" if near else ""
         raise ValueError(
-            f"the dataset tfds:{name} is not in {folder}{hint}: prepare it with "
+            f"the dataset tfds:{name} is not in {folder}{hint}; prepare it with "
             'python -c "import tensorflow_datasets as tfds; '
             f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\", "
             "or give the --data_dir that holds it."
         ) from None
     except Exception as error:  # of what TFDS makes of damaged files there is no list
         raise ValueError(
-            f"the dataset tfds:{name} in {folder} cannot be read ({_first_line(error)}): "
+            f"the dataset tfds:{name} in {folder} cannot be read ({_first_line(error)}); "
             "prepare it again, or write it as tfds:NAME[/CONFIG][:VERSION]."
         ) from None
 
@@ -115,7 +115,7 @@ def _split(info: "tfds.core.DatasetInfo", settings: DataSettings, split: str) ->
     if not usual:
         first = next(iter(info.splits), "NAME")
         raise ValueError(
-            f"{info.full_name} has no split train, but {', '.join(info.splits)}: say with "
+            f"{info.full_name} has no split train, but {', '.join(info.splits)}; say with "
             f"--train_split which to take, for example --train_split={first}."
         )
     return usual
@@ -192,12 +192,12 @@ def _parts(info: "tfds.core.DatasetInfo", spec: str) -> list[Any]:
         parts = info.splits[spec].file_instructions
     except (ValueError, KeyError, AssertionError) as error:
         raise ValueError(
-            f"the split {spec!r} of {info.full_name} is not valid ({_first_line(error)}): use "
+            f"the split {spec!r} of {info.full_name} is not valid ({_first_line(error)}); use "
             f"{', '.join(info.splits)}, a slice such as train[:90%] or train[1000:], or a sum of "
             "them such as train+test."
         ) from None
     if not parts or min(part.take for part in parts) < 1:
-        raise ValueError(f"the split {spec!r} of {info.full_name} is empty: give one with records.")
+        raise ValueError(f"the split {spec!r} of {info.full_name} is empty; give one with records.")
     return parts
 
 
@@ -209,7 +209,7 @@ def _open_files(
         return ArrayRecordReader(paths, lengths)
     if suffix != "tfrecord":
         raise ValueError(
-            f"{info.full_name} is prepared as {suffix}, which has no random access here: prepare "
+            f"{info.full_name} is prepared as {suffix}, which has no random access here; prepare "
             "it with file_format='tfrecord' or 'array_record'."
         )
     index = open_index(paths)
@@ -245,7 +245,7 @@ def _features(info: "tfds.core.DatasetInfo", text: str) -> ExampleFeatures:
             wanted = f"named {names[role]!r} " if names[role] else ""
             raise ValueError(
                 f"{info.full_name} has not one feature {wanted}that is an {kind.__name__} for the "
-                f"{role}, but {', '.join(listed)}: say which it is with --features={role}=NAME."
+                f"{role}, but {', '.join(listed)}; say which it is with --features={role}=NAME."
             )
     if "weight" in given:
         names["weight"] = given["weight"]
@@ -253,7 +253,7 @@ def _features(info: "tfds.core.DatasetInfo", text: str) -> ExampleFeatures:
         if kind is None or kind.kind != "f":
             raise ValueError(
                 f"{info.full_name} has no feature {given['weight']!r} of floats for the weight, "
-                f"but {', '.join(info.features)}: say which it is with --features=weight=NAME."
+                f"but {', '.join(info.features)}; say which it is with --features=weight=NAME."
             )
     image = info.features[names["image"]]
     if image.shape[2] is None or image.np_dtype.kind != "u":

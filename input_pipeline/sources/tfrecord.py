@@ -59,7 +59,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     index = open_index(paths)
     name = f"{os.path.basename(os.path.dirname(paths[0])) or 'tfrecord'}/{split}"
     if not len(index):
-        raise ValueError(f"{paths[0]} holds no records: give files that do.")
+        raise ValueError(f"{paths[0]} holds no records; give files that do.")
     records = TFRecordReader(index, settings.shuffle_block).records
     features = ExampleFeatures(**parse_features(settings.features))
     _check_features(records, features, index)
@@ -132,7 +132,7 @@ def parse_features(text: str) -> dict[str, str]:
         or len(names) < len(pairs)
     ):
         raise ValueError(
-            f"the features {text!r} are not valid: write image=NAME,label=NAME,weight=NAME, "
+            f"the features {text!r} are not valid; write image=NAME,label=NAME,weight=NAME, "
             "for example image=image/encoded,label=image/class/label."
         )
     return names
@@ -150,7 +150,7 @@ def check_files_apart(train: list[str], evaluation: list[str]) -> None:
         if other:
             also = "" if other == path else f" is {other} and"
             raise ValueError(
-                f"{path}{also} would be trained and evaluated on: give patterns that share no "
+                f"{path}{also} would be trained and evaluated on; give patterns that share no "
                 "file, or leave EVAL_GLOB out and say --holdout=10%."
             )
 
@@ -177,7 +177,7 @@ def _check_features(records: Records, features: ExampleFeatures, index: TFRecord
             wanted = {bytes: "bytes", int: "int64", float: "float"}[kind]
             raise ValueError(
                 f"{where}: there is no feature {getattr(features, role)!r} with one {wanted} value "
-                f"for the {role}; the record holds {listed or 'nothing'}: say which it is with "
+                f"for the {role}; the record holds {listed or 'nothing'}; say which it is with "
                 f"--features={role}=NAME."
             )
 
@@ -207,7 +207,7 @@ def _class_names(path: str) -> tuple[str, ...]:
         return read_names(data.decode())
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{place} is no text in UTF-8 (byte {error.start:,}): write the names of the classes "
+            f"{place} is no text in UTF-8 (byte {error.start:,}); write the names of the classes "
             "as UTF-8, one a line."
         ) from None
 
@@ -220,4 +220,4 @@ def _unknown(read: Callable[[np.ndarray], tuple[np.ndarray, ...]], length: int) 
     held = f"{len(labels):,} of the {length:,} records hold labels"
     if labels:
         held += f" from {min(labels)} to {max(labels)}"
-    raise ValueError(f"the number of classes is not known: give --num_classes=N; {held}.")
+    raise ValueError(f"the number of classes is not known; give --num_classes=N; {held}.")

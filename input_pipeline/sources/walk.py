@@ -116,7 +116,7 @@ def check_apart(train: Walk, evaluation: Walk) -> None:
             there, here = printable(trained[identity]), printable(place)
             which = f"{here} is {there}, and would be" if here != there else f"{here} would be"
             raise ValueError(
-                f"{which} trained and evaluated on: give other images to evaluate on, or hold a "
+                f"{which} trained and evaluated on; give other images to evaluate on, or hold a "
                 "part of them out with --holdout=10%, without --eval_split."
             )
 
@@ -244,7 +244,7 @@ def _of_two_classes(what: str, one: tuple[bytes, str], other: tuple[bytes, str])
     (place, label), (before, owner) = one, other
     return ValueError(
         f"{printable(place)} and {printable(before)} are the same {what} by way of a link, which "
-        f"would be of two classes, {label} and {owner}: remove the link."
+        f"would be of two classes, {label} and {owner}; remove the link."
     )
 
 
@@ -279,7 +279,7 @@ def _entries(place: bytes) -> list[os.DirEntry[bytes]]:
 
 def _unreadable(place: bytes | pathlib.Path, error: OSError) -> ValueError:
     path = printable(os.fsencode(place))
-    return ValueError(f"{path} cannot be read ({reason(error)}): make it readable or remove it.")
+    return ValueError(f"{path} cannot be read ({reason(error)}); make it readable or remove it.")
 
 
 def _kind(entry: os.DirEntry[bytes]) -> str:

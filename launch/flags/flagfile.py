@@ -8,7 +8,6 @@ and the command line wins over all flagfiles.
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import os
 import pathlib
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
+from trainer.plan.call_syntax import did_you_mean
 from trainer.plan.durations import shortened
 
 RECIPES = pathlib.Path(__file__).parents[1] / "recipes"
@@ -140,10 +140,9 @@ def find_flagfile(path: str) -> pathlib.Path:
     if path and _is(pathlib.Path.is_dir, given):
         raise ValueError(f"the flagfile {path!r} is a folder; give a file.")
     names = recipes()
-    near = difflib.get_close_matches(packaged.stem, names, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    meant = did_you_mean(packaged.stem, names)
     raise ValueError(
-        f"the flagfile {path!r} does not exist{hint}; give a file's path or the name of a recipe: "
+        f"the flagfile {path!r} does not exist{meant}; give a file's path or the name of a recipe: "
         f"{', '.join(names)}."
     )
 

@@ -1,12 +1,12 @@
 """Reading a flag's text, or the sentence that says why it cannot be read."""
 
-import difflib
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from absl import flags
 
+from trainer.plan.call_syntax import did_you_mean
 from trainer.plan.durations import Duration, parse_duration, parse_duration_or_time, shortened
 
 T = TypeVar("T")
@@ -27,9 +27,8 @@ def one_of(flag: str, value: str, allowed: Iterable[str]) -> str:
     allowed = tuple(allowed)
     if value in allowed:
         return value
-    near = difflib.get_close_matches(value, allowed, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(f"{given(flag, value)} is unknown{hint}; use one of {', '.join(allowed)}.")
+    meant = did_you_mean(value, allowed)
+    raise ValueError(f"{given(flag, value)} is unknown{meant}; use one of {', '.join(allowed)}.")
 
 
 def duration(values: flags.FlagValues, name: str) -> Duration:

@@ -193,7 +193,7 @@ def check_changes(command: Command, plan: Plan, found: Found) -> list[str]:
         return []
     run_dir, changed = command.settings.run.run_dir, changed_flags(command, plan, found)
     now, then = plan.dataset, found.state.dataset
-    same = then is not None and provably_same(then, now)
+    same = provably_same(then, now)
     for name in ("dataset", "train_split", "features", "shuffle_block", "seed"):
         excused = same and name in ("dataset", "train_split")
         if name in changed and not excused:
@@ -202,8 +202,6 @@ def check_changes(command: Command, plan: Plan, found: Found) -> list[str]:
                 f"the run in {run_dir} was trained with --{name}={before}, not {after}; give that, "
                 "or another --run_dir."
             )
-    if then is None:  # of an older version
-        return []
     why = moved(then, now, resized="image_size" in changed)
     if why:
         raise ValueError(

@@ -136,6 +136,7 @@ def _write_checkpoint(
     names = {"model/dense/kernel": [64, 10], "learning_rate/progress": []}
     state = {
         "flags": job.decided(asked, plan),
+        "dataset": dataclasses.asdict(plan.dataset),
         "history": history.to_json(),
         "final": step == 100,
         "score": 0.5 if evaluated == step else None,

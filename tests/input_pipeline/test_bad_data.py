@@ -220,7 +220,7 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
 def test_sizes_that_vary_need_one_to_be_given(tmp_path: Path) -> None:
     source = source_with(tmp_path, {})
     assert seen_shape(source, 24) == (24, 24, 3)
-    with pytest.raises(ValueError, match="the images of test/train differ in size: give the size"):
+    with pytest.raises(ValueError, match="the images of test/train differ in size; give the size"):
         seen_shape(source, 0)
     grey = dataclasses.replace(source, name="test/eval", image_shape=(None, None, 1))
     with pytest.raises(ValueError, match="24 × 24 × 3 and those of test/eval 24 × 24 × 1"):

@@ -53,13 +53,13 @@ def test_of_labels_that_are_right_nothing_is_said() -> None:
             [-1, 1] * 12,
             [1, 0],
             "error: 12 of the 24 labels of own/train are -1, but must be from 0 to 1, the first "
-            "that of record 0 of own/train: write the labels -1 and 1 as 0 and 1, (y + 1) // 2.",
+            "that of record 0 of own/train; write the labels -1 and 1 as 0 and 1, (y + 1) // 2.",
         ),
         (
             FINE,
             [0, 1, 2, 3, 4, 5],
             "error: 3 of the 6 labels of own/eval are from 3 to 5, but must be from 0 to 2, the "
-            "first that of record 3 of own/eval: give examples of these classes to train on, or "
+            "first that of record 3 of own/eval; give examples of these classes to train on, or "
             "leave these out.",
         ),
         (FINE, [-1] * 6, "error: all 6 labels of own/eval are -1, but must be from 0 to 2, the fi"),
@@ -172,11 +172,11 @@ def test_whole_numbers_are_labels(labels: np.ndarray, expected: list[int]) -> No
 @pytest.mark.parametrize(
     "labels, said",
     [
-        (np.array([0.0, 1.0]), r"y is float64 .2.: give whole numbers, y\.astype.int"),
+        (np.array([0.0, 1.0]), r"y is float64 .2.; give whole numbers, y\.astype.int"),
         (np.array([0.0, 0.37, 2.5]), "2 of its 3 labels are no whole numbers, the first 0.37"),
         (np.array([0.0, np.nan]), "1 of its 2 labels are no whole numbers, the first nan"),
         (np.array([0.0, np.inf]), "1 of its 2 labels are no whole numbers, the first inf"),
-        (np.eye(3), r"y is float64 .3, 3., one-hot: give .*y\.argmax.axis=1"),
+        (np.eye(3), r"y is float64 .3, 3., one-hot; give .*y\.argmax.axis=1"),
         (np.eye(3, dtype=bool), "one-hot"),
         (np.ones((3, 2)), "give the number of a class for each example, .n"),
         (np.array(3), "give the number of a class for each example, .n"),

@@ -129,12 +129,12 @@ def test_a_record_without_its_weight_is_a_bad_one_for_training_and_for_prepare(
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        (WEIGHTS[:4], r"w_train in .*own.npz is float32 \[4\]: give numbers \[5\]"),
+        (WEIGHTS[:4], r"w_train in .*own.npz is float32 \[4\]; give numbers \[5\]"),
         (np.array([1, 1, -2, 1, 1]), r"w_train\[2\] in .*own.npz is -2: a weight must be finite"),
         (np.array([1, 1e39, 2, 1, 1]), r"w_train\[1\] in .*own.npz is 1e\+39: .* as a float32 too"),
         (np.zeros(5), r"w_train in .*own.npz is 0 for all 5 examples.*leave w_train out"),
         (np.full(5, 1e-60), r"w_train in .*own.npz is 0 for all 5 examples"),
-        (np.array(list("abcde")), r"w_train in .*own.npz is <U1 \[5\]: give numbers"),
+        (np.array(list("abcde")), r"w_train in .*own.npz is <U1 \[5\]; give numbers"),
     ],
 )
 def test_arrays_of_impossible_weights(tmp_path: Path, weights: np.ndarray, said: str) -> None:

@@ -189,7 +189,7 @@ def test_an_interrupt_leaves_nothing_half_done(tmp_path: pathlib.Path) -> None:
             "--to_tfrecord=full",
             "error: --to_tfrecord=full holds other things; give a new folder.\n",
         ),
-        ("--dataset=folder:none", "error: the folder none does not exist: give the one that"),
+        ("--dataset=folder:none", "error: the folder none does not exist; give the one that"),
         ("--shards=0", "shards"),
         ("--verfy", "verify"),
     ],

@@ -312,9 +312,7 @@ class Checkpoints:
         """
         try:
             reader = tf.train.load_checkpoint(str(path / VARIABLES))
-            # Those of before issue 6 hold TensorFlow's description of their objects too.
-            there = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
-            if there != {_key(name) for name in listed}:
+            if set(reader.get_variable_to_shape_map()) != {_key(name) for name in listed}:
                 raise DamagedError(f"{VARIABLES} are not those of {STATE}")
             names = [name for name in self._variables if name in listed]
             values = {name: reader.get_tensor(self._keys[name]) for name in names}

@@ -11,10 +11,10 @@ from trainer.files.from_json import Count, from_json
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """What a state says of the variables; one of before issue 6 has no dtypes."""
+    """The variables of a checkpoint by name."""
 
     shapes: dict[str, list[Count]]
-    dtypes: dict[str, str] | None = None
+    dtypes: dict[str, str]
 
 
 def variables_of(state: Mapping[str, Any]) -> Described:
@@ -23,9 +23,9 @@ def variables_of(state: Mapping[str, Any]) -> Described:
     Raises:
       DamagedError: it does not.
     """
-    names = [name for name in ("shapes", "dtypes") if name in state]
+    kept = {name: state[name] for name in ("shapes", "dtypes") if name in state}
     try:
-        return from_json(Described, {name: state[name] for name in names}, STATE)
+        return from_json(Described, kept, STATE)
     except ValueError as error:
         raise DamagedError(str(error)) from None
 
@@ -43,7 +43,7 @@ def compare(
     """
     columns = [
         {
-            name: f"{shape} {(described.dtypes or here.dtypes).get(name, '')}"
+            name: f"{shape} {described.dtypes.get(name, '')}"
             for name, shape in described.shapes.items()
         }
         for described in (state, here)

@@ -17,7 +17,6 @@ import ctypes
 import dataclasses
 import errno
 import json
-import math
 import os
 import pathlib
 import re
@@ -81,10 +80,7 @@ class Keep:
 
 def best_steps(scores: Mapping[int, float | None]) -> list[int]:
     """The steps that have a score, from the best to the worst; of equals the earlier first."""
-    # Older versions kept a NaN, which has no place in any order.
-    scored = {
-        step: score for step, score in scores.items() if score is not None and math.isfinite(score)
-    }
+    scored = {step: score for step, score in scores.items() if score is not None}
     return sorted(scored, key=lambda step: (-scored[step], step))
 
 

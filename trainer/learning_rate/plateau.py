@@ -47,7 +47,7 @@ def judge(
     value = -value if settings.metric == "eval/accuracy" else value
     best, bad = state.get("best", math.inf), state.get("bad", 0)
     waiting = state.get("waiting", 0)
-    known = math.isfinite(best)  # older versions kept a NaN
+    known = math.isfinite(best)
     if math.isfinite(value) and (not known or value < best - settings.threshold * abs(best)):
         best, bad, known = value, 0, True
     elif not waiting:

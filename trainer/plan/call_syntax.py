@@ -68,9 +68,14 @@ def choose(what: str, name: str, allowed: Sequence[str]) -> str:
     """
     if name in allowed:
         return name
+    meant = did_you_mean(name, allowed)
+    raise ValueError(f"the {what} {name!r} is unknown{meant}; use one of {', '.join(allowed)}.")
+
+
+def did_you_mean(name: str, allowed: Sequence[str]) -> str:
+    """` (did you mean NEAREST?)` for a name that is not allowed; empty where none is near."""
     near = difflib.get_close_matches(name, allowed, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(f"the {what} {name!r} is unknown{hint}; use one of {', '.join(allowed)}.")
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def bind(call: Call, parameters: Sequence[Parameter]) -> dict[str, Value]:

@@ -1,12 +1,11 @@
 """Weights of classes in the training loss, from what a person writes; without TensorFlow."""
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trainer.plan.call_syntax import shortened
+from trainer.plan.call_syntax import did_you_mean, shortened
 
 BALANCED = "balanced"
 _SHOWN = 20
@@ -69,10 +68,8 @@ def _label(name: str, names: Sequence[str], classes: int) -> int:
         return list(names).index(name)
     if name.isdecimal() and len(name) < 10 and int(name) < classes:
         return int(name)
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
     listed = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
     raise ValueError(
-        f"the class {shortened(name)} is unknown{hint}; give a number from 0 to {classes - 1}"
-        + (f" or one of {listed}." if names else ".")
+        f"the class {shortened(name)} is unknown{did_you_mean(name, names)}; "
+        f"give a number from 0 to {classes - 1}" + (f" or one of {listed}." if names else ".")
     )

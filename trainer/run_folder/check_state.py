@@ -21,8 +21,8 @@ def check_state(plan: Plan, found: Found, *, same: bool, cooled: bool) -> None:
     Raises:
       ValueError: it cannot.
     """
-    if found.state is None or found.state.history.position is None:
-        return  # nothing, or of a version that kept less
+    if found.state is None:
+        return
     fault = _position(plan, found) or _backoff(plan, found)
     if same and not fault:
         fault = _end(plan, found, cooled or plan.learning_rate.adascale > 1)

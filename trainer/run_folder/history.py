@@ -61,7 +61,7 @@ class History:
     seconds: NotNegative = 0.0  # of training, up to the process's start
     best: Accuracy | None = None  # the best eval/accuracy
     best_step: Count = 0
-    # The newest, what is finite of it; older versions kept a NaN.
+    # The newest, what is finite of it.
     evaluation: dict[str, AnyFloat] = dataclasses.field(default_factory=dict)
     evaluated: Count = 0  # the step that it is of
     to_evaluate: bool = False  # a stop has left out the evaluation that is due at this step
@@ -76,7 +76,7 @@ class History:
     healthy: bool = True  # no step that stands out is waiting for its judgement
     rollbacks: Count = 0  # those that this state has behind it
     backoff: Backoff = dataclasses.field(default_factory=dict)  # of the rate, see below
-    position: Count | None = None  # examples used; None in old states: step × global batch
+    position: Count = 0  # examples used, and those that rollbacks left out
     ahead: float = 0.0  # steps that it counts for beyond its number, see `Plan.ahead`
     started: float = dataclasses.field(default_factory=time.perf_counter, init=False)
 
@@ -129,7 +129,6 @@ class History:
         """Keeps an evaluation, and says whether it is the best so far; see `score`."""
         self.evaluation = {name: value for name, value in values.items() if math.isfinite(value)}
         self.evaluated, found = step, score(values)
-        # Not `found > best`: older versions kept a NaN, which nothing is above.
         if found is None or (self.best is not None and self.best >= found):
             return False
         self.best, self.best_step = found, step

@@ -19,9 +19,7 @@ def going_on(plan: Plan, found: Found) -> Plan:
     if found.state is None:
         return dataclasses.replace(plan, ahead=0.0, offset=0)
     history, before = found.state.history, batch_before(plan, found.state)
-    # States from before positions were kept: nothing was ever skipped.
     position, ahead = history.position, history.ahead
-    position = found.step * before if position is None else position
     for rollback in found.rollbacks:
         position = position if rollback.position is None else rollback.position
     if before != plan.global_batch:

@@ -11,17 +11,17 @@ Flag = bool | int | float | str | list[str] | None
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The state of a checkpoint; a field that is added has a default, for those of before."""
+    """The state of a checkpoint."""
 
     step: Count
     flags: dict[str, Flag]  # what the run was started with
     history: History
     final: bool  # whether the run ended there
-    dataset: DatasetFacts | None = None  # of the data
+    dataset: DatasetFacts
+    shapes: dict[str, list[Count]]  # of the variables
+    dtypes: dict[str, str]
     score: Accuracy | None = None  # of an evaluation at this step
     unwritten: list[str] = dataclasses.field(default_factory=list)  # lines of metrics.jsonl
-    shapes: dict[str, list[Count]] = dataclasses.field(default_factory=dict)  # of the variables
-    dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.history.check_step(self.step)

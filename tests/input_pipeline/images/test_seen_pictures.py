@@ -176,6 +176,6 @@ def test_a_large_picture_is_one_and_what_would_fill_the_memory_is_said_to_be_too
     small = png_that_claims(40_000)
     assert image_header(small) is None
     assert why_undecodable(small, (4, 4, 3), True) == (
-        "its image has 40,000 × 40,000 pixels, more than the 268,435,456 that are decoded: "
+        "its image has 40,000 × 40,000 pixels, more than the 268,435,456 that are decoded; "
         "make it smaller"
     )

@@ -74,12 +74,12 @@ def test_mapped_arrays_that_change_or_vanish_are_named(tmp_path: Path) -> None:
     "changed, message",
     [
         ({"x_train": None}, "holds no array x_train, but y_train, x_test, y_test"),
-        ({"x_train": np.zeros((5, 2, 3))}, "x_train in .* is float64 .5, 2, 3. .*: give uint8"),
-        ({"x_train": np.zeros((5, 6), np.uint8)}, "x_train in .* is uint8 .5, 6.: give uint8"),
+        ({"x_train": np.zeros((5, 2, 3))}, "x_train in .* is float64 .5, 2, 3. .*; give uint8"),
+        ({"x_train": np.zeros((5, 6), np.uint8)}, "x_train in .* is uint8 .5, 6.; give uint8"),
         ({"y_train": np.zeros(4, int)}, "y_train in .* holds 4 labels and x_train 5 images"),
-        ({"y_train": np.zeros(5)}, r"y_train in .* is float64 .5.: give .*y\.astype"),
+        ({"y_train": np.zeros(5)}, r"y_train in .* is float64 .5.; give .*y\.astype"),
         ({"y_train": np.zeros(0, int)}, "y_train in .* is empty"),
-        ({"y_train": np.eye(5)}, r"y_train in .* one-hot: .* y\.argmax"),
+        ({"y_train": np.eye(5)}, r"y_train in .* one-hot; .* y\.argmax"),
         ({"x_train": np.array(["a", 1], object)}, "x_train in .* holds Python.s objects"),
         ({"y_train": np.array(7)}, "give the number of a class for each example, .n"),
     ],
@@ -99,9 +99,9 @@ ZEROS = np.zeros((5, 2, 3))
 @pytest.mark.parametrize(
     "pixels, advice",
     [
-        (ZEROS + 0.5, "values from 0.5 to 0.5: .* here .x_train . 255.0..round...astype.'uint8'"),
+        (ZEROS + 0.5, "values from 0.5 to 0.5; .* here .x_train . 255.0..round...astype.'uint8'"),
         ((ZEROS + 1).astype(np.uint8), "holds 0 and 1 alone, .* give x_train . 255"),
-        ((ZEROS + 1).astype(bool), "values from 1 to 1: .*x_train . 255.0"),
+        ((ZEROS + 1).astype(bool), "values from 1 to 1; .*x_train . 255.0"),
         (ZEROS + 200, "x_train.clip.0, 255"),
         (ZEROS - 1, "brought to 0 to 255"),
         ((ZEROS + 60_000).astype(np.uint16), ".x_train >> 8"),
@@ -128,7 +128,7 @@ def test_channels_first_is_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **{**ARRAYS, **first})
     settings = DataSettings(f"arrays:{tmp_path}/mine.npz")
     sources = open_sources(settings)
-    with pytest.raises(ValueError, match="looks like channels first: give 8 × 9 × 3, in NumPy"):
+    with pytest.raises(ValueError, match="looks like channels first; give 8 × 9 × 3, in NumPy"):
         check_data(settings, sources["train"], sources["eval"])
 
 
@@ -143,7 +143,7 @@ def test_a_damaged_npz_is_a_sentence_or_what_it_was(tmp_path: Path, place: int) 
         try:
             source = opened(f"arrays:{tmp_path}/mine.npz")
         except ValueError as error:
-            assert re.match(rf"^.*{tmp_path}/mine\.npz .*: (write|give) .*\.$", str(error))
+            assert re.match(rf"^.*{tmp_path}/mine\.npz .*; (write|give) .*\.$", str(error))
         else:
             images, labels = source.read(np.arange(5))
             assert np.array_equal(images, ARRAYS["x_train"][..., None])

@@ -129,12 +129,12 @@ def test_a_folder_without_classes_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds the folder cat alone, and .* give folder:.*/cat"):
         opened(f"folder:{tmp_path}")
     write(tmp_path / "Test/cat/1.png", image(1))
-    with pytest.raises(ValueError, match=r"holds no folder train or training, but Test, cat: put"):
+    with pytest.raises(ValueError, match=r"holds no folder train or training, but Test, cat; put"):
         opened(f"folder:{tmp_path}")
     with pytest.raises(ValueError, match=r"missing does not exist"):
         opened(f"folder:{tmp_path / 'missing'}")
     (tmp_path / "train").mkdir()
-    with pytest.raises(ValueError, match="train holds no folder: put one in for each class"):
+    with pytest.raises(ValueError, match="train holds no folder; put one in for each class"):
         opened(f"folder:{tmp_path}")
     write(tmp_path / "train/cat/1.png", b"no image")
     with pytest.raises(
@@ -184,7 +184,7 @@ def test_tfrecord_files_with_features_of_any_name(tmp_path: Path) -> None:
             "'picture' .* holds image .bytes., label .int64",
         ),
         ("train-*", {"features": "label=image"}, "'image' with one int64 value for the label"),
-        ("train-*", {"features": "image"}, "'image' are not valid: write image=NAME,label=NAME"),
+        ("train-*", {"features": "image"}, "'image' are not valid; write image=NAME,label=NAME"),
         ("train-*", {"features": "img=x"}, "'img=x' are not valid"),
         ("train-*", {}, "--num_classes=N; 3 of the 3 records hold labels from 0 to 1"),
         ("tain-*", {}, "no file matches '.*tain-.*'"),

@@ -147,7 +147,7 @@ def test_arrays_with_nothing_to_evaluate_on_are_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["10", "0%", "100%", "0.1", "-5%", "ten%", "%", "10%%", "inf%"])
 def test_what_is_no_share_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"to hold out is not valid: give a percentage"):
+    with pytest.raises(ValueError, match=r"to hold out is not valid; give a percentage"):
         parse_share(text)
 
 

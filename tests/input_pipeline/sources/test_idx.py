@@ -84,10 +84,10 @@ def test_a_folder_of_several_datasets(tmp_path: Path) -> None:
         assert_as_written(sources)
         assert sources["train"].name == "emnist-letters/train"
     with pytest.raises(
-        ValueError, match=r"emnist-digits, emnist-letters: give idx:.*/emnist-digits"
+        ValueError, match=r"emnist-digits, emnist-letters; give idx:.*/emnist-digits"
     ):
         opened(tmp_path)
-    with pytest.raises(ValueError, match=r"and none called letters: give idx:"):
+    with pytest.raises(ValueError, match=r"and none called letters; give idx:"):
         opened(tmp_path / "letters")
 
 
@@ -137,11 +137,11 @@ LONG = idx(IMAGES["train"])
         ),
         ("images", idx(IMAGES["train"], "f4"), r"holds float32 \[30, 5, 4\]: only images of unsig"),
         ("images", idx(LABELS["train"]), r"holds uint8 \[30\]: only images"),
-        ("images", idx(IMAGES["train"][:29]), r"holds 29 images and .* 30 labels: give files"),
+        ("images", idx(IMAGES["train"][:29]), r"holds 29 images and .* 30 labels; give files"),
         ("images", idx(IMAGES["train"][:0]), r"holds 0 images and .* 30 labels"),
         ("labels", idx(LABELS["train"], "f8"), r"holds float64 \[30\]: labels must be whole num"),
         ("labels", idx(IMAGES["train"]), r"holds uint8 \[30, 5, 4\]: labels must be"),
-        ("labels", None, r"has no labels to train on, but t10k-images.*: call the files train-im"),
+        ("labels", None, r"has no labels to train on, but t10k-images.*; call the files train-im"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(
@@ -158,7 +158,7 @@ def test_a_folder_without_such_files_says_where_they_are(tmp_path: Path) -> None
     write_all(tmp_path / "MNIST/raw", True)
     with pytest.raises(ValueError, match=r"holds no files such as train.*give idx:.*/MNIST/raw\."):
         opened(tmp_path)
-    with pytest.raises(ValueError, match=r"the folder .*/no/such does not exist: give the one"):
+    with pytest.raises(ValueError, match=r"the folder .*/no/such does not exist; give the one"):
         opened(tmp_path / "no/such")
 
 

@@ -214,7 +214,7 @@ def test_an_image_that_is_not_inside_is_named(tmp_path: Path) -> None:
         files = missing if split == "train" else rows_of["image"].combine_chunks()
         write(tmp_path / f"{split}.parquet", rows_of.set_column(0, "image", files))
     source = opened(tmp_path)["train"]
-    with pytest.raises(ValueError, match=r"train\.parquet, row 1: it holds no image: give files"):
+    with pytest.raises(ValueError, match=r"train\.parquet, row 1: it holds no image; give files"):
         source.read(np.array([0, 1]))
 
 
@@ -226,7 +226,7 @@ def test_an_image_that_is_not_inside_is_named(tmp_path: Path) -> None:
         (
             ["dog-0", "cat-0"],
             {},
-            r"has no files of the split train, but of cat, dog: say with --tr",
+            r"has no files of the split train, but of cat, dog; say with --tr",
         ),
         (["test-0"], {}, r"has no files of the split train, but of test"),
         (["train-0"], {"eval_split": "val"}, r"has no files of the split val, but of train"),
@@ -249,7 +249,7 @@ def test_a_class_that_is_not_trained_on_is_named(tmp_path: Path) -> None:
         ValueError, match=r"holds the class 'emu', which nothing is trained on; the"
     ):
         opened(tmp_path)
-    with pytest.raises(ValueError, match=r"gs://x/y is remote: copy the Parquet files to a local"):
+    with pytest.raises(ValueError, match=r"gs://x/y is remote; copy the Parquet files to a local"):
         opened("gs://x/y")
 
 

@@ -90,10 +90,10 @@ def test_synthetic_classes_can_be_told_apart(form: str, classes: int) -> None:
     [
         ("digit", "nearest valid one is digits"),
         ("synthetc:8x8x1", "nearest valid one is synthetic:HxWxC"),
-        ("imagenet", r"'imagenet' is unknown: use digits, synthetic:HxWxC.*or python:module"),
+        ("imagenet", r"'imagenet' is unknown; use digits, synthetic:HxWxC.*or python:module"),
         ("tdfs:mnist", "nearest valid one is tfds:NAME"),
-        ("folder", "incomplete: use folder:DIR"),
-        ("arrays:", "incomplete: use arrays:FILE.npz"),
+        ("folder", "incomplete; use folder:DIR"),
+        ("arrays:", "incomplete; use arrays:FILE.npz"),
         ("", "'' is unknown"),
         ("digits:8", "nearest valid one is digits"),
         ("synthetic", "for example synthetic:224x224x3"),
@@ -214,7 +214,7 @@ def test_bad_records_are_left_out_of_any_slice_until_the_files_change(tmp_path: 
 
 def test_a_damaged_list_of_bad_records_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"stamp": "s", "bad": [{')
-    with pytest.raises(ValueError, match=r"bad\.json is damaged: remove it"):
+    with pytest.raises(ValueError, match=r"bad\.json is damaged; remove it"):
         BadList((tmp_path / "bad.json",), "s").load()
 
 

@@ -151,7 +151,7 @@ def test_all_slices_share_one_index(data_dir: Path, form: str) -> None:
         (
             "odd",
             {"features": "image=second,weight=shares"},
-            r"no feature 'shares' of floats for the weight, but .*second.*: say which",
+            r"no feature 'shares' of floats for the weight, but .*second.*; say which",
         ),
     ],
 )

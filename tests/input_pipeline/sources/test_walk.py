@@ -230,7 +230,7 @@ print(found.notes(), [len(files) for files in found.files.values()])
         with pytest.raises(subprocess.CalledProcessError) as error:
             run(program)
         (root / "train/dog").chmod(0o755)
-        assert "/train/dog cannot be read (Permission denied): make it readable" in (
+        assert "/train/dog cannot be read (Permission denied); make it readable" in (
             error.value.stderr
         )
 

@@ -21,7 +21,7 @@ CASES = {
         "12 of the 24 labels of test/train are -1, but must be from 0 to 1",
     ),
     "hidden": (np.arange(24) % 3, np.full(6, -1), "all 6 labels of test/eval are -1"),
-    "one-hot": (np.eye(3)[np.arange(24) % 3], np.eye(6), r"one-hot: .*y\.argmax"),
+    "one-hot": (np.eye(3)[np.arange(24) % 3], np.eye(6), r"one-hot; .*y\.argmax"),
     "values": (np.linspace(0, 1, 24), np.linspace(0, 1, 6), "22 of its 24 labels are no whole"),
 }
 

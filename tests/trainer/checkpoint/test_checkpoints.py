@@ -1,5 +1,6 @@
 """Checkpoints are whole or absent, whatever becomes of their files; and they hold up nobody."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ from helpers import Run
 
 from trainer.checkpoint.checkpoints import Checkpoints, SaveError
 from trainer.checkpoint.on_disk import DamagedError, Keep, checkpoint_steps, verify
+from trainer.plan.dataset import DatasetFacts
 from trainer.run_folder.run_folder import newest_checkpoint, tidy
 
 FILES = (
@@ -20,7 +22,8 @@ FILES = (
     "variables.index",
     "variables.data-00000-of-00001",
 )
-STATE = {"flags": {}, "history": {}, "final": False}
+DATASET = DatasetFacts("own", 64, 64, 10, (8, 8, 1))
+STATE = {"flags": {}, "history": {}, "final": False, "dataset": dataclasses.asdict(DATASET)}
 
 
 def make_variables(number: int) -> dict[str, dict[str, tf.Variable]]:
@@ -76,20 +79,6 @@ def test_the_files_are_those_of_tensorflow(run_dir: pathlib.Path) -> None:
     assert {name: array.tobytes() for name, array in found.items() if "a." not in name} == {
         name: value for name, value in values_of(make_variables(2)).items() if "a." not in name
     }
-
-
-def test_a_checkpoint_of_tensorflows_own_kind_is_restored(run_dir: pathlib.Path) -> None:
-    """As they were before: the same names, and TensorFlow's description of the objects."""
-    from trainer.checkpoint.on_disk import seal
-
-    path = run_dir / "checkpoints/step-2"
-    for name in (FILES[0], FILES[2], FILES[3]):
-        (path / name).unlink()
-    tf.train.Checkpoint(**make_variables(4)).write(str(path / "variables"))
-    seal(path)
-    variables = make_variables(9)
-    Checkpoints(run_dir / "checkpoints", variables).restore(2)
-    assert values_of(variables) == values_of(make_variables(4))
 
 
 @pytest.mark.parametrize("more", [0, 50])  # many variables are read in another way

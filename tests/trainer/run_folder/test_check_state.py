@@ -39,7 +39,7 @@ def check(
     **history: Any,
 ) -> None:
     history = {"position": step * 64, "evaluated": step // 25 * 25, **history}
-    state = State(step, {"global_batch": batch}, History(**history), final)
+    state = State(step, {"global_batch": batch}, History(**history), final, plan.dataset, {}, {})
     found = Found(step, state, pathlib.Path("checkpoints"), (), after, before)
     check_state(going_on(plan, found), found, same=same, cooled=cooled)
 
@@ -51,7 +51,6 @@ RIGHT = {
     "the end": {"step": 100, "final": True},
     "the end of a cooldown": {"step": 60, "final": True, "cooled": True, "evaluated": 60},
     "the end of a shorter run": {"step": 60, "final": True, "same": False, "evaluated": 60},
-    "of before": {"step": 50, "position": None, "evaluated": 0},
     "another batch": {"step": 60, "position": 60 * 32, "batch": 32, "same": False},
     "behind a rollback": {
         "step": 60, "position": 68 * 64, "before": (BACK,), "rollbacks": 1, "backoff": BACKOFF,
