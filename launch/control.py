@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from launch.flags.command import parse
-from launch.flags.help import help_text
+from launch.flags.group import Group
 from launch.process import cli
 from trainer.files.whole_files import read_json
 from trainer.run_folder.requests import (
@@ -33,39 +33,22 @@ _POLL_SECONDS = 0.1
 def define_control_flags() -> absl_flags.FlagValues:
     """The flags of this command."""
     values = absl_flags.FlagValues()
-
-    def switch(name: str, help_text: str) -> None:
-        absl_flags.DEFINE_boolean(name, False, help_text, values, module_name="one of")
-
-    def text(group: str, name: str, default: str | None, help_text: str) -> None:
-        absl_flags.DEFINE_string(name, default, help_text, values, module_name=group)
-
-    text("one of", "scale", None, "Multiply the schedule by this; 1: as planned.")
-    text("one of", "learning_rate", None, "Set the rate to this now, by the scale.")
-    switch("hold", "Keep the curve where it is.")
-    switch("resume_schedule", "Back to the plan: scale 1, no hold, no cooldown.")
-    text("one of", "cooldown", None, "Go down to the end rate over this, and end.")
-    switch("stop", "Save and stop; the same command goes on later.")
-    switch("status", "Say where the run is and what was asked of it.")
-    text("why and how", "reason", "", "Why: kept in metrics.jsonl and TensorBoard.")
-    absl_flags.DEFINE_float(
-        "wait",
-        60.0,
-        "Seconds to wait for the run's answer.",
-        0.0,
-        None,
-        values,
-        module_name="why and how",
-    )
+    add = Group(values, "one of")
+    add.text("scale", None, "Multiply the schedule by this; 1: as planned.")
+    add.text("learning_rate", None, "Set the rate to this now, by the scale.")
+    add.boolean("hold", False, "Keep the curve where it is.")
+    add.boolean("resume_schedule", False, "Back to the plan: scale 1, no hold, no cooldown.")
+    add.text("cooldown", None, "Go down to the end rate over this, and end.")
+    add.boolean("stop", False, "Save and stop; the same command goes on later.")
+    add.boolean("status", False, "Say where the run is and what was asked of it.")
+    add = Group(values, "why and how")
+    add.text("reason", "", "Why: kept in metrics.jsonl and TensorBoard.")
+    add.number("wait", 60.0, "Seconds to wait for the run's answer.")
     return values
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    values = define_control_flags()
-    if {"--help", "-h", "--helpfull"} & set(argv):
-        print(help_text(values, "launch.control RUN_DIR --scale=0.5", full=True))
-        return cli.FINISHED
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         arguments = parse(values, argv)
         if len(arguments) != 1:
@@ -200,6 +183,8 @@ def _rate_lines(status: Status) -> list[str]:
         lines.append(f"held where the schedule was at step {status.held_at:,.0f}")
     return lines
 
+
+main = cli.entry_point("launch.control RUN_DIR --scale=0.5", define_control_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main)

@@ -15,16 +15,10 @@ from absl import flags as absl_flags
 
 from input_pipeline.bad_records import Faults
 from input_pipeline.sources import Source
-from launch.flags.command import (
-    Command,
-    define_training_flags,
-    flagfile_text,
-    folder_name,
-    read_command,
-)
+from launch.flags.command import Command, flagfile_text, read_command
 from launch.flags.group import Group
-from launch.flags.help import help_text
 from launch.flags.parsing import duration, one_of, path
+from launch.flags.run import define_training_flags, folder_name
 from launch.process import cli
 from launch.terminal import range_test_chart
 from launch.terminal.plan_text import what_trains
@@ -68,25 +62,26 @@ def define_find_lr_flags() -> absl_flags.FlagValues:
     """The flags of a training run and those of this command."""
     values = define_training_flags()
     add = Group(values, "range test")
-    text, number = add.text, add.number
-    text("sweep", "exponential", "exponential or linear.")
-    help_text = "The sweep's first rate.\nAt the reference batch, scaled like learning_rate."
-    number("from_rate", 1e-5, help_text)
-    help_text = "Its last, if it does not diverge before.\nAt the reference batch too."
-    number("to_rate", 100.0, help_text)
-    help_text = "How long the sweep takes.\nA duration; a sweep too short cannot tell rates apart."
-    text("sweep_for", "200st", help_text)
-    help_text = "Where the results go.\nDefault: runs/find_lr/DATASET-MODEL."
-    text("out", "", help_text)
+    add.text("sweep", "exponential", "exponential or linear.")
+    add.number(
+        "from_rate",
+        1e-5,
+        "The sweep's first rate.\nAt the reference batch, scaled like learning_rate.",
+    )
+    add.number(
+        "to_rate", 100.0, "Its last, if it does not diverge before.\nAt the reference batch too."
+    )
+    add.text(
+        "sweep_for",
+        "200st",
+        "How long the sweep takes.\nA duration; a sweep too short cannot tell rates apart.",
+    )
+    add.text("out", "", "Where the results go.\nDefault: runs/find_lr/DATASET-MODEL.")
     return values
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    values = define_find_lr_flags()
-    if {"--help", "-h", "--helpfull"} & set(argv):
-        print(help_text(values, "launch.find_lr", "--helpfull" in argv))
-        return cli.FINISHED
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         command = read_command(argv, values)
         plan, devices, sources = plan_command(command)
@@ -95,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     print(intended(sweep), flush=True)
     cli.import_tensorflow(values.verbosity)
     try:
-        return carry_out(command, sweep, devices, sources["train"])
+        return run_test(command, sweep, devices, sources["train"])
     except NoSuggestionError as error:
         advice = "try a lower --from_rate, or a longer --sweep_for"
         print(textwrap.fill(f"no suggestion: {error}; {advice}", 80, break_on_hyphens=False))
@@ -166,7 +161,7 @@ def intended(sweep: Sweep) -> str:
     return table([*what_trains(plan), ("sweep", text)])
 
 
-def carry_out(command: Command, sweep: Sweep, devices: Devices, source: Source) -> int:
+def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -> int:
     """Sweeps, reads the curve, tries the suggestion, and leaves everything in the folder."""
     from trainer.run import build_run
     from trainer.run_folder.metrics_writer import MetricsWriter
@@ -309,6 +304,8 @@ def to_json(finding: Finding, suggested: float, sweep: Sweep) -> dict[str, Any]:
         "curve": {name: getattr(curve, name).tolist() for name in ("rates", "losses", "smoothed")},
     }
 
+
+main = cli.entry_point("launch.find_lr", define_find_lr_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main, trains=True)

@@ -16,9 +16,9 @@ from input_pipeline.images.pillow import decoded
 from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
-from launch.flags.command import Command, define_training_flags, read_command
+from launch.flags.command import Command, read_command
 from launch.flags.group import Group
-from launch.flags.help import help_text
+from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal.image_grid import PAIRS, Batch, class_name, save_grid
 from launch.terminal.table import table, whole
@@ -49,17 +49,14 @@ def define_look_flags() -> absl_flags.FlagValues:
     values = define_training_flags()
     add = Group(values, "look")
     add.text("out", "grid.png", "Where the picture goes.")
-    help_text = "Records of each split to count and compare.\n0: all of them."
-    add.integer("look_at", 10_000, 0, help_text)
+    add.integer(
+        "look_at", 10_000, 0, "Records of each split to count and compare.\n0: all of them."
+    )
     return values
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    values = define_look_flags()
-    if {"--help", "-h", "--helpfull"} & set(argv):
-        print(help_text(values, "launch.look", "--helpfull" in argv))
-        return cli.FINISHED
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         command = read_command(argv, values)
         sources = open_sources(command.data)
@@ -220,6 +217,8 @@ def duplicates_text(
     count = "1 image is" if len(pairs) == 1 else f"{len(pairs):,} images are"
     return f"warning: {count} in both splits: {'; '.join(shown)}{more}"
 
+
+main = cli.entry_point("launch.look", define_look_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch.flags.command import define_training_flags, parse, read_command
+from launch.flags.command import parse, read_command
 from launch.flags.group import Group
-from launch.flags.help import help_text
 from launch.flags.parsing import path
+from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal import plan_chart
 from launch.terminal.changes import changes_text, rederived_text
@@ -37,12 +37,8 @@ def define_plan_flags() -> absl_flags.FlagValues:
     return values
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    values = define_plan_flags()
-    if {"--help", "-h", "--helpfull"} & set(argv):
-        print(help_text(values, "launch.plan", "--helpfull" in argv))
-        return cli.FINISHED
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         parse(values, argv)
         recipes = [recipe for recipe in values.compare.split(",") if recipe] or [None]
@@ -105,6 +101,8 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str], pathlib.Path]:
         notes = [f"{run_dir} is at step {found.step:,}; training goes on from there", *notes]
     return plan, notes, run_dir
 
+
+main = cli.entry_point("launch.plan", define_plan_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main)

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from input_pipeline.sources import Source, open_source
 from input_pipeline.verify import find_bad
-from launch.flags.command import define_training_flags, read_command
+from launch.flags.command import read_command
 from launch.flags.group import Group
-from launch.flags.help import help_text
+from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal.table import command_text, table, whole
 
@@ -32,21 +32,23 @@ def define_prepare_flags() -> absl_flags.FlagValues:
         False,
         "Look at every record.\nIts checksum, image, label, weight; training leaves bad ones out.",
     )
-    help_text = (
-        "Write TFRecord shards there.\nA new folder; with the classes' names in classes.txt."
+    add.text(
+        "to_tfrecord",
+        "",
+        "Write TFRecord shards there.\nA new folder; with the classes' names in classes.txt.",
     )
-    add.text("to_tfrecord", "", help_text)
-    help_text = "How many, of the training split.\nThe other gets as many as its length is worth."
-    add.integer("shards", 8, 1, help_text, 100_000)
+    add.integer(
+        "shards",
+        8,
+        1,
+        "How many, of the training split.\nThe other gets as many as its length is worth.",
+        high=100_000,
+    )
     return values
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    values = define_prepare_flags()
-    if {"--help", "-h", "--helpfull"} & set(argv):
-        print(help_text(values, "launch.prepare", "--helpfull" in argv))
-        return cli.FINISHED
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         command = read_command(argv, values)
         out = pathlib.Path(values.to_tfrecord) if values.to_tfrecord else None
@@ -144,6 +146,8 @@ def progress(total: int, name: str) -> Iterator[tqdm]:
     with tqdm(total=total, desc=name, unit=" records", delay=1, disable=None) as bar:
         yield bar.update
 
+
+main = cli.entry_point("launch.prepare", define_prepare_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main)

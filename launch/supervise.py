@@ -13,7 +13,6 @@ from absl import flags as absl_flags
 
 from launch.flags.command import parse, read_command
 from launch.flags.group import Group
-from launch.flags.help import help_text
 from launch.process import cli
 from launch.process.supervisor import Supervisor
 from trainer.run_folder.requests import read_ledger
@@ -24,21 +23,21 @@ def define_supervise_flags() -> absl_flags.FlagValues:
     """The flags of this command, which stand before `--`."""
     values = absl_flags.FlagValues()
     add = Group(values, "restarts")
-    help_text = "Most restarts without a newer checkpoint.\nThen it ends with 70."
-    add.integer("max_restarts", 10, 0, help_text)
-    help_text = "Seconds before the first restart.\nDoubled each time without a newer checkpoint."
-    add.number("backoff_s", 2.0, help_text)
+    add.integer(
+        "max_restarts", 10, 0, "Most restarts without a newer checkpoint.\nThen it ends with 70."
+    )
+    add.number(
+        "backoff_s",
+        2.0,
+        "Seconds before the first restart.\nDoubled each time without a newer checkpoint.",
+    )
     return values
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    values = define_supervise_flags()
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     mark = list(argv).index("--") if "--" in argv else len(argv)
     ours, theirs = argv[:mark], argv[mark + 1 :]
-    if {"--help", "-h", "--helpfull"} & set(ours):
-        print(help_text(values, "launch.supervise --", full=True))
-        return cli.FINISHED
     with cli.wrong_command():
         if not theirs or parse(values, ours):
             raise ValueError(
@@ -58,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
     )
     return supervisor.run(settings.recovery.stop_after)
 
+
+main = cli.entry_point("launch.supervise --", define_supervise_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main, trains=True)

@@ -2,37 +2,31 @@
 
 from collections.abc import Sequence
 
-from launch.flags.command import define_training_flags, read_command
-from launch.flags.help import help_text
+from absl import flags as absl_flags
+
+from launch.flags.command import read_command
+from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.process.stop import StopRequests
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
-from launch.training.attempt import carry_out, last_saved
-from launch.training.job import open_job
+from launch.training.attempt import last_saved, train
+from launch.training.job import Job, open_job
 from launch.training.startup import Startup
 from trainer.run_folder.resume import rederived
 from trainer.run_folder.run_folder import tidy
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    if {"--help", "-h", "--helpfull"} & set(argv):
-        print(help_text(define_training_flags(), "launch.train", "--helpfull" in argv))
-        return cli.FINISHED
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
     startup = Startup()
     with StopRequests() as stop:
         with cli.wrong_command():
-            command = read_command(argv)
+            command = read_command(argv, values)
             startup.done("imports")
             job = open_job(command)
         stop.limit(command.settings.recovery, lambda: last_saved(job))
-        print(plan_text(job.plan), flush=True)
-        for line in job.told:
-            print(line, flush=True)
-        if job.changes:
-            print(f"\n{changes_text(job.found.step, job.changes)}", flush=True)
-            print(rederived_text(job.found.step, rederived(job.plan, job.found)), flush=True)
+        show(job)
         if job.complete():
             print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
             return cli.FINISHED
@@ -40,10 +34,22 @@ def main(argv: Sequence[str]) -> int:
             for line in tidy(job.run_dir, job.found, job.fallback):
                 print(line, flush=True)
         startup.done("data")
-        cli.import_tensorflow(command.values.verbosity)
+        cli.import_tensorflow(values.verbosity)
         with job.held:
-            return carry_out(job, stop, startup)
+            return train(job, stop, startup)
 
+
+def show(job: Job) -> None:
+    """Prints the plan, and what differs from what the run's folder was made with."""
+    print(plan_text(job.plan), flush=True)
+    for line in job.told:
+        print(line, flush=True)
+    if job.changes:
+        print(f"\n{changes_text(job.found.step, job.changes)}", flush=True)
+        print(rederived_text(job.found.step, rederived(job.plan, job.found)), flush=True)
+
+
+main = cli.entry_point("launch.train", define_training_flags, carry_out)
 
 if __name__ == "__main__":
     cli.exit_with(main, trains=True)

@@ -2,41 +2,12 @@
 
 from absl import flags
 
+from input_pipeline.images.augment_text import parse_augment
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.holdout import parse_share
 from launch.flags.group import Group
 from launch.flags.parsing import parsed, path
 
-# Those that decide what comes out of a run.
-DECISIVE = frozenset(
-    [
-        "dataset",
-        "train_split",
-        "eval_split",
-        "holdout",
-        "features",
-        "num_classes",
-        "image_size",
-        "shuffle_block",
-        "augment",
-        "mixup",
-        "cutmix",
-        "max_bad_records",
-    ]
-)
-# Left out of the short help.
-RARE = frozenset(
-    [
-        "data_dir",
-        "eval_split",
-        "features",
-        "holdout",
-        "max_bad_records",
-        "num_classes",
-        "shuffle_block",
-        "train_split",
-    ]
-)
 _DATASET = (
     "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"
     "digits: handwritten digits that come with the package;\n"
@@ -53,17 +24,29 @@ _DATASET = (
 
 
 def define_data_flags(values: flags.FlagValues) -> None:
-    """Adds the flags of the data; the first line of a help text is for `--help`."""
-
+    """Adds the flags of the data."""
     add = Group(values, "data")
-    add.text("dataset", "digits", _DATASET)
-    add.text("data_dir", "", "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.")
+    _define_splits(add)
+    _define_records(add)
+    _define_images(add)
+
+
+def _define_splits(add: Group) -> None:
+    add.text("dataset", "digits", _DATASET, decisive=True)
+    add.text(
+        "data_dir",
+        "",
+        "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.",
+        rare=True,
+    )
     add.text(
         "train_split",
         "",
         "What to train on; default: train.\n"
         "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name;\n"
         "csv: what the column of the split holds.",
+        decisive=True,
+        rare=True,
     )
     add.text(
         "eval_split",
@@ -71,6 +54,8 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "What to evaluate on; default: test.\n"
         "Of tfds: else validation; of folder: else val, validation, eval, valid, …\n"
         "Where there is none: see --holdout.",
+        decisive=True,
+        rare=True,
     )
     add.text(
         "holdout",
@@ -78,21 +63,33 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "Share held out to evaluate on: 10%.\n"
         "Of each class, chosen by --seed. Default: 10% where the dataset has no split to evaluate\n"
         "on; given, it is taken from the training records and such a split stays unused.",
+        decisive=True,
+        rare=True,
     )
+
+
+def _define_records(add: Group) -> None:
     add.text(
         "features",
         "",
         "Features: image=NAME,label=NAME.\nOf tf.train.Examples; of csv and parquet, the columns.\n"
         "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
+        decisive=True,
+        rare=True,
     )
     add.integer(
         "num_classes",
         0,
         0,
         "Classes of tfrecord.\n0: as many as its classes.txt has lines.",
-        10_000_000,
+        high=10_000_000,
+        decisive=True,
+        rare=True,
     )
-    add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.")
+
+
+def _define_images(add: Group) -> None:
+    add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.", decisive=True)
     add.integer(
         "shuffle_block",
         0,
@@ -100,6 +97,8 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "Permute blocks of records; 0: all records.\n"
         "For disks and stores where random reads are slow: 1024, say. Blocks are read in large\n"
         "pieces and 8 at a time shuffled into each other; 2 x 8 of them are kept in memory.",
+        decisive=True,
+        rare=True,
     )
     add.text(
         "augment",
@@ -107,23 +106,27 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "Augmentation, such as crop|flip.\nOf crop, flip, shift(PIXELS), "
         "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
         "erase(PROBABILITY), joined by |.",
+        decisive=True,
     )
-    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.")
-    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.")
+    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.", decisive=True)
+    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.", decisive=True)
     add.integer(
         "max_bad_records",
         0,
         0,
         "Unusable records to leave out.\nOf each split; one more ends the run.",
+        decisive=True,
+        rare=True,
     )
 
 
 def data_settings(values: flags.FlagValues) -> DataSettings:
-    """The settings, from flags that were parsed.
+    """The settings that the parsed flags make.
 
     Raises:
-      ValueError: a flag cannot be what was given.
+      ValueError: a flag has a value that it cannot take.
     """
+    parsed(values, "augment", parse_augment)
     if values.holdout:
         parsed(values, "holdout", parse_share)
     return DataSettings(

@@ -8,13 +8,7 @@ from trainer.plan.precision import POLICIES
 from trainer.plan.settings import Communication, DeviceSettings
 
 ALL_REDUCE = ("auto", "nccl", "ring", "hierarchical_copy", "reduce_to_one")
-# Those that decide what comes out of a run, by more than the order of a sum.
-DECISIVE = frozenset(["accumulate", "global_batch", "precision", "tf32", "gradient_dtype"])
 _MOST_MB = 1_000_000
-# Left out of the short help.
-RARE = frozenset(
-    ["all_reduce", "pack_mb", "gradient_dtype", "check_replicas_every", "max_replica_batch", "tf32"]
-)
 
 
 def define_device_flags(values: flags.FlagValues) -> None:
@@ -27,26 +21,35 @@ def define_device_flags(values: flags.FlagValues) -> None:
         0,
         "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
     )
-    add.integer("global_batch", 64, 1, "Examples an update, over all replicas.")
+    add.integer("global_batch", 64, 1, "Examples an update, over all replicas.", decisive=True)
     add.text(
         "accumulate",
         "1",
         "Micro-batches a replica sums an update.\nThe global batch stays what it is.\n"
         "auto: the fewest of at most --max_replica_batch examples.",
+        decisive=True,
     )
     add.integer(
         "max_replica_batch",
         0,
         0,
         "Most examples a replica takes at a time.\nFor --accumulate=auto; 0: any number.",
+        rare=True,
     )
     add.text(
         "precision",
         "float32",
         "float32, bfloat16 or float16.\nOf the layers; variables, logits and loss stay float32. "
         "float16 has a loss scale, which adapts.",
+        decisive=True,
     )
-    add.boolean("tf32", True, "TensorFloat-32 in float32 products.\nOn GPUs that have it.")
+    add.boolean(
+        "tf32",
+        True,
+        "TensorFloat-32 in float32 products.\nOn GPUs that have it.",
+        decisive=True,
+        rare=True,
+    )
     _define_exchange_flags(add)
 
 
@@ -62,27 +65,32 @@ def _define_exchange_flags(add: Group) -> None:
         "auto",
         "How gradients are summed.\nauto: nccl on GPUs, reduce_to_one on CPUs; ring; "
         "hierarchical_copy.",
+        rare=True,
     )
     add.number(
         "pack_mb",
         0.0,
         "Sum in pieces of this many MB.\nThe pieces of the last layers travel while the backward "
         "pass goes on; 0: all in one.",
+        rare=True,
     )
     add.text(
         "gradient_dtype",
         "float32",
         "float32 or bfloat16.\nWhat gradients travel and are summed over the replicas in.",
+        decisive=True,
+        rare=True,
     )
     add.text(
         "check_replicas_every",
         "1000st",
         "How often to compare the replicas.\nBy a checksum of every variable; 0: never.",
+        rare=True,
     )
 
 
 def device_settings(values: flags.FlagValues) -> DeviceSettings:
-    """The settings, from flags that were parsed.
+    """The settings that the parsed flags make.
 
     Raises:
       ValueError: a value that does not exist.

@@ -1,4 +1,10 @@
-"""Defining a group of flags; the first line of a help text is for `--help`."""
+"""Defining a flag, all in one place: name, default, help, and what it is marked as.
+
+    add = Group(values, "learning rate")
+    add.text("decay", "cosine", "What follows the warmup.", decisive=True)
+
+The first line of a help text is for `--help`, all of it for `--helpfull`.
+"""
 
 import dataclasses
 import math
@@ -69,30 +75,80 @@ class _Switch(flags.BooleanParser):
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A group of flags of `values`: each method adds one; none takes a value below 0."""
+    """A group of flags of `values`: each method adds one; none takes a value below 0.
+
+    A `decisive` flag decides what comes out of a run; the others only what is seen of it. A `rare`
+    one is left out of the short help.
+    """
 
     values: flags.FlagValues
     name: str
 
-    def text(self, name: str, default: str, help_text: str) -> None:
+    def text(
+        self,
+        name: str,
+        default: str | None,
+        help_text: str,
+        *,
+        decisive: bool = False,
+        rare: bool = False,
+    ) -> None:
         """Adds a flag that takes any text."""
-        self._add(_Text(), name, default, help_text)
+        flag = flags.Flag(_Text(), None, name, default, help_text)
+        self._add(flag, decisive, rare)
 
-    def integer(self, name: str, default: int, low: int, help_text: str, high: int = _MOST) -> None:
+    def integer(
+        self,
+        name: str,
+        default: int,
+        low: int,
+        help_text: str,
+        *,
+        high: int = _MOST,
+        decisive: bool = False,
+        rare: bool = False,
+    ) -> None:
         """Adds a flag that takes a whole number from `low` to `high`."""
-        self._add(_Whole(low, high), name, default, help_text)
+        flag = flags.Flag(_Whole(low, high), None, name, default, help_text)
+        self._add(flag, decisive, rare)
 
-    def number(self, name: str, default: float, help_text: str) -> None:
+    def number(
+        self,
+        name: str,
+        default: float,
+        help_text: str,
+        *,
+        decisive: bool = False,
+        rare: bool = False,
+    ) -> None:
         """Adds a flag that takes a finite number of 0 or more."""
-        self._add(_Number(), name, default, help_text)
+        flag = flags.Flag(_Number(), None, name, default, help_text)
+        self._add(flag, decisive, rare)
 
-    def boolean(self, name: str, default: bool, help_text: str) -> None:
+    def boolean(
+        self,
+        name: str,
+        default: bool,
+        help_text: str,
+        *,
+        decisive: bool = False,
+        rare: bool = False,
+    ) -> None:
         """Adds a flag that is true or false."""
         flag = flags.BooleanFlag(name, default, help_text)
         flag.parser = _Switch()
+        self._add(flag, decisive, rare)
+
+    def _add(self, flag: flags.Flag, decisive: bool, rare: bool) -> None:
+        flag.decisive, flag.rare = decisive, rare
         flags.DEFINE_flag(flag, self.values, self.name)
 
-    def _add(
-        self, parser: flags.ArgumentParser, name: str, default: object, help_text: str
-    ) -> None:
-        flags.DEFINE(parser, name, default, help_text, self.values, module_name=self.name)
+
+def decisive(values: flags.FlagValues) -> frozenset[str]:
+    """The names of the flags that decide what comes out of a run."""
+    return frozenset(name for name in values if values[name].decisive)
+
+
+def rare(values: flags.FlagValues) -> frozenset[str]:
+    """The names of the flags that the short help leaves out."""
+    return frozenset(name for name in values if values[name].rare)

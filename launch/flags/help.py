@@ -4,22 +4,22 @@ import textwrap
 
 from absl import flags
 
-from launch.flags import data, devices, learning_rate, optimizer, recovery
-from launch.flags.command import RARE as RUN_RARE
 from launch.flags.flagfile import recipes
-
-# Left out of the short help.
-RARE = data.RARE | learning_rate.RARE | optimizer.RARE | devices.RARE | recovery.RARE | RUN_RARE
+from launch.flags.group import rare
 
 
 def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
-    """The flags by group: a line for each usual one, or with `full` all there is to say of all."""
+    """The flags by group: a line for each usual one, or with `full` the whole help of every one.
+
+    A command without rare flags has few: its help is always full.
+    """
+    full = full or not rare(values)
     lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
     lines += ["Recipes: " + ", ".join(recipes()), ""]
     for group, members in values.flags_by_module_dict().items():
         lines.append(f"{group}:")
         for flag in members:
-            if flag.name in RARE and not full:
+            if flag.rare and not full:
                 continue
             first, *more = flag.help.split("\n")
             lines.append(f"  {f'--{flag.name}={flag.default}':30} {first}")

@@ -10,44 +10,31 @@ from trainer.plan.curves import parse_decay, parse_warmup
 from trainer.plan.settings import LearningRateSettings
 
 SCALINGS = ("linear", "sqrt", "none", "adascale")
-# Those that decide what comes out of a run.
-DECISIVE = frozenset(
-    [
-        "learning_rate",
-        "lr_scaling",
-        "lr_reference_batch",
-        "scale_betas",
-        "warmup",
-        "decay",
-        "end_learning_rate",
-        "lr_multiplier",
-        "layer_decay",
-        "plateau",
-    ]
-)
-# Left out of the short help.
-RARE = frozenset(["layer_decay", "lr_multiplier", "scale_betas"])
 
 
 def define_learning_rate_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the learning rate."""
     add = Group(values, "learning rate")
-    add.number("learning_rate", 0.1, "The rate at the reference batch.")
+    add.number("learning_rate", 0.1, "The rate at the reference batch.", decisive=True)
     add.text(
         "lr_scaling",
         "linear",
         "linear, sqrt, none or adascale.\nHow the rate follows the global batch.",
+        decisive=True,
     )
     add.boolean(
         "scale_betas",
         False,
         "With sqrt: Adam's betas and epsilon too.\nadam, adamw, lamb; Malladi et al. 2022.",
+        decisive=True,
+        rare=True,
     )
     add.integer(
         "lr_reference_batch",
         256,
         1,
         "The batch that learning_rate is meant for.",
+        decisive=True,
     )
     add.text(
         "warmup",
@@ -55,6 +42,7 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "Warmup to the full rate.\nA duration (linear), linear(5ep,start=0.01), "
         "exponential(5ep,start=0.001),\nconstant(5ep,start=0.01) or none; "
         "start is meant for the reference batch.",
+        decisive=True,
     )
     add.text(
         "decay",
@@ -65,19 +53,25 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "inverse_sqrt(timescale=1ep),\nwsd(cooldown=20%,shape=linear|cosine|sqrt), "
         "one_cycle(rise=30%,start=25,end=1e4,\nlow=0.85,high=0.95) or python:module:function, "
         "called with (peak, steps).\none_cycle is PyTorch's where there is no warmup.",
+        decisive=True,
     )
     add.number(
         "end_learning_rate",
         0.0,
         "The rate a decay leads to.\nAt the reference batch, scaled like learning_rate.",
+        decisive=True,
     )
     add.text(
         "lr_multiplier",
         "",
         "Factors by variable: backbone/.*=0.1,head=1.\nRegular expressions of variables' paths; "
         "the first that matches counts; 0 freezes.",
+        decisive=True,
+        rare=True,
     )
-    add.number("layer_decay", 1.0, "Factor from a layer to the one before.")
+    add.number(
+        "layer_decay", 1.0, "Factor from a layer to the one before.", decisive=True, rare=True
+    )
     add.text(
         "plateau",
         "",
@@ -85,11 +79,12 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "metric=eval/loss,threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
         "evaluations, threshold is relative, minimum is of the scale. By PyTorch's rule: "
         "the cut comes with evaluation patience + 1 without a gain; Keras's comes one earlier.",
+        decisive=True,
     )
 
 
 def learning_rate_settings(values: flags.FlagValues) -> LearningRateSettings:
-    """The settings, from flags that were parsed.
+    """The settings that the parsed flags make.
 
     Raises:
       ValueError: a flag cannot be read.

@@ -8,13 +8,6 @@ from launch.flags.group import Group
 from launch.flags.parsing import duration, one_of, parsed, path
 from trainer.plan.settings import RecoverySettings
 
-# Those that decide what comes out of a run.
-DECISIVE = frozenset(["on_divergence", "skip_window", "backoff", "backoff_for", "rollbacks"])
-# Left out of the short help.
-RARE = frozenset(
-    ["keep", "keep_best", "keep_every", "skip_window", "backoff", "backoff_for", "rollbacks"]
-    + ["stall_after", "restart_on_stall", "grace", "fallback_dir"]
-)
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(min|[smhd])\s*", re.ASCII)
 _MOST_DAYS = 10_000
@@ -23,28 +16,57 @@ _MOST_DAYS = 10_000
 def define_recovery_flags(values: flags.FlagValues) -> None:
     """Adds the flags of recovery."""
     add = Group(values, "recovery")
-    add.integer("keep", 3, 1, "The newest checkpoints that are kept.")
-    add.integer("keep_best", 0, 0, "And as many of the best evaluations.\nBy eval/accuracy.")
-    add.text("keep_every", "0", "And one every so often, for ever.\nA duration; 0: none.")
-    add.text("fallback_dir", "", "Where to save what --run_dir cannot take.\nA full or lost disk.")
+    add.integer("keep", 3, 1, "The newest checkpoints that are kept.", rare=True)
+    add.integer(
+        "keep_best", 0, 0, "And as many of the best evaluations.\nBy eval/accuracy.", rare=True
+    )
+    add.text(
+        "keep_every", "0", "And one every so often, for ever.\nA duration; 0: none.", rare=True
+    )
+    add.text(
+        "fallback_dir",
+        "",
+        "Where to save what --run_dir cannot take.\nA full or lost disk.",
+        rare=True,
+    )
     add.text("stop_after", "", "Save and exit with 75 after this time.\nFor queues: 3h50m.")
-    add.text("grace", "60s", "Time to save in when asked to stop.\nExit within it, in any case.")
+    add.text(
+        "grace",
+        "60s",
+        "Time to save in when asked to stop.\nExit within it, in any case.",
+        rare=True,
+    )
     add.text(
         "stall_after",
         "auto",
         "No step for so long is a stall.\nauto: ten times the median step, at least 5 minutes; "
         "0: never.",
+        rare=True,
     )
-    add.boolean("restart_on_stall", False, "Exit with 75 on a stall.")
-    add.text("on_divergence", "stop", "stop or rollback, where training diverges.")
-    add.boolean("skip_window", True, "After a rollback, other data.\nSkips what it diverged on.")
-    add.number("backoff", 0.5, "Rate's factor after a rollback.")
-    add.text("backoff_for", "5%", "How long until the rate is back.\nA duration.")
-    add.integer("rollbacks", 3, 0, "Most rollbacks.\nThen the run exits with 76.")
+    add.boolean("restart_on_stall", False, "Exit with 75 on a stall.", rare=True)
+    add.text("on_divergence", "stop", "stop or rollback, where training diverges.", decisive=True)
+    add.boolean(
+        "skip_window",
+        True,
+        "After a rollback, other data.\nSkips what it diverged on.",
+        decisive=True,
+        rare=True,
+    )
+    add.number("backoff", 0.5, "Rate's factor after a rollback.", decisive=True, rare=True)
+    add.text(
+        "backoff_for",
+        "5%",
+        "How long until the rate is back.\nA duration.",
+        decisive=True,
+        rare=True,
+    )
+    add.integer(
+        "rollbacks", 3, 0, "Most rollbacks.\nThen the run exits with 76.", decisive=True, rare=True
+    )
 
 
 def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
-    """The settings, from flags that were parsed.
+    """The settings that the parsed flags make.
 
     Raises:
       ValueError: a value that does not exist or cannot be.

@@ -1,6 +1,7 @@
-"""What every entry point shares: a quiet TensorFlow, sentences for mistakes, exit codes."""
+"""What every command shares: --help, a quiet TensorFlow, sentences for mistakes, exit codes."""
 
 import contextlib
+import itertools
 import logging
 import os
 import sys
@@ -8,10 +9,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
+from absl import flags
+
 from input_pipeline.bad_records import BadRecordError
+from launch.flags.help import help_text
 from launch.terminal import output
 
 T = TypeVar("T")
+Main = Callable[[Sequence[str]], int]  # takes the arguments, returns the exit code
 _kept: list[object] = []
 _LONGEST = 1_000  # characters of a line of a message
 FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
@@ -43,11 +48,36 @@ def presentable(message: str) -> str:
     return "\n".join(lines)
 
 
-def exit_with(main: Callable[[Sequence[str]], int], *, trains: bool = False) -> NoReturn:
-    """Runs an entry point, exits with its code; a user's mistake is a sentence and exit code 2.
+def entry_point(
+    program: str,
+    define_flags: Callable[[], flags.FlagValues],
+    carry_out: Callable[[Sequence[str], flags.FlagValues], int],
+) -> Main:
+    """The `main` of a command: answers --help and --helpfull, else carries the command out.
 
     Args:
-      main: takes the arguments, returns the exit code.
+      program: how the command is called, such as `launch.plan`.
+      define_flags: makes the command's flags.
+      carry_out: takes the arguments and the flags, not parsed yet, and returns the exit code.
+    """
+
+    def main(argv: Sequence[str]) -> int:
+        values = define_flags()
+        # Behind a -- stands what is for another program.
+        own = set(itertools.takewhile(lambda argument: argument != "--", argv))
+        if own & {"--help", "-h", "--helpfull"}:
+            print(help_text(values, program, full="--helpfull" in own))
+            return FINISHED
+        return carry_out(argv, values)
+
+    return main
+
+
+def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
+    """Runs a command and exits with its code; a user's mistake is a sentence and exit code 2.
+
+    Args:
+      main: of the command.
       trains: the command does more than to tell, so it does not wait for whoever reads its output,
         nor fail where it cannot be written. Any other does.
     """

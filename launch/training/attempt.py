@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.run import Run
 
 
-def carry_out(job: Job, stop: StopRequests, startup: Startup) -> int:
+def train(job: Job, stop: StopRequests, startup: Startup) -> int:
     """Builds the run and trains, in more than one attempt where it diverges and is rolled back.
 
     Returns:

@@ -11,7 +11,8 @@ from input_pipeline.label_checks import check_labels
 from input_pipeline.labels import count_labels, labels_digest
 from input_pipeline.sources import Source, open_sources
 from input_pipeline.tuning import host_cores, host_memory
-from launch.flags.command import DECISIVE, Command
+from launch.flags.command import Command
+from launch.flags.group import decisive
 from launch.flags.parsing import parsed
 from launch.process import cli
 from launch.process.workers import check_one_worker
@@ -174,7 +175,7 @@ def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple
     then, now = found.state.flags, decided(command, plan)
     return {
         name: (then[name], now[name])
-        for name in DECISIVE & set(then) & set(now)
+        for name in decisive(command.values) & set(then) & set(now)
         if then[name] != now[name]
     }
 

@@ -25,7 +25,8 @@ import warnings
 from absl import flags as absl_flags
 
 from launch import find_lr
-from launch.flags.command import define_training_flags, flagfile_text, read_command
+from launch.flags.command import flagfile_text, read_command
+from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal import plan_chart
 from launch.terminal.plan_text import plan_text

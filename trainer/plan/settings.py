@@ -1,4 +1,4 @@
-"""What the user asked for, as frozen dataclasses; only `launch/flags/command.py` fills them."""
+"""What the user asked for, as frozen dataclasses; only `launch/flags` fills them."""
 
 import dataclasses
 

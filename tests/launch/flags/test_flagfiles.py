@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from launch.flags.command import define_training_flags, flagfile_text, parse, read_command
+from launch.flags.command import flagfile_text, parse, read_command
 from launch.flags.flagfile import RECIPES, recipes
+from launch.flags.run import define_training_flags
 from launch.training.job import plan_command
 
 # Pieces that a line, a shell, JSON or an editor could take for something else.

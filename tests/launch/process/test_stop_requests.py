@@ -11,8 +11,9 @@ import pytest
 from helpers import REPOSITORY, wait_until
 from outputs import STATES, stream
 
-from launch.flags.command import define_training_flags, parse
+from launch.flags.command import parse
 from launch.flags.recovery import parse_time, recovery_settings
+from launch.flags.run import define_training_flags
 
 # Until it is asked, and then until there is a file `saved`; it says what it was asked by.
 CHILD = """

@@ -1,0 +1,55 @@
+"""The flags of the model and its layers, and the settings that they make."""
+
+from absl import flags
+
+from launch.flags.group import Group
+from launch.flags.parsing import one_of
+from trainer.plan.settings import LayerSettings
+
+MODELS = ("mlp", "cnn", "resnet20")
+
+
+def define_model_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the model."""
+    add = Group(values, "model")
+    add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.", decisive=True)
+    add.text(
+        "batch_norm",
+        "synchronized",
+        "synchronized or local.\n"
+        "BatchNormalization sees the micro-batches of all replicas, or its own;\n"
+        "local gives the same weights for an equal number of replicas only.",
+        decisive=True,
+    )
+    add.number("dropout", 0.0, "Share of features dropped before the logits.", decisive=True)
+    add.number(
+        "l2",
+        0.0,
+        "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.",
+        decisive=True,
+        rare=True,
+    )
+
+
+def model_name(values: flags.FlagValues) -> str:
+    """The model's name, from the parsed flags.
+
+    Raises:
+      ValueError: there is no such model.
+    """
+    return one_of("model", values.model, MODELS)
+
+
+def layer_settings(values: flags.FlagValues) -> LayerSettings:
+    """The settings that the parsed flags make.
+
+    Raises:
+      ValueError: a flag has a value that it cannot take.
+    """
+    if values.dropout >= 1:
+        raise ValueError(f"--dropout={values.dropout} is too large; give less than 1.")
+    return LayerSettings(
+        batch_norm=one_of("batch_norm", values.batch_norm, ("synchronized", "local")),
+        dropout=values.dropout,
+        l2=values.l2,
+    )
