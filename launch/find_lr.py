@@ -190,7 +190,7 @@ def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -
         sentence = suggestion_text(suggested, sweep, reference, scaling)
         picture = sweep.out / "range_test.png"
         range_test_chart.save_chart(
-            finding, at, f"{title(sweep)}\n{sentence}", plan, sweep.factor, reference, picture
+            finding, at, (title(sweep), sentence), plan, sweep.factor, reference, picture
         )
         metrics.picture(plan.steps, "range_test", picture.read_bytes())
     finally:

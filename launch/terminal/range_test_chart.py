@@ -1,6 +1,7 @@
 """Pictures of a range test: the loss over the learning rate, in the terminal and as PNG."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def terminal_chart(finding: Finding, suggested: float, lines: int = 16, width: i
 def save_chart(
     finding: Finding,
     suggested: float,
-    title: str,
+    title: Sequence[str],
     plan: Plan,
     factor: float,
     reference: int,
@@ -45,8 +46,8 @@ def save_chart(
 ) -> None:
     """Draws the curve into a PNG, with the suggestion, the edge and the divergence marked.
 
-    `suggested` is an applied rate. The lower axis has the applied rates, the upper one what they
-    are at the reference batch.
+    `title` is its lines; `suggested` an applied rate. The lower axis has the applied rates, the
+    upper one what they are at the reference batch.
 
     Raises:
       OSError: the file cannot be written.
@@ -54,8 +55,8 @@ def save_chart(
     import matplotlib
 
     matplotlib.use("Agg")
-    with drawn([title]) as text:
-        _draw(finding, suggested, text(title), plan, factor, reference, path)
+    with drawn(title) as text:
+        _draw(finding, suggested, "\n".join(map(text, title)), plan, factor, reference, path)
 
 
 def _draw(

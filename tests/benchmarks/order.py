@@ -1,6 +1,6 @@
 """How random the order of the data is, beside TensorFlow's index_shuffle and NumPy: a table.
 
-.venv/bin/python -m tests.benchmarks.order            # docs/order.md's table, minutes
+.venv/bin/python -m tests.benchmarks.order            # the table of docs/benchmarks.md, minutes
 .venv/bin/python -m tests.benchmarks.order --seconds  # the time of a call, before and now
 """
 

@@ -1,6 +1,6 @@
 """What is decoded of every format and mode, against Pillow: `python -m tests.benchmarks.pixels`.
 
-Prints the table of docs/images.md: by how many levels of 255 the pixels that the model sees differ
+Prints a table: by how many levels of 255 the pixels that the model sees differ
 from what Pillow shows, at most and on average. Where Pillow cuts levels off, NumPy says what is
 right instead.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).parents[1] / "input_pipeline"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "input_pipeline/images"))
 
 import numpy as np
 import tensorflow as tf
