@@ -4,23 +4,21 @@ import contextlib
 import json
 import math
 import pathlib
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainer.checkpoint import on_disk
-from trainer.checkpoint.described import Described, compare, variables_of
-from trainer.checkpoint.on_disk import STATE, VARIABLES, WRITING, DamagedError, Keep
-from trainer.checkpoint.snapshot import Snapshot, Value
-from trainer.checkpoint.writer import Write, start_writer
+from trainer.checkpoint.on_disk import DamagedError, Keep
+from trainer.checkpoint.restore import describe, restore
+from trainer.checkpoint.retry import Retry
+from trainer.checkpoint.snapshot import Snapshot
+from trainer.checkpoint.tensors import flat_names, reason
+from trainer.checkpoint.writer import WRITE_ERRORS, CheckpointWriter, Write, start_writer
 
 # How long training waits for the checkpoint before this one; a network's disk may hang.
 PATIENCE_SECONDS = 10.0
-_LONGEST_PAUSE_SECONDS = 60.0
-_KEY = "{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 class SaveError(Exception):
@@ -33,9 +31,8 @@ class Checkpoints:
         checkpoints.save(step, state)  # returns when the variables are copied to host memory
         checkpoints.wait()             # returns when they are on the disk, or raises
 
-    A thread writes the copy beside, reads every tensor back and compares it with the copy, brings
-    all to the disk and makes it current by one rename, so a kill at any moment leaves the one
-    before it untouched. A write that fails is told of and made anew, with the state of then.
+    A thread does the writing (`CheckpointWriter`). A write that fails is told of and made anew
+    later, with the state of then.
 
     Args:
       folder: of the checkpoints.
@@ -58,23 +55,11 @@ class Checkpoints:
         say: Callable[[str], None] = print,
     ) -> None:
         self.folder, self.fallback, self._keep, self._say = folder, fallback, keep, say
-        self._variables = {
-            f"{group}/{name}": variable
-            for group, members in variables.items()
-            for name, variable in members.items()
-        }
-        self._keys = {
-            f"{group}/{name}": _key(f"{group}/{name}")
-            for group, members in variables.items()
-            for name in members
-        }
-        self._described = Described(
-            {name: v.shape.as_list() for name, v in self._variables.items()},
-            {name: v.dtype.name for name, v in self._variables.items()},
-        )
+        self._variables = flat_names(variables)
+        self._described = describe(self._variables)
         self._optional = tuple(f"{group}/" for group in optional)
         self._snapshot = Snapshot(list(self._variables.values()))
-        self._writer = start_writer()
+        self._queue = start_writer()
         self._write: Write | None = None
         self._folders = [folder, *([fallback] if fallback else [])]
         self._scores = self._read_scores()
@@ -82,7 +67,7 @@ class Checkpoints:
         self._saved: int | None = None  # the newest that this process has saved
         self._known = max(self._scores, default=0)  # the newest there is
         self._late = self._warned = False
-        self._failures, self._again = 0, 0.0
+        self._retry = Retry()
 
     def save(
         self,
@@ -118,16 +103,18 @@ class Checkpoints:
             old = set(scores) - self._keep.of(scores)
             described = {**state, "step": step, **vars(self._described)}
             text = json.dumps(described, indent=1, default=_line)
-            return self._write_somewhere(step, text, taken(), old, before)
+            return writer.write(step, text, taken(), old, before)
 
+        names = list(self._variables)
+        writer = CheckpointWriter(self.folder, list(self._folders), names, self._keep)
         self._write = Write(step, score, write)
-        self._writer.put(self._write)
+        self._queue.put(self._write)
         return True
 
     def due_again(self) -> bool:
         """Whether the last write has failed, and it is time to try once more."""
         self._settled(0.0)
-        return bool(self._failures) and time.monotonic() >= self._again
+        return self._retry.due()
 
     def wait(self, seconds: float | None = None) -> None:
         """Waits until what is being written is on the disk.
@@ -151,7 +138,7 @@ class Checkpoints:
     def abandon(self) -> None:
         """Leaves a write that hangs to itself; from now on the fallback folder is written."""
         self._snapshot = Snapshot(list(self._variables.values()))
-        self._writer = start_writer()
+        self._queue = start_writer()
         self._write, self._folders = None, [self.fallback] if self.fallback else [self.folder]
 
     def steps(self) -> list[int]:
@@ -183,18 +170,7 @@ class Checkpoints:
         self._settled(None)
         paths = [folder / f"step-{step}" for folder in self._folders]
         path = next((path for path in paths if path.exists()), paths[0])
-        try:
-            state = on_disk.read_state(path)
-            there = variables_of(state)
-            compare(path, there, self._described, self._optional)
-            values = self._read(path, there.shapes)
-        except (DamagedError, OSError) as error:
-            raise ValueError(
-                f"the checkpoint {path} is damaged ({str(error).rstrip('.')}); "
-                "move its folder away to go on from the one before it."
-            ) from error
-        for name, value in values.items():
-            self._variables[name].assign(value)
+        state = restore(path, self._variables, self._optional)
         self._known = step
         return state
 
@@ -213,118 +189,39 @@ class Checkpoints:
             return False
         self._write, self._late = None, False
         if write.error is None:
-            if self._failures:
-                self._say(f"the checkpoint of step {write.step:,} is saved in {write.folder}")
-            elif write.folder != self.folder and not self._warned:
-                self._say(
-                    f"warning: {self.folder} cannot be written; "
-                    f"the checkpoint of step {write.step:,} is saved in {write.folder}"
-                )
-            self._warned = write.folder != self.folder
-            self.saved_in = write.folder
-            self._saved = self._known = write.step
-            self._failures = 0
-            if write.folder == self.folder:
-                self._scores[write.step] = write.score
-                self._scores = {s: self._scores[s] for s in self._keep.of(self._scores)}
-            return True
-        if not isinstance(write.error, OSError | tf.errors.OpError | DamagedError):
+            self._succeeded(write)
+        elif isinstance(write.error, WRITE_ERRORS):
+            if not self._retry.failures:
+                self._say(f"warning: {self._failed(write)}; training goes on and tries again")
+            self._retry.failed()
+        else:
             raise write.error
-        if not self._failures:
-            self._say(f"warning: {self._failed(write)}; training goes on and tries again")
-        self._failures += 1
-        self._again = time.monotonic() + min(2.0 ** (self._failures - 1), _LONGEST_PAUSE_SECONDS)
         return True
+
+    def _succeeded(self, write: Write) -> None:
+        if self._retry.failures:
+            self._say(f"the checkpoint of step {write.step:,} is saved in {write.folder}")
+        elif write.folder != self.folder and not self._warned:
+            self._say(
+                f"warning: {self.folder} cannot be written; "
+                f"the checkpoint of step {write.step:,} is saved in {write.folder}"
+            )
+        self._warned = write.folder != self.folder
+        self.saved_in = write.folder
+        self._saved = self._known = write.step
+        self._retry.succeeded()
+        if write.folder == self.folder:
+            self._scores[write.step] = write.score
+            self._scores = {s: self._scores[s] for s in self._keep.of(self._scores)}
 
     def _failed(self, write: Write) -> str:
         return (
             f"the checkpoint of step {write.step:,} could not be written to "
-            f"{' or '.join(map(str, self._folders))} ({_reason(write.error)}), and {self._newest()}"
+            f"{' or '.join(map(str, self._folders))} ({reason(write.error)}), and {self._newest()}"
         )
 
     def _newest(self) -> str:
         return f"the newest is that of step {self._known:,}" if self._known else "there is no other"
-
-    def _write_somewhere(
-        self,
-        step: int,
-        text: str,
-        arrays: Sequence[Value],
-        old: set[int],
-        before: Callable[[], None],
-    ) -> pathlib.Path:
-        """Writes a checkpoint to the first folder that takes it, and returns that.
-
-        Removes what is then not needed: of the run's folder `old`, and all in the fallback.
-        """
-        for folder in self._folders:
-            try:
-                if folder == self.folder:
-                    with contextlib.suppress(OSError):
-                        before()
-                self._write_to(folder, step, text, arrays)
-            except (OSError, tf.errors.OpError, DamagedError):
-                with contextlib.suppress(OSError):
-                    on_disk.discard(folder / f"{WRITING}{step}")
-                if folder == self._folders[-1]:
-                    raise
-            else:
-                break
-        with contextlib.suppress(OSError):
-            if folder == self.folder:
-                for former in old:
-                    on_disk.remove(folder / f"step-{former}")
-            if self.fallback:
-                kept = self._keep.newest if folder == self.fallback else 0
-                steps = on_disk.checkpoint_steps(self.fallback)
-                for former in steps[: max(0, len(steps) - kept)]:
-                    on_disk.remove(self.fallback / f"step-{former}")
-        return folder
-
-    def _write_to(
-        self, folder: pathlib.Path, step: int, text: str, arrays: Sequence[Value]
-    ) -> None:
-        writing = folder / f"{WRITING}{step}"
-        on_disk.discard(writing)
-        writing.mkdir(parents=True)
-        with tf.device("CPU:0"):
-            tf.raw_ops.SaveV2(
-                prefix=str(writing / VARIABLES),
-                tensor_names=list(self._keys.values()),
-                shape_and_slices=[""] * len(arrays),
-                tensors=arrays,
-            )
-        (writing / STATE).write_text(text, encoding="utf-8")
-        on_disk.seal(writing)
-        if (writing / STATE).read_bytes() != text.encode():
-            raise DamagedError(f"{STATE} is not read back as it was written")
-        reader = tf.train.load_checkpoint(str(writing / VARIABLES))
-        for (name, key), array in zip(self._keys.items(), arrays, strict=True):
-            if _bytes(reader.get_tensor(key)) != _bytes(array):
-                raise DamagedError(f"{name} is not read back as it was written")
-        on_disk.publish(writing, folder / f"step-{step}")
-
-    def _read(self, path: pathlib.Path, listed: Collection[str]) -> dict[str, np.ndarray]:
-        """The value of every variable that the state lists, by its name.
-
-        Raises:
-          DamagedError: they are not all there, or there are others.
-        """
-        try:
-            reader = tf.train.load_checkpoint(str(path / VARIABLES))
-            if set(reader.get_variable_to_shape_map()) != {_key(name) for name in listed}:
-                raise DamagedError(f"{VARIABLES} are not those of {STATE}")
-            names = [name for name in self._variables if name in listed]
-            values = {name: reader.get_tensor(self._keys[name]) for name in names}
-        except (tf.errors.OpError, RuntimeError, IndexError, ValueError) as error:
-            raise DamagedError(_reason(error)) from error
-        for name, value in values.items():
-            variable = self._variables[name]
-            if value.shape != tuple(variable.shape):
-                raise DamagedError(f"{name} does not have the shape that {STATE} says")
-            if value.dtype != variable.dtype.as_numpy_dtype:
-                raise DamagedError(f"{name} does not have the dtype that {STATE} says")
-        return values
 
     def _read_scores(self) -> dict[int, float | None]:
         scores: dict[int, float | None] = {}
@@ -341,21 +238,3 @@ class Checkpoints:
 
 def _line(line: bytes) -> str:
     return line.decode().rstrip("\n")
-
-
-def _bytes(value: Value) -> bytes:
-    return (value.numpy() if isinstance(value, tf.Tensor) else np.asarray(value)).tobytes()
-
-
-def _key(name: str) -> str:
-    """A variable's name as TensorFlow's object checkpoints have it."""
-    parts = (part.replace(".", "..").replace("/", ".S") for part in name.split("/", 1))
-    return _KEY.format("/".join(parts))
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, without the path, which is told beside."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    return message.splitlines()[0].rstrip(".") if message else type(error).__name__

@@ -323,7 +323,7 @@ def test_a_write_that_fails_is_told_once_and_made_anew(tmp_path: pathlib.Path) -
         "(Not a directory), and the newest is that of step 1; training goes on and tries again"
     )
     assert not checkpoints.due_again()  # a pause first
-    checkpoints._again = 0.0
+    checkpoints._retry.again = 0.0
     assert checkpoints.due_again()
     folder.unlink()
     (tmp_path / "gone").rename(folder)

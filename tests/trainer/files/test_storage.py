@@ -3,6 +3,7 @@
 The disks are small tmpfs of their own; where mounting is not allowed these tests are skipped.
 """
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -23,10 +24,12 @@ from trainer.files import append_file
 from trainer.files.append_file import AppendFile
 from trainer.files.storage import Storage
 from trainer.files.whole_files import append_line, read_lines, write_json
+from trainer.plan.dataset import DatasetFacts
 from trainer.run_folder.metrics_writer import MetricsWriter
 from trainer.run_folder.run_folder import newest_checkpoint, open_run_folder
 
-STATE = {"flags": {}, "history": {}, "final": False}
+DATASET = DatasetFacts("own", 64, 64, 10, (8, 8, 1))
+STATE = {"flags": {}, "history": {}, "final": False, "dataset": dataclasses.asdict(DATASET)}
 
 
 class Disk:
