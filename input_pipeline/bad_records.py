@@ -152,7 +152,7 @@ def _read_one(source: Source, faults: Faults, record: int) -> tuple[np.ndarray, 
 
 
 def _blank(source: Source) -> tuple[np.ndarray, ...]:
-    """What stands for a record that cannot be read."""
+    """The blank image, label and weight 0 that take the place of a record that cannot be read."""
     empty, label = np.array([b""], object), np.zeros(1, np.int64)
     row = empty if source.encoded else np.zeros([1, *source.image_shape], np.uint8), label
     return (*row, np.ones(1, np.float32)) if source.weighted else row

@@ -1,4 +1,4 @@
-"""What must hold of the data's settings, its sources, the batch and a record; no TensorFlow."""
+"""Checks of the data's settings, its sources, the batch and a record; no TensorFlow."""
 
 from input_pipeline.images.augment_text import check_augment, parse_augment
 from input_pipeline.settings import DataSettings
@@ -78,7 +78,7 @@ def _text(shape: tuple[int, int, int]) -> str:
 
 
 def fault_of(source: Source, label: int, weight: float = 1.0) -> str:
-    """What is wrong with a record's label and weight, or ""."""
+    """The fault of a record's label or weight; "" if there is none."""
     if not 0 <= label < source.num_classes:
         return f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
     if not 0 <= weight < float("inf"):

@@ -1,4 +1,4 @@
-"""What everything random is keyed by: hashes of what it is for, of the seed and of a number.
+"""Keys of everything random: hashes of a purpose, the seed and a number such as the epoch.
 
 Nothing here keeps a state, and integers alone are computed: the words are the same everywhere.
 """

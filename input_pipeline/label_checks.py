@@ -1,4 +1,4 @@
-"""What can be known of the labels before anything is built, and is said then; no TensorFlow.
+"""Checks of the labels before anything is built; no TensorFlow.
 
 A source that knows its labels is looked at whole; of another a few records are read.
 """

@@ -1,4 +1,4 @@
-"""Who takes which part of the global batch, as arithmetic on positions; no TensorFlow."""
+"""Which replica takes which part of the global batch: arithmetic on positions; no TensorFlow."""
 
 import dataclasses
 from typing import TypeVar

@@ -78,7 +78,7 @@ class Loader:
         return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
 
     def read(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """What is known of int64 [n] records, n static, before they are decoded.
+        """The bytes, labels and weights of int64 [n] records, n static, before they are decoded.
 
         Returns:
           What the source's `read` returns; bool [n], whether each was read; int32 [n, 3], the

@@ -53,7 +53,7 @@ def record_at(position: tf.Tensor, *, length: int, seed: int, block: int = 0) ->
 def _shuffled_in_windows(
     place: tf.Tensor, length: int, span: int, seed: int, epoch: tf.Tensor
 ) -> tf.Tensor:
-    """Where each place goes when every `span` places are shuffled, and what is left of them."""
+    """Shuffles the places within each window of `span` places, and within the shorter last one."""
     windows, window = length // span, place // span
     begin, inside = window * span, place % span
     shuffled = _shuffled(inside, span, ("window", seed), epoch * windows + window)
@@ -67,7 +67,7 @@ def _shuffled_in_windows(
 def _shuffled(
     index: tf.Tensor, size: int, purpose_and_seed: tuple[str, int], number: tf.Tensor
 ) -> tf.Tensor:
-    """Where each index goes in the permutation of [0, size) that the purpose, … choose."""
+    """Permutes indices of [0, size); purpose, seed and number choose the permutation."""
     if size <= _MOST_SORTED:
         numbers, row = tf.unique(number, tf.int64)
         words = hashed_words(numbers, seed_words(*purpose_and_seed, size))
@@ -80,7 +80,7 @@ def _shuffled(
 
 
 def _enciphered(index: tf.Tensor, size: int, key: tf.Tensor) -> tf.Tensor:
-    """Where the cipher with the keys uint64 [n, 3] puts each index in [0, size)."""
+    """Enciphers each index of [0, size) with the keys uint64 [n, 3]."""
     # At 4^k + 1 from 65,537 on the cipher misses a bit (TensorFlow 2.21): of one more it is right,
     # and the index that comes out as that one goes through it once more.
     one_more = size > 2**16 and (size - 1).bit_count() == 1

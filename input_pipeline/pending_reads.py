@@ -1,4 +1,4 @@
-"""What is being read right now: every read of a source that has begun and not come back.
+"""The reads of a source that have begun and not come back, for the report of a stall.
 
 A wrapper around a source's `read`, so that it sees all of them, whatever the source: where a run
 stands still, it tells waiting for data from everything else.

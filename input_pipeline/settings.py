@@ -1,4 +1,4 @@
-"""What the user asked for of the data, as plain values."""
+"""The settings of the data, as plain values."""
 
 import dataclasses
 

@@ -31,7 +31,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 256 << 20), (-3, 32 << 20)
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What the input works on at once.
+    """How many things the input works on at once.
 
     Attributes:
       at_once: micro-batches in the making.
@@ -48,7 +48,7 @@ class Tuning:
 
 
 def tune(layout: Layout, image_shape: tuple[int, int, int], cores: int, memory: int) -> Tuning:
-    """What keeps `cores` cores busy within a quarter of `memory` bytes, or is least."""
+    """The tuning that keeps `cores` cores busy within a quarter of `memory` bytes, or the least."""
     image_bytes = math.prod(image_shape)
     most = min(layout.micro_batch, _MOST_IMAGES_AT_ONCE)
     at_once = max(_FEWEST_AT_ONCE, math.ceil(2 * cores / most))

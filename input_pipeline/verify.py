@@ -61,7 +61,7 @@ def _bad_of(source: Source, records: np.ndarray) -> list[BadRecord]:
 
 
 def _whys(source: Source, records: np.ndarray) -> list[str]:
-    """What is wrong with each record, empty where nothing is."""
+    """The fault of each record; empty where there is none."""
     try:
         images, labels, *weights = source.read(records)
     except ValueError as error:

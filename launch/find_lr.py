@@ -50,7 +50,7 @@ _RESULT = "range_test.json"
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is asked of the range test: `plan` sweeps, and what is found goes to `out`."""
+    """The settings of a range test: the plan of its sweep, and the folder of its results."""
 
     plan: Plan
     kind: str
@@ -151,7 +151,7 @@ def open_out_folder(out: pathlib.Path) -> None:
 
 
 def intended(sweep: Sweep) -> str:
-    """What will be done, in a few lines."""
+    """The sweep that is about to begin, in a few lines."""
     plan, rising = sweep.plan, sweep.plan.learning_rate
     ratio = rising.arguments["rate"] if rising.arguments else rising.end / rising.peak
     text = (
@@ -242,7 +242,7 @@ def log(metrics: "MetricsWriter", plan: Plan, recorder: Recorder) -> None:
 
 
 def title(sweep: Sweep) -> str:
-    """What was tested, in a line."""
+    """A line that names the model, the data and the batch tested."""
     plan = sweep.plan
     return (
         f"range test: {plan.model} on {plan.dataset.name}, {plan.optimizer}, batch "
@@ -267,7 +267,7 @@ def suggestion_text(suggested: float, sweep: Sweep, reference: int, scaling: str
 
 
 def summary_text(finding: Finding, sweep: Sweep) -> str:
-    """What was read from the curve, how the trials went and where everything is."""
+    """The findings, the trials and the places of the results, in a few lines."""
     curve = finding.curve
     lowest = f"{curve.smoothed[curve.best]:.4g} at a rate of {curve.lowest_at:.3g}"
     edge = f"half of the gain lost again at {finding.edge:.3g}"

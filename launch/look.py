@@ -31,7 +31,7 @@ _DUPLICATES_SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What the records of a split hold.
+    """Labels, hashes and counts of the records of a split.
 
     Attributes:
       labels: int64 [n], of the records looked at.
@@ -86,7 +86,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
 
 
 def look_at_labels(sources: dict[str, Source], max_bad_records: int) -> tuple[tuple[str, ...], str]:
-    """What there is to say of the labels, and why training refuses them, if it does."""
+    """Notes on the labels, and the reason why training refuses them; "" if it does not."""
     try:
         return check_labels(sources["train"], sources["eval"], max_bad_records), ""
     except ValueError as error:
@@ -159,7 +159,7 @@ def records_of(source: Source, count: int, faults: Faults) -> Iterator[tuple[int
 
 
 def title(command: Command) -> str:
-    """What the picture shows."""
+    """The picture's title: dataset, augmentation, seed."""
     data = command.data
     parts = [data.dataset, f"augment {data.augment}"]
     parts += [f"mixup {data.mixup:g}"] if data.mixup else []

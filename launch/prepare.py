@@ -71,7 +71,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
 
 
 def facts(source: Source, seconds: float) -> str:
-    """What was found on opening a source, in a sentence."""
+    """The facts of a source that was opened, in a sentence."""
     text = f"{source.name}: {source.length:,} records, {source.num_classes:,} classes"
     if source.index is None:
         return f"{text}; opened in {seconds:.1f} s, needs no index"

@@ -1,4 +1,4 @@
-"""Where a step first went bad: in the input, a weight, a layer's output, the loss or a gradient.
+"""Locates the first value that is not finite: input, weight, layer's output, loss or gradient.
 
 Looked for on the device, and only after a step that was not finite. Such a step has changed
 nothing: the weights are those that it saw and its batch is at hand, so going through it again shows

@@ -18,7 +18,7 @@ _MOST_STEPS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """What a block of consecutive device steps gave."""
+    """The rows of a block of consecutive device steps."""
 
     first: int  # steps done before it
     rows: Mapping[str, np.ndarray]  # float32 [steps] by name

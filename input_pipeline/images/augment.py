@@ -1,4 +1,4 @@
-"""What the operations of augment.py do to an image, given its random draws.
+"""The operations of `--augment`, each applied to an image with its random draws.
 
 The draws are made for a whole micro-batch at once, which for small images costs a fraction of a
 draw an image, and are a function of (seed, position, operation's place) all the same.

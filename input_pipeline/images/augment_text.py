@@ -21,7 +21,7 @@ class Parameter:
     whole: bool = False
 
     def range_text(self) -> str:
-        """What it may be, for example `a whole number from 1 to 16`."""
+        """The allowed values, for example `a whole number from 1 to 16`."""
         kind = "a whole number" if self.whole else "a number"
         if self.high == math.inf:
             return f"{kind} of at least {self.low:g}"

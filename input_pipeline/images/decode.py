@@ -176,7 +176,7 @@ def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def stored_windows(windows: tf.Tensor, sizes: tf.Tensor, forms: tf.Tensor) -> tf.Tensor:
-    """Where windows of upright images lie in the images as they are stored.
+    """Windows of upright images in the coordinates of the images as they are stored.
 
     Args:
       windows: int32 [n, 4]: top, left, height, width.

@@ -1,4 +1,4 @@
-"""What kind of image a file holds, from its first bytes; its name says nothing."""
+"""The format of an image file, from its first bytes; its name says nothing."""
 
 import re
 

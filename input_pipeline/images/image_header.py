@@ -1,4 +1,4 @@
-"""What the header of an image file says: size, channels, and how a person sees what is stored.
+"""Headers of image files: size, channels, and the orientation in which a person sees them.
 
 The files are at hand in Python when they have been read. To look there takes a microsecond or two;
 TensorFlow's operation sets up a decoder for it.
@@ -46,7 +46,7 @@ Read = Callable[[int, int], bytes]
 
 
 class Header(NamedTuple):
-    """What an image file's header says.
+    """The facts in an image file's header.
 
     Attributes:
       height: in pixels, of the picture as a person sees it, turned as its EXIF data say.

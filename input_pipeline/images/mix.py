@@ -61,7 +61,7 @@ def mix_examples(
 
 
 def cutmix_window(shape: tf.TensorShape, own: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Where the partner's pixels go, as in the published code.
+    """The window that the partner's pixels fill, as in the published code.
 
     Args:
       shape: [n, height, width, channels].

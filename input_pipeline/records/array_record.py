@@ -33,7 +33,7 @@ class ArrayRecordReader:
         return digest_of(sizes, np.diff(self._bounds))
 
     def describe(self, record: int) -> str:
-        """Where a record lies; these files have no byte offsets that mean anything to a person."""
+        """The file of a record and its number; byte offsets mean nothing to a person here."""
         file, number = self._place(np.array([record]))
         return f"{self.paths[file[0]]}, record {number[0]}"
 

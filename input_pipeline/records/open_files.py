@@ -106,7 +106,7 @@ def digest_of(*parts: bytes | np.ndarray) -> str:
 
 
 def kept_paths(paths: Sequence[str], name: str) -> list[pathlib.Path]:
-    """Where to keep what was derived from these files: beside them, else in the user's cache.
+    """Paths for what was derived from these files: beside them, else in the user's cache.
 
     The name beside them depends on their names within that folder only, so that the folder can be
     moved. For remote files there is only the cache.

@@ -59,7 +59,7 @@ class ParquetImages:
         return int(self.firsts[-1])
 
     def describe(self, record: int) -> str:
-        """Where a record lies: the file and its row, from 0."""
+        """The file of a record and its row, from 0."""
         file, _ = self._groups[self._group_of(record)]
         first = sum(metadata.num_rows for metadata in self._metadata[:file])
         return f"{self.paths[file]}, row {record - first}"

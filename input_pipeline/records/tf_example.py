@@ -70,7 +70,7 @@ def read_example(data: bytes) -> dict[str, list[bytes] | list[float] | list[int]
 
 
 def place_of_bytes(read: Callable[[int, int], bytes], size: int, name: str) -> tuple[int, int]:
-    """Where the one value of a feature of bytes lies in a serialized tf.train.Example.
+    """The bounds of the one value of a bytes feature in a serialized tf.train.Example.
 
     So that the beginning of a large value can be had without reading all of it.
 
@@ -100,7 +100,7 @@ def place_of_bytes(read: Callable[[int, int], bytes], size: int, name: str) -> t
 def _fields(
     read: Callable[[int, int], bytes], at: int, end: int, number: int
 ) -> Iterator[tuple[int, int]]:
-    """Where the fields with this number begin and end that hold bytes or messages."""
+    """The bounds of the fields with this number that hold bytes or messages."""
     while at < end:
         key, at = _varint(read, at)
         if key & 7 != 2:

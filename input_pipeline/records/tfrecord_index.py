@@ -99,7 +99,7 @@ class TFRecordIndex:
         return digest_of(np.diff(self.bounds), counts, *crcs)
 
     def describe(self, record: int) -> str:
-        """Where a record lies: `FILE, record at byte OFFSET`."""
+        """The place of a record: `FILE, record at byte OFFSET`."""
         (file,), (offset,), _ = self.place(np.array([record]))
         return f"{self.paths[file]}, record at byte {offset}"
 

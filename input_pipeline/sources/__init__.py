@@ -1,4 +1,4 @@
-"""Where examples come from: `open_source` finds the kind of dataset; each kind has a file here.
+"""Sources of examples: `open_source` finds the kind of dataset; each kind has a file here.
 
 Nothing here imports TensorFlow for local files: the plan asks a source for its facts before
 TensorFlow loads. Each kind is imported only when it is asked for.

@@ -80,7 +80,7 @@ def has_evaluation(rest: str, settings: DataSettings) -> bool:
 
 
 def _split_name(table: Table, settings: DataSettings, split: str) -> str | None:
-    """What the rows of a split are called in the table: as asked for, or as usual."""
+    """The table's name for a split: as asked for, or a usual one."""
     given = settings.train_split if split == "train" else settings.eval_split
     there = sorted(set(table.splits))
     if not there and not given:
@@ -178,7 +178,7 @@ def _identities(table: Table, rows: np.ndarray) -> list[tuple[int, int]]:
 def _once(
     table: Table, rows: np.ndarray, files: list[tuple[int, int]], labels: np.ndarray
 ) -> np.ndarray:
-    """Where in the rows each file comes first, int64 [k].
+    """The first row of each file, int64 [k].
 
     Raises:
       ValueError: a file has two labels.
@@ -230,7 +230,7 @@ def _weights(table: Table, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _notes(table: Table, settings: DataSettings, split: str, again: int) -> tuple[str, ...]:
-    """What there is to say of the rows that are not taken."""
+    """Notes on the rows that are not taken."""
     said = []
     if again:
         rows = "1 row" if again == 1 else f"{again:,} rows"

@@ -166,7 +166,7 @@ def _labels(path: pathlib.Path) -> np.ndarray:
 
 
 def _array(path: pathlib.Path) -> np.ndarray:
-    """What an IDX file holds; mapped where it is not compressed.
+    """The array in an IDX file; mapped where it is not compressed.
 
     Raises:
       ValueError: it is none, or is shorter or longer than its header says.

@@ -28,7 +28,7 @@ HEADERS = ".lockstep-headers-{}.json"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the headers of a dataset's images say.
+    """The facts in the headers of a dataset's images.
 
     Attributes:
       images: how many there are.
@@ -63,7 +63,7 @@ class Found:
         return height, width, 1 if self.grey == self.looked_at - self.unreadable else 3
 
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of them, a sentence or none."""
+        """Notes for a person, a sentence or none."""
         read = self.looked_at - self.unreadable
         said = []
         if not self.one_size:
@@ -124,7 +124,7 @@ def look_at_headers(
 
 
 def _from_json(kept: dict[str, Any]) -> Found:
-    """What `asdict` made of a `Found`. Raises TypeError, ValueError: it is none."""
+    """A `Found` from what `asdict` made of it. Raises TypeError, ValueError: it is none."""
     sides = {name: tuple(map(int, kept.pop(name, ()))) for name in ("smallest", "largest")}
     if [len(pair) for pair in sides.values()] != [2, 2]:
         raise ValueError("no sides")

@@ -136,7 +136,7 @@ def _found(pattern: str) -> list[str]:
 
 
 def _name(rest: str) -> str:
-    """What the dataset is called: the folder, but for one that says nothing."""
+    """The dataset's name: that of its folder, unless that says nothing."""
     folder = os.path.abspath(os.path.expanduser(rest.partition(",")[0].strip()))
     while not os.path.isdir(folder) or os.path.basename(folder) in ("data", "default", "train"):
         folder = os.path.dirname(folder)
@@ -144,7 +144,7 @@ def _name(rest: str) -> str:
 
 
 def _slow(images: ParquetImages, settings: DataSettings) -> tuple[str, ...]:
-    """What there is to say of row groups that would be read anew again and again."""
+    """A note on row groups that would be read again and again."""
     total = int(images.sizes.sum())
     if settings.shuffle_block or total <= images.capacity:
         return ()

@@ -143,7 +143,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _features(schema: pa.Schema) -> dict[str, dict]:
-    """What the `datasets` library wrote of the columns; nothing where it did not."""
+    """The features that the `datasets` library wrote into the metadata; empty without them."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
@@ -154,7 +154,7 @@ def _features(schema: pa.Schema) -> dict[str, dict]:
 
 
 def _image_column(schema: pa.Schema, name: str) -> str:
-    """Where a column's image files are: in its `bytes`, or in itself; empty: it has none."""
+    """The path to a column's image files: its field `bytes`, or itself; empty if it has none."""
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         inner = [field for field in kind if field.name == "bytes" and _is_binary(field.type)]

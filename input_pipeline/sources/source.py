@@ -1,4 +1,4 @@
-"""What every dataset comes to: one small record of facts and a `read`."""
+"""A source of examples: one small record of facts and a `read`."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What people call the splits of a dataset."""
+"""The usual names of a dataset's splits."""
 
 from collections.abc import Iterable
 

@@ -73,7 +73,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
 
 
 def _info(name: str, data_dir: str) -> "tfds.core.DatasetInfo":
-    """What TFDS knows of a prepared dataset, from its files alone."""
+    """The `DatasetInfo` of a prepared dataset, from its files alone."""
     # 0.8 s, but no TensorFlow.
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import constants, read_only_builder

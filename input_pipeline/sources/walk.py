@@ -34,7 +34,7 @@ Identity = tuple[int, int]  # of a real folder: its device and inode
 
 @dataclasses.dataclass
 class Walk:
-    """What was found below the folders of the classes.
+    """The files found below the folders of the classes.
 
     Attributes:
       folder: where the classes' folders are.
@@ -55,7 +55,7 @@ class Walk:
     has_file_links: bool = False
 
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of what was left out, a sentence each."""
+        """Notes on what was left out, a sentence each."""
         said = []
         if self.left_out:
             total = self.left_out.total()
@@ -151,7 +151,7 @@ def keep_images(walk: Walk, places: Sequence[pathlib.Path] = ()) -> None:
 
 
 def _kept(places: Sequence[pathlib.Path], stamp: str) -> dict[str, str] | None:
-    """What `_others` found of these files before."""
+    """The kept findings of `_others` on these files, if they are still true."""
     for place in places:
         with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
             kept = json.loads(place.read_text(encoding="utf-8"))
@@ -269,7 +269,7 @@ def _identity(place: bytes | pathlib.Path) -> Identity:
 
 
 def _entries(place: bytes) -> list[os.DirEntry[bytes]]:
-    """What lies in a folder, sorted by name backwards: the last is taken first."""
+    """The entries of a folder, sorted by name backwards: the last is taken first."""
     try:
         with os.scandir(place) as entries:
             return sorted(entries, key=lambda entry: entry.name, reverse=True)
@@ -297,7 +297,7 @@ def _kind(entry: os.DirEntry[bytes]) -> str:
 
 
 def _why_not(top: bytes, name: bytes) -> str:
-    """What a file is left out as; empty for an image that can be decoded."""
+    """The reason why a file is left out; empty for an image that can be decoded."""
     try:
         handle = os.open(os.path.join(top, name), os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What is known of a stall, written to RUN_DIR/stall-N.txt."""
+"""Reports of stalls: RUN_DIR/stall-N.txt, with every thread and open file."""
 
 import contextlib
 import dataclasses
@@ -92,7 +92,7 @@ class StallReports:
 
 
 def open_files() -> list[str]:
-    """What this process has open, by file descriptor; nothing where the system does not tell."""
+    """The files that this process has open, by descriptor; none where the system does not tell."""
     lines = []
     for file in sorted(pathlib.Path("/proc/self/fd").glob("*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):  # closed meanwhile

@@ -178,7 +178,7 @@ class StopRequests:
         return min(_RESERVE_SECONDS, _RESERVE_SHARE * self._limits.grace)
 
     def _saved(self) -> str:
-        """What is on the disk, which may be one that does not answer any more."""
+        """The newest step on the disk, which may not answer any more."""
         found: list[int] = []
         look = threading.Thread(target=lambda: found.append(self._last_saved()), daemon=True)
         look.start()

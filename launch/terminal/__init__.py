@@ -1,1 +1,1 @@
-"""What a person sees: tables, charts, the progress; each within 80 columns."""
+"""Everything that a command shows: tables, charts, progress, within 80 columns."""

@@ -1,4 +1,4 @@
-"""What differs in a run that goes on: flags, and what follows from another batch."""
+"""Tables of what differs when a run goes on: flags, and numbers that follow from another batch."""
 
 import textwrap
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ def changes_text(step: int, changes: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def rederived_text(step: int, numbers: Mapping[str, Any]) -> str:
-    """What follows from another global batch (`trainer.run_folder.resume.rederived`), or ""."""
+    """The numbers of `trainer.run_folder.resume.rederived` as lines; "" if there are none."""
     if not numbers:
         return ""
     left = numbers["last_step"] - step

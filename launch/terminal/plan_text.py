@@ -1,4 +1,4 @@
-"""What a person sees: the plan, the progress, the closing summary, each within 80 columns."""
+"""The plan as a table within 80 columns."""
 
 import math
 import textwrap
@@ -113,7 +113,7 @@ def classes_text(data: DatasetFacts) -> str:
 
 
 def reading_text(plan: Plan) -> str:
-    """What the order of the examples is, and who reads which of them."""
+    """The order of the examples, and which replica reads which of them."""
     block = plan.dataset.shuffle_block
     what = f"blocks of {block:,} records" if block else "all records"
     text = f"{what} permuted anew every epoch"

@@ -110,7 +110,7 @@ class _AboveBar:
 
 
 def _parts(epoch: float, values: Mapping[str, float]) -> list[str]:
-    """What a row says, the most important first."""
+    """The parts of a row, the most important first."""
     speed = values.get("examples_per_second")
     return [
         f"ep {epoch:.1f}",

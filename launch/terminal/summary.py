@@ -54,7 +54,7 @@ def summary_text(
 
 
 def tensorboard() -> tuple[str, ...]:
-    """What starts this environment's TensorBoard from the current folder, activated or not."""
+    """The command that starts this environment's TensorBoard, activated or not."""
     found, beside = shutil.which("tensorboard"), pathlib.Path(sys.executable).parent / "tensorboard"
     if found and pathlib.Path(found) == beside:
         return ("tensorboard",)

@@ -1,1 +1,1 @@
-"""What the host does between two blocks of device steps."""
+"""The host's actions between two blocks of device steps: plain callables."""

@@ -1,4 +1,4 @@
-"""What the host does between blocks of device steps: log, evaluate, save; plain callables."""
+"""Writes a row of metrics every `plan.log_every` steps."""
 
 import functools
 import math

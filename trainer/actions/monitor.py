@@ -57,7 +57,7 @@ class Interval(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What is kept of the intervals before: the lowest and highest loss, the highest rate."""
+    """Of the intervals before: the lowest and the highest loss, and the highest rate."""
 
     best: float  # a median of `NOW` intervals, or the reference
     worst: float
@@ -66,7 +66,7 @@ class Past(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is wrong (`explodes`, `stalls` or `oscillates`), in words, and what to try."""
+    """A judgement: `explodes`, `stalls` or `oscillates`, in words, and what to try."""
 
     kind: str
     finding: str

@@ -1,4 +1,4 @@
-"""What the host does about steps that were not finite: each has changed nothing, on any replica."""
+"""Counts, tells and judges steps that were not finite; each has changed nothing on any replica."""
 
 import dataclasses
 import math

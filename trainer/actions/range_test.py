@@ -52,7 +52,7 @@ class NoSuggestionError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """What a sweep showed: a point an update, as far as everything was finite.
+    """The loss over the rate of a sweep: a point an update, as far as everything was finite.
 
     A step's loss is that before its update, so a rate is paired with the loss of the step after.
     """
@@ -76,7 +76,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What the range test found; rates are as applied, at the batch of the sweep."""
+    """The findings of a range test; rates are as applied, at the batch of the sweep."""
 
     curve: Curve
     edge: float  # where half of the gain was lost, or the last rate of all if it was not

@@ -78,7 +78,7 @@ class Save:
             time.sleep(attempt)
 
     def elsewhere(self) -> str:
-        """Where the newest checkpoint is if it is not in the run's folder."""
+        """` in FOLDER` if the newest checkpoint is not in the run's folder; else ""."""
         folder = self.checkpoints.saved_in
         return "" if folder in (None, self.checkpoints.folder) else f" in {folder}"
 

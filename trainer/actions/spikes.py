@@ -102,7 +102,7 @@ class Detector:
 
 
 def _bounds(values: list[float], reference: float, rise: float) -> tuple[float, float]:
-    """What is usual, a deviation above the median, and what nothing healthy is above."""
+    """A usual value, a deviation above the median, and the bound that nothing healthy exceeds."""
     small = FLOOR * reference or 1e-30
     logs = np.log(np.maximum(values, 0.0) + small)
     middle = median(logs)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its variables, and whether they are those of a model; no TensorFlow."""
+"""The shapes and dtypes that a checkpoint lists, compared with a model's; no TensorFlow."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ class Described:
 
 
 def variables_of(state: Mapping[str, Any]) -> Described:
-    """What a state says of the variables.
+    """The variables that a checkpoint's state lists.
 
     Raises:
       DamagedError: it does not.

@@ -70,7 +70,7 @@ def read_tensors(
 
 
 def reason(error: Exception) -> str:
-    """What is wrong, on one line and without the path, which is told beside."""
+    """An error's text on one line and without the path, which is told beside it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = error.message if isinstance(error, tf.errors.OpError) else str(error)

@@ -48,7 +48,7 @@ class _WrongError(Exception):
 
 
 def from_json(cls: type[T], raw: Any, where: str) -> T:
-    """What `raw`, a value that JSON gave, holds as a `cls`; fields not there have their defaults.
+    """Makes a `cls` from `raw`, a value that JSON gave; missing fields have their defaults.
 
     Args:
       cls: a dataclass, the schema.

@@ -83,7 +83,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """What write_json wrote; None where there is no such file.
+    """Reads what write_json wrote; None where there is no such file.
 
     Raises:
       ValueError: it is not JSON.
@@ -118,7 +118,7 @@ def append_line(path: pathlib.Path, value: Mapping[str, Any]) -> None:
 
 
 def end_of_lines(descriptor: int) -> int:
-    """Where the last line that has an end ends in a file, in bytes."""
+    """The offset in bytes after the last line of a file that has an end."""
     end, piece = os.fstat(descriptor).st_size, 1 << 16
     while end > 0:
         begin = max(0, end - piece)

@@ -1,1 +1,1 @@
-"""What is done to a model's layers so that replicas do not change what they compute."""
+"""Changes to a model's layers so that they compute the same on any number of replicas."""

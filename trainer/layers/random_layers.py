@@ -44,7 +44,7 @@ _HALF = 2.0**-24
 
 @dataclasses.dataclass(frozen=True)
 class _Draws:
-    """What the draws of a forward pass follow from, and what they were."""
+    """The random draws of a forward pass: what they follow from, and which were made."""
 
     positions: tf.Tensor | None
     rows: int

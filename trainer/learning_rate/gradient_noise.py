@@ -75,7 +75,7 @@ class GradientNoise:
         return tf.cast(tf.where(signal > 0, scale, np.inf), tf.float32)
 
     def columns(self) -> dict[str, tf.Tensor]:
-        """What the step's row says of it: nothing where it is not measured."""
+        """The columns of the step's row: none where the noise is not measured."""
         return {"noise_scale": self.noise_scale()} if self.measured else {}
 
     def gain(self) -> tf.Tensor:

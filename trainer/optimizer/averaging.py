@@ -55,6 +55,6 @@ class WeightAverages:
         return keras.StatelessScope(list(zip(self._variables, self._averages, strict=True)))
 
     def variables(self) -> Mapping[str, tf.Variable]:
-        """What a checkpoint holds of it, by the weights' names."""
+        """The variables that a checkpoint holds, by the weights' names."""
         names = unique_names([variable.path for variable in self._variables])
         return dict(zip(names, self._averages, strict=True))

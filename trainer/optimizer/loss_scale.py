@@ -37,5 +37,5 @@ class LossScale:
         self.finite_steps.assign(tf.where(full, tf.zeros_like(steps), steps))
 
     def variables(self) -> dict[str, tf.Variable]:
-        """What a checkpoint holds of it, by name."""
+        """The variables that a checkpoint holds, by name."""
         return {"scale": self.scale, "finite_steps": self.finite_steps}

@@ -1,1 +1,1 @@
-"""What was asked for and every number that follows from it; nothing here imports TensorFlow."""
+"""Settings, and every number that follows from them; nothing here imports TensorFlow."""

@@ -1,4 +1,4 @@
-"""What the plan has to know of a dataset, and what every checkpoint keeps of it."""
+"""The facts of a dataset that the plan needs and that every checkpoint keeps."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from trainer.files.from_json import Count
 
 @dataclasses.dataclass(frozen=True)
 class SplitDigests:
-    """What tells the examples of a split from others; each is empty where it is not known.
+    """Digests that tell the examples of a split from others; empty where they are not known.
 
     None of them depends on where the data lie, nor on times: a copy has the same.
     """
@@ -19,7 +19,7 @@ class SplitDigests:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFacts:
-    """What the plan needs to know of the data, and what tells them from others.
+    """Facts of the data: their sizes, names and digests.
 
     Every checkpoint keeps it: see `trainer.run_folder.same_data`.
     """

@@ -1,11 +1,11 @@
-"""What the plan says of precision and repeatability, as text; no TensorFlow."""
+"""Precision and repeatability as lines of the plan; no TensorFlow."""
 
 # The precision of the layers' arithmetic, and Keras's name for it; variables are float32 in all.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def precision_text(precision: str, tf32: bool, kind: str) -> str:
-    """What computes in which precision on devices of this kind, GPU or CPU."""
+    """Which part computes in which precision on devices of this kind, GPU or CPU."""
     inner = " (products in TensorFloat-32)" if tf32 and kind == "GPU" else ""
     if precision == "float32":
         return f"float32{inner}"

@@ -1,4 +1,4 @@
-"""What the user asked for, as frozen dataclasses; only `launch/flags` fills them."""
+"""Settings as frozen dataclasses; only `launch/flags` fills them."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ class DeviceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class LayerSettings:
-    """What is asked of a model's layers, whichever model it is."""
+    """Settings of a model's layers, whichever model it is."""
 
     batch_norm: str = "synchronized"  # or local
     dropout: float = 0.0  # before the logits
@@ -88,7 +88,7 @@ class LearningRateSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Clipping:
-    """What is done to the summed gradient; one of them at most, 0: not."""
+    """Clipping of the summed gradient: one kind at most; 0 is off."""
 
     norm: float = 0.0  # the largest global norm
     value: float = 0.0  # the largest absolute value
@@ -110,7 +110,7 @@ class OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True)
 class RecoverySettings:
-    """What the run does about faults: kills, full disks, stalls, divergence."""
+    """Recovery from faults: kills, full disks, stalls, divergence."""
 
     keep: int  # the newest checkpoints
     keep_best: int  # and as many of the best evaluations

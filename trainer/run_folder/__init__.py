@@ -1,1 +1,1 @@
-"""What a run leaves in its folder, and how a new process goes on from it."""
+"""The files of a run's folder, and how a new process goes on from them."""

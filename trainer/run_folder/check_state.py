@@ -35,7 +35,7 @@ def check_state(plan: Plan, found: Found, *, same: bool, cooled: bool) -> None:
 
 
 def _position(plan: Plan, found: Found) -> str:
-    """What is wrong with the place in the data, which steps, batches and rollbacks lead to."""
+    """The fault of the position in the data, which follows from steps, batches and rollbacks."""
     history = found.state.history
     examples = (found.step + history.ahead) * batch_before(plan, found.state)
     skipped = skipped_so_far(found.before)
@@ -48,7 +48,7 @@ def _position(plan: Plan, found: Found) -> str:
 
 
 def _backoff(plan: Plan, found: Found) -> str:
-    """What is wrong with the rate's backoff, which is the last rollback's."""
+    """The fault of the rate's backoff, which is the last rollback's."""
     history, last = found.state.history, found.before[-1:]
     if not (history.backoff and last):
         return ""
@@ -62,7 +62,7 @@ def _backoff(plan: Plan, found: Found) -> str:
 
 
 def _end(plan: Plan, found: Found, ends_early: bool) -> str:
-    """What is wrong with the end, or with the evaluation that was due."""
+    """The fault of the end, or of the evaluation that was due."""
     history, step, final = found.state.history, found.step, found.state.final
     if final and step < plan.last_step and not ends_early:
         return f"is the last one of a run of {plan.last_step:,} steps"

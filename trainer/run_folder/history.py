@@ -1,4 +1,4 @@
-"""What the host knows of a run and every checkpoint keeps beside the variables; no TensorFlow."""
+"""The host's knowledge of a run, kept by every checkpoint beside the variables; no TensorFlow."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ Accuracy = Annotated[float, Within(0, 1.001, finite=False)]
 
 
 class PlateauState(TypedDict, total=False):
-    """What `trainer.learning_rate.plateau.judge` keeps: the best value, evaluations without one."""
+    """The state of `trainer.learning_rate.plateau.judge`: the best value, the evaluations since."""
 
     best: AnyFloat
     bad: Count
@@ -25,7 +25,7 @@ class PlateauState(TypedDict, total=False):
 
 
 class MonitorState(TypedDict, total=False):
-    """What `trainer.actions.monitor.Monitor` keeps."""
+    """The state of `trainer.actions.monitor.Monitor`."""
 
     reference: Single | None
     past: tuple[Single, Single, SingleNotNegative] | None  # best and worst loss, highest rate
@@ -35,7 +35,7 @@ class MonitorState(TypedDict, total=False):
 
 
 class DetectorState(TypedDict, total=False):
-    """What `trainer.actions.spikes.Detector` keeps."""
+    """The state of `trainer.actions.spikes.Detector`."""
 
     losses: list[Single]
     norms: list[SingleNotNegative]
@@ -56,7 +56,7 @@ class Backoff(TypedDict):
 
 @dataclasses.dataclass
 class History:
-    """What the host knows of the run so far; the part that checkpoints keep is `to_json`."""
+    """The host's knowledge of the run so far; `to_json` gives the part that checkpoints keep."""
 
     seconds: NotNegative = 0.0  # of training, up to the process's start
     best: Accuracy | None = None  # the best eval/accuracy
@@ -142,7 +142,7 @@ class History:
 
 
 def score(values: Mapping[str, float]) -> float | None:
-    """What the best evaluation is told by: its accuracy; None where that or its loss is no number.
+    """The score of an evaluation: its accuracy; None where that or its loss is no number.
 
     A model whose loss is not finite is never the best, however many answers happen to be right.
     """

@@ -1,4 +1,4 @@
-"""Where the numbers go: `metrics.jsonl`, a JSON object a line, and TensorBoard's files."""
+"""Writes metrics: `metrics.jsonl`, a JSON object a line, and TensorBoard's event files."""
 
 import dataclasses
 import itertools
@@ -22,7 +22,7 @@ from trainer.run_folder.tensorboard import Board, event_of
 
 @dataclasses.dataclass(frozen=True)
 class _Begin:
-    """What every row begins with; one of an event has its name too."""
+    """The fields that every row begins with; one of an event has its name too."""
 
     step: Count
     epoch: float | None = None
@@ -35,7 +35,7 @@ _AFTER = ("control", "resumed", "rollback")
 
 
 class Row(NamedTuple):
-    """What there is to say of a step."""
+    """The metrics of a step."""
 
     step: int  # updates done; a training row's values are those of the update with this number
     epoch: float  # epochs of training data used

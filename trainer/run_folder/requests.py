@@ -29,7 +29,7 @@ _LONGEST_COOLDOWN = 1e18  # steps, epochs or examples: no run has so many
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What somebody asked for: an action of `ACTIONS` with its value, and who, when and why."""
+    """A request: an action of `ACTIONS` with its value, and who asked, when and why."""
 
     id: str
     action: Action
@@ -76,7 +76,7 @@ class Applied:
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """Where a run is."""
+    """The progress of a run, for `launch.control --status`."""
 
     step: Count
     steps: Count
@@ -122,7 +122,7 @@ def read_request(path: pathlib.Path) -> Request:
 
 
 def waiting(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What lies among the requests of a control folder, in the order of the names."""
+    """The files among the requests of a control folder, in the order of their names."""
     # Not a name with a dot: that one is still being written.
     return sorted((folder / "requests").glob("[!.]*.json"))
 
@@ -165,7 +165,7 @@ def write_status(folder: pathlib.Path, status: Status) -> None:
 
 
 def read_status(folder: pathlib.Path) -> Status | None:
-    """Where the run is; None if nobody has written that.
+    """Reads the progress of the run; None if nobody has written it.
 
     Raises:
       ValueError: the file is not what the run wrote.

@@ -35,7 +35,7 @@ def progress_ratio(plan: Plan, found: Found) -> float:
 
 
 def rederived(plan: Plan, found: Found) -> dict[str, Any]:
-    """What follows from another global batch than the checkpoint's, in numbers; else nothing."""
+    """The numbers that follow from another global batch than the checkpoint's; else none."""
     if found.state is None or batch_before(plan, found.state) == plan.global_batch:
         return {}
     return {

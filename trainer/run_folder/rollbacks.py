@@ -36,7 +36,7 @@ class Rollback:
             raise ValueError(f"it leaves out {self.skipped:,} examples and goes on nowhere")
 
     def event(self) -> dict[str, Any]:
-        """What metrics.jsonl says of it, in the row of the step `to`."""
+        """Its event in metrics.jsonl, in the row of the step `to`."""
         return {
             "event": "rollback",
             "from": self.at,
@@ -92,7 +92,7 @@ def skipped_so_far(rollbacks: Sequence[Rollback]) -> int:
 
 
 def backoff_factor(backoff: Mapping[str, float], progress: float) -> float:
-    """What the rate is multiplied by at this progress; see `History.catch_up`."""
+    """The factor of the rate at this progress; see `History.catch_up`."""
     if not backoff:
         return 1.0
     share = min(max((progress - backoff["since"]) / backoff["over"], 0.0), 1.0)

@@ -32,7 +32,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What is in the folder: the newest whole checkpoint's step and state, or step 0 and None."""
+    """The newest whole checkpoint of a folder: its step and state, or step 0 and None."""
 
     step: int
     state: State | None

@@ -69,7 +69,7 @@ def provably_same(then: DatasetFacts, now: DatasetFacts) -> bool:
 
 
 def told(then: DatasetFacts, now: DatasetFacts) -> list[str]:
-    """What there is to say of data with which a run can go on, but which are not quite the same."""
+    """Notes on data with which a run can go on, but which are not quite the same."""
     said = []
     if _differ(then.train.contents, now.train.contents):
         said.append(

@@ -1,4 +1,4 @@
-"""What `state.json` of a checkpoint holds, each field with its type and range; no TensorFlow."""
+"""The schema of a checkpoint's `state.json`: type and range of each field; no TensorFlow."""
 
 import dataclasses
 

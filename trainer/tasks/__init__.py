@@ -1,1 +1,1 @@
-"""What is learned: losses and right answers."""
+"""Tasks: their losses and right answers."""
