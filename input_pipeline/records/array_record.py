@@ -63,7 +63,7 @@ class ArrayRecordReader:
             data = self._reader(file).read(numbers)
             # A file that was cut after it was opened gives empty records and no error.
             why = "" if len(data) == len(numbers) and all(data) else "a record is cut short"
-        except (RuntimeError, IndexError) as error:
+        except Exception as error:  # the library has no list of what it raises
             why = " ".join(str(error).split()).rstrip(".")
         if why:
             listed = ", ".join(map(str, numbers[:3])) + (", …" if len(numbers) > 3 else "")

@@ -74,7 +74,7 @@ def size_and_time(path: str) -> tuple[int, int]:
     except Exception as error:  # TensorFlow has exceptions of its own for each way to fail
         if isinstance(error, OSError) or is_remote(path):
             raise ValueError(
-                f"{path} cannot be read ({reason(error)}): restore the file."
+                f"{path} cannot be read ({reason(error)}); restore the file."
             ) from None
         raise
     return status.st_size, status.st_mtime_ns
@@ -164,7 +164,7 @@ class _LocalFile:
             self._handle = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise ValueError(
-                f"{path} cannot be read ({reason(error)}): restore the file."
+                f"{path} cannot be read ({reason(error)}); restore the file."
             ) from None
 
     def __del__(self) -> None:

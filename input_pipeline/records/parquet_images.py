@@ -148,15 +148,15 @@ class ParquetImages:
         path = self.paths[file]
         if size_and_time(path) != self.facts[file]:
             raise ValueError(
-                f"{path} changed while it was in use: restore the file and start again."
+                f"{path} changed while it was in use; restore the file and start again."
             )
         try:
             # A file of its own, as one is not for several threads; its end is known already.
             with pq.ParquetFile(path, metadata=self._metadata[file]) as opened:
                 table = opened.read_row_group(number, columns=[self._column], use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+        except Exception as error:  # pyarrow raises whatever the damage leads to
             raise ValueError(
-                f"{path} cannot be read ({reason(error)}), row group {number}: fetch this file "
+                f"{path} cannot be read ({reason(error)}), row group {number}; fetch this file "
                 "again."
             ) from None
         column = table.column(0).combine_chunks()
@@ -171,9 +171,9 @@ def parquet(path: str) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except Exception as error:  # pyarrow raises whatever the damage leads to
         raise ValueError(
-            f"{path} cannot be read ({reason(error)}): fetch this file again."
+            f"{path} cannot be read ({reason(error)}); fetch this file again."
         ) from None
 
 

@@ -94,7 +94,7 @@ class TFRecordIndex:
                 crcs.append(open_files([path])[0].read_at(FOOTER, int(end) - FOOTER))
             except OSError as error:
                 raise ValueError(
-                    f"{path} cannot be read ({reason(error)}): restore the file."
+                    f"{path} cannot be read ({reason(error)}); restore the file."
                 ) from None
         return digest_of(np.diff(self.bounds), counts, *crcs)
 
@@ -185,7 +185,7 @@ def _walk(interrupted: Callable[[], bool], path: str, file: OpenFile, size: int)
     try:
         return np.fromiter(_starts(interrupted, path, file, size), np.int64)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): restore the file.") from None
+        raise ValueError(f"{path} cannot be read ({error.strerror}); restore the file.") from None
 
 
 def _starts(interrupted: Callable[[], bool], path: str, file: OpenFile, size: int) -> Iterator[int]:

@@ -63,7 +63,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         # A file that is cut short under its mapping would end the process without a word.
         if isinstance(images, np.memmap) and size_and_time(str(path)) != facts:
             raise ValueError(
-                f"{path} changed while it was in use: restore the file and start again."
+                f"{path} changed while it was in use; restore the file and start again."
             )
         parts = np.asarray(images[records]), own[records]
         return parts if weights is None else (*parts, weights[records])

@@ -79,7 +79,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         # A file that is cut short under its mapping would end the process without a word.
         if isinstance(images, np.memmap) and size_and_time(path) != facts:
             raise ValueError(
-                f"{path} changed while it was in use: restore the file and start again."
+                f"{path} changed while it was in use; restore the file and start again."
             )
         return np.asarray(images[records]), labels[records]
 
@@ -189,13 +189,13 @@ def _array(path: pathlib.Path) -> np.ndarray:
             data = _read(file, length) if packed else b""
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(
-            f"{path} cannot be read ({reason(error)}): fetch the file again."
+            f"{path} cannot be read ({reason(error)}); fetch the file again."
         ) from None
     there = len(data) if packed else path.stat().st_size - header
     if there != length:
         raise ValueError(
             f"{path} should hold {length:,} bytes, {' × '.join(map(str, shape))} of "
-            f"{dtype.itemsize}, and holds {'more' if there > length else f'{there:,}'}: fetch the "
+            f"{dtype.itemsize}, and holds {'more' if there > length else f'{there:,}'}; fetch the "
             "file again."
         )
     if packed or not length:

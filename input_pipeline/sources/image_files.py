@@ -45,7 +45,7 @@ class ImageFiles:
                 return file.readall()
         except OSError as error:
             raise ValueError(
-                f"{path} cannot be read ({reason(error)}): restore the file and start again."
+                f"{path} cannot be read ({reason(error)}); restore the file and start again."
             ) from None
 
     def read(self, records: np.ndarray) -> tuple[np.ndarray, ...]:

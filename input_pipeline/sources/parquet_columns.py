@@ -116,19 +116,20 @@ def read_weights(columns: Columns, paths: Sequence[str]) -> np.ndarray | None:
 def _column(name: str, paths: Sequence[str]) -> pa.Array:
     parts = []
     for path in paths:
+        opened = parquet(path)
         try:
-            table = parquet(path).read(columns=[name])
-        except (OSError, pa.ArrowException) as error:
+            table = opened.read(columns=[name])
+        except Exception as error:  # pyarrow raises whatever the damage leads to
             raise ValueError(
-                f"{path} cannot be read ({reason(error)}), column {name}: fetch this file again."
+                f"{path} cannot be read ({reason(error)}), column {name}; fetch this file again."
             ) from None
         if name not in table.column_names:
-            raise ValueError(f"{path} has no column {name}, as {paths[0]} has: fetch it again.")
+            raise ValueError(f"{path} has no column {name}, as {paths[0]} has; fetch it again.")
         parts.append(_plain(table.column(name)))
     chunks = [chunk for part in parts for chunk in part.chunks]
     try:
         return pa.chunked_array(chunks, chunks[0].type if chunks else pa.int64()).combine_chunks()
-    except pa.ArrowException as error:
+    except Exception as error:  # pyarrow raises whatever the types lead to
         raise ValueError(
             f"the column {name} has not the same type in all of {paths[0]} and those beside it "
             f"({reason(error)}); give files that belong together."

@@ -190,7 +190,7 @@ def _parts(info: "tfds.core.DatasetInfo", spec: str) -> list[Any]:
     """The files of a split with what is to be taken of each, as TFDS says it."""
     try:
         parts = info.splits[spec].file_instructions
-    except (ValueError, KeyError, AssertionError) as error:
+    except Exception as error:  # TFDS raises whatever the text leads to
         raise ValueError(
             f"the split {spec!r} of {info.full_name} is not valid ({_first_line(error)}); use "
             f"{', '.join(info.splits)}, a slice such as train[:90%] or train[1000:], or a sum of "
@@ -217,7 +217,7 @@ def _open_files(
     for path, length, expected in zip(paths, found, lengths, strict=True):
         if length != expected:
             raise ValueError(
-                f"{path} holds {length:,} records and should hold {expected:,}: fetch it or "
+                f"{path} holds {length:,} records and should hold {expected:,}; fetch it or "
                 "prepare the dataset again."
             )
     return index
@@ -258,8 +258,9 @@ def _features(info: "tfds.core.DatasetInfo", text: str) -> ExampleFeatures:
     image = info.features[names["image"]]
     if image.shape[2] is None or image.np_dtype.kind != "u":
         raise ValueError(
-            f"the images of {info.full_name} are {image.np_dtype} {list(image.shape)}: only whole "
-            "numbers and a known number of channels are understood."
+            f"the images of {info.full_name} are {image.np_dtype} {list(image.shape)}; only whole "
+            "numbers and a known number of channels are understood: prepare it with uint8 images, "
+            "those from 0 to 1 times 255."
         )
     return ExampleFeatures(**names)
 

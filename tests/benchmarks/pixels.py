@@ -6,18 +6,15 @@ right instead.
 """
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).parents[1] / "input_pipeline/images"))
 
 import numpy as np
 import tensorflow as tf
-from picture_files import PICTURES
 
 from input_pipeline.images.decode import as_jpeg_or_png, decode_image, forms_of
+from tests.input_pipeline.images.picture_files import PICTURES
 
 
 def differences(file: bytes, seen: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import as_pillow, encoded, example, photo, tfrecord_source
 
 from input_pipeline.bad_records import BadRecordError, Faults
 from input_pipeline.checks import check_data, seen_shape
@@ -15,6 +14,13 @@ from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
 from input_pipeline.streams import evaluation_stream, training_stream
+from tests.input_pipeline.images.image_files import (
+    as_pillow,
+    encoded,
+    example,
+    photo,
+    tfrecord_source,
+)
 
 PHOTOS = [photo(20 + number, 30, seed=number) for number in range(16)]
 FILES = [encoded(as_pillow(image), "PNG") for image in PHOTOS]
@@ -125,7 +131,7 @@ def test_a_record_that_cannot_be_read_is_left_out_alone(tmp_path: Path) -> None:
 
     def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
         if 4 in records:
-            raise ValueError("some.tfrecord changed while it was in use: restore it.")
+            raise ValueError("some.tfrecord changed while it was in use; restore it.")
         return source.read(records)
 
     broken = dataclasses.replace(source, read=read)
@@ -134,7 +140,7 @@ def test_a_record_that_cannot_be_read_is_left_out_alone(tmp_path: Path) -> None:
     assert np.flatnonzero(rows["weight"] == 0).tolist() == [4]
     assert not rows["image"][4].any() and rows["image"][3].any()
     (row,) = map(json.loads, (tmp_path / "list.jsonl").read_text().splitlines())
-    assert row["fault"] == "some.tfrecord changed while it was in use: restore it."
+    assert row["fault"] == "some.tfrecord changed while it was in use; restore it."
     with pytest.raises(BadRecordError, match=r"restore it \(0 bad records allowed\); mend"):
         evaluated(broken, Faults(broken))
 

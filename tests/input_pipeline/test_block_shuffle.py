@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import encoded, example, photo
 from PIL import Image
 
 import input_pipeline.records.read_ahead
@@ -11,6 +10,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
 from input_pipeline.streams import training_stream
+from tests.input_pipeline.images.image_files import encoded, example, photo
 
 LENGTH, BATCH, BLOCK = 300, 20, 16
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import encoded, example, photo
 from PIL import Image
 
 from input_pipeline.bad_records import BadRecordError, Faults
@@ -18,6 +17,7 @@ from input_pipeline.sources import Source, open_source
 from input_pipeline.sources.source import select
 from input_pipeline.streams import evaluation_stream, training_stream
 from input_pipeline.verify import find_bad
+from tests.input_pipeline.images.image_files import encoded, example, photo
 
 WEIGHTS = np.array([0.5, 2, 0, 1, 7], np.float32)
 LABELS = np.array([2, 0, 1, 2, 2])

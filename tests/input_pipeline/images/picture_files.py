@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from image_files import as_pillow, encoded, photo
 from PIL import Image, ImageOps
 
 from input_pipeline.images.pillow import FORMATS
+from tests.input_pipeline.images.image_files import as_pillow, encoded, photo
 
 HEIGHT, WIDTH = 60, 80
 PHOTO = photo(HEIGHT, WIDTH)

@@ -5,11 +5,11 @@ import colorsys
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import as_pillow, photo
 from PIL import ImageEnhance
 
 from input_pipeline.images.augment import augment_image, uniform_draws
 from input_pipeline.images.augment_text import Op, check_augment, parse_augment, split_crop
+from tests.input_pipeline.images.image_files import as_pillow, photo
 
 
 def augmented(image: np.ndarray, text: str, *, first: int = 0, count: int = 200) -> np.ndarray:

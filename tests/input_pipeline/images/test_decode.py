@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import as_pillow, encoded, photo
 from PIL import Image
 
 from input_pipeline.images.augment import uniform_draws
@@ -19,6 +18,7 @@ from input_pipeline.images.decode import (
     window_candidates,
 )
 from input_pipeline.images.image_header import image_facts, image_header
+from tests.input_pipeline.images.image_files import as_pillow, encoded, photo
 
 PHOTO = photo(60, 80)
 COLOUR = as_pillow(PHOTO)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import as_pillow, photo
 from PIL import Image, ImageEnhance, ImageOps
 
 from input_pipeline.images.randaugment import OPERATIONS, randaugment
+from tests.input_pipeline.images.image_files import as_pillow, photo
 
 # Colour and grey, odd and even sizes, few levels, one level, a range that begins at 100, black.
 IMAGES = {

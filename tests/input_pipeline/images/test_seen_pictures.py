@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_files import as_pillow, encoded, example, photo, tfrecord_source
-from picture_files import COLOUR, GREY, PICTURES, orientation, oriented
 from PIL import Image
 
 from input_pipeline.bad_records import Faults
@@ -17,6 +15,14 @@ from input_pipeline.images.image_header import exif_orientation, header_of_part,
 from input_pipeline.images.pillow import levels_of, opened, png_file
 from input_pipeline.layout import Layout
 from input_pipeline.streams import evaluation_stream, training_stream
+from tests.input_pipeline.images.image_files import (
+    as_pillow,
+    encoded,
+    example,
+    photo,
+    tfrecord_source,
+)
+from tests.input_pipeline.images.picture_files import COLOUR, GREY, PICTURES, orientation, oriented
 
 
 def whole(file: bytes, channels: int) -> np.ndarray:

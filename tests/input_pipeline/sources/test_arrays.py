@@ -63,7 +63,7 @@ def test_mapped_arrays_that_change_or_vanish_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **ARRAYS)
     source = opened(f"arrays:{tmp_path}/mine.npz")
     os.truncate(tmp_path / "mine.npz", 100)  # a mapped page beyond the end is a SIGBUS
-    with pytest.raises(ValueError, match=r"mine\.npz changed while it was in use: restore"):
+    with pytest.raises(ValueError, match=r"mine\.npz changed while it was in use; restore"):
         source.read(np.array([1]))
     (tmp_path / "mine.npz").unlink()
     with pytest.raises(ValueError, match=r"mine\.npz cannot be read \(No such file"):

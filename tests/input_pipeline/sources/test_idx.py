@@ -115,11 +115,11 @@ LONG = idx(IMAGES["train"])
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("images", LONG[:-1], r"should hold 600 bytes, 30 × 5 × 4 of 1, and holds 599: fetch"),
-        ("images", LONG + b"x", "should hold 600 bytes, .* and holds more: fetch"),
+        ("images", LONG[:-1], r"should hold 600 bytes, 30 × 5 × 4 of 1, and holds 599; fetch"),
+        ("images", LONG + b"x", "should hold 600 bytes, .* and holds more; fetch"),
         ("images", gzip.compress(LONG[:-1]), "should hold 600 bytes, .* and holds 599"),
-        ("images", gzip.compress(LONG)[:-20], "cannot be read .*: fetch the file again"),
-        ("images", gzip.compress(LONG)[:300] + b"x" * 300, "cannot be read .*: fetch the file"),
+        ("images", gzip.compress(LONG)[:-20], "cannot be read .*; fetch the file again"),
+        ("images", gzip.compress(LONG)[:300] + b"x" * 300, "cannot be read .*; fetch the file"),
         ("images", LONG[:9], "is no IDX file: it begins with 00 00 08 03, not with 00 00, its"),
         ("images", b"", "is no IDX file: it begins with nothing, not"),
         ("images", b"\0", "is no IDX file: it begins with 00, not"),
@@ -133,7 +133,7 @@ LONG = idx(IMAGES["train"])
         (
             "images",
             gzip.compress(b"\0\0\x08\x03" + b"\xff" * 13),
-            "375 bytes, .* and holds 1: fetch",
+            "375 bytes, .* and holds 1; fetch",
         ),
         ("images", idx(IMAGES["train"], "f4"), r"holds float32 \[30, 5, 4\]: only images of unsig"),
         ("images", idx(LABELS["train"]), r"holds uint8 \[30\]: only images"),
@@ -167,5 +167,5 @@ def test_a_mapped_file_that_changes_is_named(tmp_path: Path) -> None:
     source = opened(tmp_path)["train"]
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:100])  # a mapped page beyond the end is a SIGBUS
-    with pytest.raises(ValueError, match=r"ubyte changed while it was in use: restore"):
+    with pytest.raises(ValueError, match=r"ubyte changed while it was in use; restore"):
         source.read(np.array([29]))

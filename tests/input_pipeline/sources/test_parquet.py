@@ -175,7 +175,7 @@ def test_what_is_slow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda data: data[:-9], r"train-0\.parquet cannot be read \(.*\): fetch this file again"),
+        (lambda data: data[:-9], r"train-0\.parquet cannot be read \(.*\); fetch this file again"),
         (lambda data: b"", r"train-0\.parquet cannot be read"),
         (lambda data: b"no parquet file at all", r"train-0\.parquet cannot be read"),
     ],
@@ -200,7 +200,7 @@ def test_a_damaged_row_group_is_named_and_the_others_are_read(tmp_path: Path) ->
     assert list(images.records(np.array([0, 8]))) == [image(0), image(8)]
     for _ in range(2):
         with pytest.raises(
-            ValueError, match=r"train-0\.parquet cannot be read .*, row group 1: fe"
+            ValueError, match=r"train-0\.parquet cannot be read .*, row group 1; fe"
         ):
             next(images.records(np.array([4])))
 
