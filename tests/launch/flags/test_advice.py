@@ -26,7 +26,7 @@ from launch.training.job import open_job, plan_command
 from trainer.plan.devices import choose_devices
 from trainer.plan.settings import DeviceSettings
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _FLAG = r"(--\w+=[^\s,;]*[^\s,;.])"
 
 # Wrong command, the advice in its message, and the flags to give: each template by itself.
