@@ -114,7 +114,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     check_all_reduce(settings.devices, devices)
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
-    _, because_rate = scaled_rate(settings.learning_rate, batch)
     arguments, because_arguments = scaled_betas(settings.learning_rate, settings.optimizer, batch)
     rate = plan_learning_rate(
         settings.learning_rate,
@@ -152,15 +151,11 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **units | {"global_batch": round(batch / rate.adascale)}
         ),
         because={
-            "replicas": devices.because,
-            "precision": precision_text(division.precision, division.tf32, devices.kind),
-            "repeats": repeats_text(run.deterministic, devices.kind),
+            **_because_devices(division, devices, share, run.deterministic),
             "accumulate": because_accumulate,
-            "micro_batch": _share_because(division, devices, share),
-            "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
             "steps": _steps_because(rate, run.train_for, per_epoch),
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
-            "learning_rate": because_rate,
+            "learning_rate": scaled_rate(settings.learning_rate, batch)[1],
             "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **because_every,
@@ -287,6 +282,19 @@ def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Device
             + (f"{' or '.join(near)}, the nearest that do." if near else "fewer replicas.")
         )
     return batch // parts
+
+
+def _because_devices(
+    settings: DeviceSettings, devices: Devices, share: int, deterministic: bool
+) -> dict[str, str]:
+    """Where the numbers of the devices come from, by name."""
+    return {
+        "replicas": devices.because,
+        "precision": precision_text(settings.precision, settings.tf32, devices.kind),
+        "repeats": repeats_text(deterministic, devices.kind),
+        "micro_batch": _share_because(settings, devices, share),
+        "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
+    }
 
 
 def _because_layers(settings: Settings, devices: Devices, share: int) -> dict[str, str]:
