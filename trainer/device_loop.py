@@ -1,12 +1,13 @@
 """Many steps in one call of a function on the device, and what each of them gave."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from trainer.learning_rate.learning_rate import LearningRate
-from trainer.replicas.streams import Batch
+from trainer.replicas.streams import Batch, next_of_each
 from trainer.replicas.variables import host_variable
 from trainer.step import TrainStep
 
@@ -20,8 +21,9 @@ class DeviceLoop:
     would be taken apart and put together in every call, which takes as long as a small step.
 
     Args:
-      step: one step, and what fetches its data.
-      learning_rate: looks ahead, and says when the run ends.
+      step: one step; its learning rate looks ahead, and says when the run ends.
+      accumulate: micro-batches of a step for each replica.
+      clock: whether the waits for data are measured; op determinism forbids reading a clock.
       most_steps: int32 [], of a call; set to 1 by any thread, it leaves one after the step in hand.
 
     Attributes:
@@ -30,9 +32,10 @@ class DeviceLoop:
     """
 
     def __init__(
-        self, step: TrainStep, learning_rate: LearningRate, most_steps: tf.Variable
+        self, step: TrainStep, *, accumulate: int, clock: bool, most_steps: tf.Variable
     ) -> None:
-        self._step, self._learning_rate, self._most_steps = step, learning_rate, most_steps
+        self._step, self._accumulate, self._clock = step, accumulate, clock
+        self._most_steps = most_steps
         # Of the call: a tensor would be handed on from step to step, a variable is just there.
         self._steps = host_variable(np.int32(0), "steps")
         # In a variable, what is there outlives a call that an error in the data ends.
@@ -43,10 +46,10 @@ class DeviceLoop:
         self.traces = 0
 
     def __call__(self, iterator: Iterator[Batch], steps: int) -> dict[str, np.ndarray]:
-        """Runs so many steps, or fewer where the run could end or is to be left, but one.
+        """Runs up to `steps` steps, at least one; fewer if the run ends or a stop was requested.
 
         Args:
-          iterator: yields what the step takes.
+          iterator: of a `distribute`d dataset (`trainer.replicas.streams`).
 
         Returns:
           float32 [steps] by name, once they are done.
@@ -67,33 +70,30 @@ class DeviceLoop:
         self._left = 0 < len(rows) < steps and len(rows) < self._steps.numpy()
         return self._by_name(rows)
 
-    def _done(self, rows: np.ndarray) -> np.ndarray:
-        return rows[: np.count_nonzero(rows[:, self._names.index("input_wait")] != _NOT_DONE)]
-
-    def _by_name(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
-
     def trace(self, iterator: Iterator[Batch]) -> None:
         """Makes the function for this iterator, which the first call would do."""
         if iterator is self._iterator:
             return
-        step, learning_rate = self._step, self._learning_rate
+        self._left = False
+        count = tf.TensorSpec([], tf.int32)
+        train = tf.function(self._make_train(iterator), input_signature=[count])
+        self._train, self._iterator = train.get_concrete_function(), iterator
+        self._rows.assign(np.zeros([0, len(self._names)], np.float32))
+        self.traces += 1
+
+    def _make_train(self, iterator: Iterator[Batch]) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The loop over the steps of one call: `steps: int32 []` → rows, float32 [steps, names]."""
+        step, learning_rate, now = self._step, self._step.learning_rate, self._now
         all_steps, most_steps, rows = self._steps, self._most_steps, self._rows
 
-        def packed_step(batches: tuple[Batch, ...], waited: tf.Tensor) -> tf.Tensor:
-            row = step(batches) | {"input_wait": waited}
-            self._names = tuple(row)
-            return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
-
-        @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
         def train(steps: tf.Tensor) -> tf.Tensor:
             all_steps.assign(learning_rate.look_ahead(steps))
             # Not beside the first data, whose error would leave the rows of the call before.
             not_done = tf.fill([steps, tf.shape(rows)[1]], _NOT_DONE)
             with tf.control_dependencies([rows.assign(not_done)]):
-                begin = step.now()
-                batches = step.fetch(iterator)
-            waited = step.now(batches) - begin
+                begin = now()
+                batches = self._fetch(iterator)
+            waited = now(batches) - begin
             # No step begins before all is there, or computing would count as waiting.
             with tf.control_dependencies([waited]):
                 done = tf.zeros([], tf.int32)
@@ -101,16 +101,35 @@ class DeviceLoop:
                 # The data of the next step come while this one computes.
                 upcoming = batches
                 if done + 1 < all_steps.read_value():
-                    upcoming = step.fetch(iterator)
-                tf.raw_ops.ResourceScatterUpdate(
-                    resource=rows.handle, indices=done, updates=packed_step(batches, waited)
-                )
+                    upcoming = self._fetch(iterator)
+                row = self._packed(step(batches) | {"input_wait": waited})
+                tf.raw_ops.ResourceScatterUpdate(resource=rows.handle, indices=done, updates=row)
                 # In this order: TensorFlow reads one clock after the other.
-                trained = step.now(learning_rate.progress.value())
-                waited, batches, done = step.now(upcoming) - trained, upcoming, done + 1
+                trained = now(learning_rate.progress.value())
+                waited, batches, done = now(upcoming) - trained, upcoming, done + 1
             return rows.read_value()
 
-        self._left = False
-        self._train, self._iterator = train.get_concrete_function(), iterator
-        rows.assign(np.zeros([0, len(self._names)], np.float32))
-        self.traces += 1
+        return train
+
+    def _fetch(self, iterator: Iterator[Batch]) -> tuple[Batch, ...]:
+        """The micro-batches of a step."""
+        strategy = self._step.strategy
+        return tuple(next_of_each(strategy, iterator) for _ in range(self._accumulate))
+
+    def _now(self, after: Any = ()) -> tf.Tensor:
+        """The time when all of this is there, in seconds, float64 []; NaN without a clock."""
+        local = self._step.strategy.experimental_local_results
+        parts = [part for value in tf.nest.flatten(after) for part in local(value)]
+        with tf.control_dependencies(parts):
+            return tf.timestamp() if self._clock else tf.constant(math.nan, tf.float64)
+
+    def _packed(self, row: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The row as one float32 [names]; the names, the same for every step, are kept."""
+        self._names = tuple(row)
+        return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
+
+    def _done(self, rows: np.ndarray) -> np.ndarray:
+        return rows[: np.count_nonzero(rows[:, self._names.index("input_wait")] != _NOT_DONE)]
+
+    def _by_name(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))

@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer.layers.random_layers import draws_of
-from trainer.replicas.all_reduce import take_apart
+from trainer.layers.random_layers import Draws
 from trainer.replicas.streams import Batch
+from trainer.replicas.sums import take_apart
 
 # What of a batch a source can fill with floats.
 _INPUTS = ("image", "weight", "mix")
@@ -34,22 +34,14 @@ class Locator:
     locate: Callable[[tf.Tensor, Sequence[Batch], Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
 
 
-def make_locator(
-    strategy: tf.distribute.Strategy,
-    model: keras.Model,
-    *,
-    seed: int,
-    global_batch: int,
-    draws: Sequence[bool],
-    phase: int = 0,
-) -> Locator:
+def make_locator(strategy: tf.distribute.Strategy, model: keras.Model, draws: Draws) -> Locator:
     """A locator for the model; layers' outputs are looked at where it is a functional one.
 
     The backward pass goes from the last layer to the first, and so does the order of gradients.
-    Random layers draw again what they drew, by `seed` and the examples' positions.
+    Random layers draw again what they drew: `draws` is the step's own.
     """
     weights = model.trainable_variables
-    sizes = [v.value.shape.num_elements() for v in weights]
+    shapes = [v.value.shape for v in weights]
     outputs = layer_outputs(model)
     probe = keras.Model(model.inputs, list(outputs.values())) if outputs else None
     places = [
@@ -61,15 +53,7 @@ def make_locator(
     ]
 
     def seen_in(batch: Batch) -> list[tf.Tensor]:
-        rows = batch["image"].shape[0]
-        with draws_of(
-            batch.get("position"),
-            rows=rows,
-            seed=seed,
-            global_batch=global_batch,
-            per_example=draws,
-            phase=phase,
-        ):
+        with draws(batch):
             return probe(batch["image"], training=True)
 
     def examine(gradient: Sequence[tf.Tensor], loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:
@@ -81,7 +65,7 @@ def make_locator(
                 *(any_bad([v.value.read_value()]) for v in weights),
                 *(any_bad(tf.nest.flatten(parts)) for parts in zip(*seen, strict=True)),
                 any_bad([loss]),
-                *(any_bad([part]) for part in reversed(take_apart(gradient, sizes))),
+                *(any_bad([part]) for part in reversed(take_apart(gradient, shapes))),
             ]
         )
 

@@ -2,16 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer.device_loop import DeviceLoop
 from trainer.evaluation import EvaluateBatches, make_evaluation
-from trainer.layers.batch_norm import normalizations
+from trainer.layers.batch_norm import synchronized_layers
 from trainer.layers.precision import layers_in, set_operations
-from trainer.layers.random_layers import find_draws
+from trainer.layers.random_layers import make_draws
 from trainer.layers.xla import choose_xla
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
@@ -25,11 +25,12 @@ from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
 from trainer.plan.plan import Plan
 from trainer.plan.settings import LayerSettings, Settings
-from trainer.replicas.all_reduce import choose_pieces, sparse_text
+from trainer.replicas.all_reduce import sparse_text
 from trainer.replicas.strategy import make_strategy
 from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
-from trainer.replicas.variables import unique_names
-from trainer.step import StepSettings, TrainStep
+from trainer.replicas.sums import choose_pieces
+from trainer.replicas.variables import host_variable, unique_names
+from trainer.step import TrainStep
 
 # Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
 MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
@@ -37,7 +38,7 @@ MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything that trains; `train_loop` and `evaluate` are described in `trainer.step`."""
+    """Everything that trains and evaluates."""
 
     strategy: tf.distribute.Strategy
     model: keras.Model
@@ -97,120 +98,105 @@ def build_run_on(
     make_model: MakeModel = make_model,
 ) -> Run:
     """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
+    asked, rates = settings.optimizer, settings.learning_rate
     learning_rate = LearningRate(plan.learning_rate, strategy)
-    loss_scale = LossScale(strategy) if plan.precision == "float16" else None
     with strategy.scope():
-        trained = build_trained(settings, plan, make_model, learning_rate)
-    model, optimizer, averages = trained.model, trained.optimizer, trained.averages
-    noise = GradientNoise(
-        plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
-    )
-    images = tf.TensorSpec([plan.micro_batch, *plan.dataset.image_shape], tf.uint8)
-    draws = find_draws(model, images)
-    locator = None
-    if settings.run.locate_nonfinite:
-        locator = make_locator(
-            strategy,
-            model,
-            seed=settings.run.seed,
-            global_batch=plan.global_batch,
-            draws=draws,
-            phase=plan.offset % plan.global_batch,
+        model = build_model(settings, plan, make_model)
+        variables = model.trainable_variables
+        factors, groups = group_variables(model, rates.multipliers, rates.layer_decay)
+        decays, decay_groups = group_decays(model, asked.weight_decay, asked.weight_decays)
+        optimizer = make_optimizer(
+            plan.optimizer, plan.optimizer_arguments, learning_rate, variables, factors, decays
         )
-    xla, xla_note = choose_xla(settings.devices.xla, model, plan.replicas, plan.micro_batch)
-    step = TrainStep(
-        strategy,
-        model,
-        optimizer,
-        learning_rate,
-        noise,
-        loss_scale,
-        averages,
-        locator,
-        step_settings(settings, plan, xla, draws),
-    )
-    with tf.device("CPU:0"):
-        most_steps = tf.Variable(tf.int32.max, trainable=False, name="most_steps")
+        averages = WeightAverages(asked.ema, optimizer, variables) if asked.ema else None
+    step, notes = build_step(strategy, model, optimizer, learning_rate, averages, settings, plan)
+    most_steps = host_variable(np.int32(tf.int32.max), "most_steps")
     return Run(
         strategy=strategy,
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
-        noise=noise,
-        loss_scale=loss_scale,
-        places=locator.places if locator else (),
-        groups=trained.groups,
-        decay_groups=trained.decay_groups,
-        train_loop=DeviceLoop(step, learning_rate, most_steps),
+        noise=step.noise,
+        loss_scale=step.loss_scale,
+        places=step.locator.places if step.locator else (),
+        averages=averages,
+        groups=groups,
+        decay_groups=decay_groups,
+        train_loop=DeviceLoop(
+            step,
+            accumulate=plan.accumulate,
+            clock=not settings.run.deterministic,
+            most_steps=most_steps,
+        ),
         most_steps=most_steps,
         evaluate=make_evaluation(strategy, model, averages),
-        notes=[note for note in (xla_note, sparse_text(model)) if note],
-        averages=averages,
+        notes=notes,
     )
 
 
-class Trained(NamedTuple):
-    """What is on every replica, and how the optimizer groups it."""
-
-    model: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    averages: WeightAverages | None
-    groups: Sequence[Group]  # of variables by their rate
-    decay_groups: Sequence[Group]
-
-
-def build_trained(
-    settings: Settings, plan: Plan, make_model: MakeModel, learning_rate: LearningRate
-) -> Trained:
-    """Builds the model, its optimizer and the averages of its weights; in a strategy's scope."""
+def build_model(settings: Settings, plan: Plan, make_model: MakeModel) -> keras.Model:
+    """Builds the model in the plan's precision, from the run's seed; in a strategy's scope."""
     keras.utils.set_random_seed(settings.run.seed)
     with layers_in(plan.precision):
-        model = make_model(plan.model, plan.dataset, settings.layers)
-    factors, groups = group_variables(
-        model, settings.learning_rate.multipliers, settings.learning_rate.layer_decay
-    )
-    decays, decay_groups = group_decays(
-        model, settings.optimizer.weight_decay, settings.optimizer.weight_decays
-    )
-    variables = model.trainable_variables
-    optimizer = make_optimizer(
-        plan.optimizer, plan.optimizer_arguments, learning_rate, variables, factors, decays
-    )
-    averages = None
-    if settings.optimizer.ema:
-        averages = WeightAverages(settings.optimizer.ema, optimizer, variables)
-    return Trained(model, optimizer, averages, groups, decay_groups)
+        return make_model(plan.model, plan.dataset, settings.layers)
 
 
-def step_settings(
-    settings: Settings, plan: Plan, xla: bool, draws: tuple[bool, ...]
-) -> StepSettings:
-    """The numbers of the step; `xla`: whether its passes are compiled; `draws`: `find_draws`'s."""
-    return StepSettings(
-        global_batch=plan.global_batch,
-        accumulate=plan.accumulate,
-        clipping=settings.optimizer.clipping,
-        label_smoothing=settings.optimizer.label_smoothing,
-        adascale=plan.learning_rate.adascale > 1,
-        xla=xla,
-        communication=choose_pieces(settings.devices.communication, plan.device, plan.replicas),
-        class_weights=plan.dataset.class_weights,
+def build_step(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    learning_rate: LearningRate,
+    averages: WeightAverages | None,
+    settings: Settings,
+    plan: Plan,
+) -> tuple[TrainStep, list[str]]:
+    """Builds the step, outside of the strategy's scope; and what there is to say of it.
+
+    Raises:
+      ValueError: the model cannot be trained as was asked for.
+    """
+    noise = GradientNoise(
+        plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
+    )
+    draws = make_draws(
+        model,
+        tf.TensorSpec([plan.micro_batch, *plan.dataset.image_shape], tf.uint8),
         seed=settings.run.seed,
-        draws=draws,
+        global_batch=plan.global_batch,
         phase=plan.offset % plan.global_batch,
-        clock=not settings.run.deterministic,
     )
+    locate, devices = settings.run.locate_nonfinite, settings.devices
+    xla, xla_note = choose_xla(devices.xla, model, plan.replicas, plan.micro_batch)
+    step = TrainStep(
+        strategy=strategy,
+        model=model,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        noise=noise,
+        loss_scale=LossScale(strategy) if plan.precision == "float16" else None,
+        averages=averages,
+        locator=make_locator(strategy, model, draws) if locate else None,
+        draws=draws,
+        global_batch=plan.global_batch,
+        label_smoothing=settings.optimizer.label_smoothing,
+        class_weights=plan.dataset.class_weights,
+        clipping=settings.optimizer.clipping,
+        xla=xla,
+        pieces=choose_pieces(devices.communication.pack_bytes, plan.device, plan.replicas),
+        communication=devices.communication,
+    )
+    return step, [note for note in (xla_note, sparse_text(model)) if note]
 
 
 def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
-    """The micro-batches of an update whose gradients can be compared.
+    """How many micro-batches of an update have gradients of their own to compare; 1: none has.
 
-    What for is told in `trainer.learning_rate.gradient_noise`.
+    `trainer.learning_rate.gradient_noise` says why they are compared.
 
     Raises:
       ValueError: AdaScale was asked for and there are none.
     """
-    synchronized = plan.replicas > 1 and any(layer.synchronized for layer in normalizations(model))
+    synchronized = plan.replicas > 1 and bool(synchronized_layers(model))
     if synchronized and plan.learning_rate.adascale > 1:
         raise ValueError(
             "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "

@@ -1,177 +1,194 @@
-"""The replicated step: the same training on any number of replicas and micro-batches.
+"""The training step: one update of the weights, the same on any number of replicas.
 
-Two phases inside one loop on the device. `compute` runs on every replica: forward and backward
-over its micro-batches, then one all-reduce that carries gradients and statistics together. On the
-sums, equal everywhere: global norm, clipping, finiteness. If finite, `apply` runs on every replica;
-if not, `undo` puts back what the forward pass has assigned, and the step has changed nothing.
+`TrainStep.__call__` is the whole of it; the methods below follow in the order in which it calls
+them. Each replica goes forward and backward over its micro-batches, one all-reduce adds everything
+up, and on the sums, equal everywhere, the step is averaged, checked, clipped and applied.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from trainer.gradients import STATISTICS, make_gradients, unpack
-from trainer.layers.batch_norm import LocalStatistics
-from trainer.layers.fused_batch_norm import fused
+from trainer.layers.batch_norm import LocalStatistics, traced_as
+from trainer.layers.random_layers import Draws
 from trainer.layers.xla import compiled
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import Locator
 from trainer.optimizer.averaging import WeightAverages
+from trainer.optimizer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.optimizer.loss_scale import LossScale
 from trainer.plan.settings import Clipping, Communication
 from trainer.replicas.all_reduce import all_reduce
-from trainer.replicas.streams import Batch, first_replica, next_of_each
-from trainer.update import make_finish
+from trainer.replicas.streams import Batch, first_replica
+from trainer.replicas.sums import Pieces, Sums, join, square_norm, take_apart
+from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
 
 
-@dataclasses.dataclass(frozen=True)
-class StepSettings:
-    """The numbers that a step is made with."""
-
-    global_batch: int
-    accumulate: int
-    clipping: Clipping
-    label_smoothing: float
-    adascale: bool
-    xla: bool
-    communication: Communication
-    class_weights: tuple[float, ...] = ()  # by label; empty: all 1
-    seed: int = 0  # of random layers
-    draws: tuple[bool, ...] = ()  # of random layers, whether for each example (`find_draws`)
-    phase: int = 0  # the position that a step begins with, modulo the global batch
-    clock: bool = True  # op determinism forbids reading one: no wait is measured
-
-
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class TrainStep:
-    """A step of training; one whose summed gradients or loss are not finite changes nothing."""
+    """A step of training; one whose summed gradient or loss is not finite changes nothing."""
 
-    def __init__(
-        self,
-        strategy: tf.distribute.Strategy,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-        learning_rate: LearningRate,
-        noise: GradientNoise,
-        loss_scale: LossScale | None,
-        averages: WeightAverages | None,
-        locator: Locator | None,
-        settings: StepSettings,
-    ) -> None:
-        self._strategy, self._model, self._optimizer = strategy, model, optimizer
-        self._learning_rate, self._noise, self._loss_scale = learning_rate, noise, loss_scale
-        self._averages, self._locator, self._settings = averages, locator, settings
-        self._variables = model.trainable_variables
-        # BatchNormalization's statistics are assigned before it is known whether a step is finite.
-        self._assigned = [v.value for v in model.non_trainable_variables]
-        self._local_statistics = LocalStatistics(model, strategy.num_replicas_in_sync)
-        self._gradients_of = make_gradients(
-            model,
-            [v.value for v in self._variables],
-            global_batch=settings.global_batch,
-            label_smoothing=settings.label_smoothing,
-            class_weights=settings.class_weights,
-            seed=settings.seed,
-            draws=settings.draws,
-            noise_measured=noise.measured,
-            loss_scale=loss_scale,
-            pack_bytes=settings.communication.pack_bytes,
-            phase=settings.phase,
-        )
-        self._finish = make_finish(
-            self._variables, global_batch=settings.global_batch, clipping=settings.clipping
-        )
-
-    def fetch(self, iterator: Iterator[Batch]) -> tuple[Batch, ...]:
-        """The micro-batches of a step, `accumulate` for each replica.
-
-        Args:
-          iterator: of a `distribute`d dataset (`input_pipeline.streams`).
-        """
-        return tuple(
-            next_of_each(self._strategy, iterator) for _ in range(self._settings.accumulate)
-        )
-
-    def now(self, after: Any = ()) -> tf.Tensor:
-        """The time when all of this is there, in seconds, float64 []; NaN without a clock."""
-        local = self._strategy.experimental_local_results
-        parts = [part for value in tf.nest.flatten(after) for part in local(value)]
-        with tf.control_dependencies(parts):
-            return tf.timestamp() if self._settings.clock else tf.constant(math.nan, tf.float64)
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    learning_rate: LearningRate
+    noise: GradientNoise
+    loss_scale: LossScale | None  # with float16
+    averages: WeightAverages | None
+    locator: Locator | None
+    draws: Draws  # of random layers
+    global_batch: int
+    label_smoothing: float
+    class_weights: tuple[float, ...]  # by label; empty: all 1
+    clipping: Clipping
+    xla: bool
+    pieces: Pieces
+    communication: Communication
 
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
-        """Trains a step on what `fetch` gave; its row of scalars by name, the same each time."""
-        strategy, settings = self._strategy, self._settings
-        with fused(self._model, strategy.num_replicas_in_sync):
-            gradients, before, summed, row = strategy.run(self._compute, args=micro_batches)
-        row = {name: first_replica(strategy, value) for name, value in row.items()}
-        micro_square, square = row.pop("micro_square"), row.pop("square")
-        weighed = ~tf.math.is_nan(row["train/loss"])  # some example counts
-        gain = self._set_rate(micro_square, square, row["finite"] & weighed)
-        row |= self._numbers_of(row["finite"])
-        if self._locator:
-            row["nonfinite_place"] = self._locator.locate(
-                row["finite"], micro_batches, summed, row["train/loss"]
+        """Trains one step; returns its row of scalars by name, the same names each time.
+
+        Args:
+          micro_batches: each with a part for every replica; to be traced, not run eagerly.
+        """
+        run = self.strategy.run
+        with traced_as(self.model, self.strategy.num_replicas_in_sync, self.xla):
+            sums, before = run(self.sum_gradients, args=micro_batches)
+        gradients, square, row = run(self.average_and_clip, args=(sums,))
+        # These are equal on all replicas: what follows is decided once, and holds for all.
+        micro_square, square, row = first_replica(self.strategy, (sums.micro_square, square, row))
+        gain = self.set_rate(micro_square, square, row)
+        row["learning_rate"] = self.learning_rate.applied.read_value()
+        if self.loss_scale:
+            # Read before it is updated: the row has this step's scale, not the next one's.
+            row["loss_scale"] = self.loss_scale.scale.read_value()
+            self.loss_scale.update(row["finite"])
+        if self.locator:
+            # Before `restore`: it goes through the layers again, which moves their statistics.
+            row["nonfinite_place"] = self.locator.locate(
+                row["finite"], micro_batches, sums.gradient, row["train/loss"]
             )
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
         if row["finite"]:
-            strategy.run(self._apply, args=(gradients,))
-            self._learning_rate.progress.assign_add(gain)
+            run(self.apply, args=(gradients,))
+            # Here only: a step that is skipped does not use up the learning rate's curve.
+            self.learning_rate.progress.assign_add(gain)
         else:
-            strategy.run(self._undo, args=(before,))
-        if settings.adascale:
-            row |= {"gain": gain, "progress": self._learning_rate.progress.read_value()}
-        return row | self._noise.columns() | self._learning_rate.columns()
+            run(self.restore, args=(before,))
+        if self.noise.adascale:
+            row |= {"gain": gain, "progress": self.learning_rate.progress.read_value()}
+        return row | self.noise.columns() | self.learning_rate.columns()
 
     @tf.autograph.experimental.do_not_convert
-    def _compute(
-        self, *micro_batches: Batch
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor], Sequence[tf.Tensor], dict[str, tf.Tensor]]:
-        """On every replica: gradients to apply, what `undo` puts back, the sum, the step's row."""
-        before = [v.read_value() for v in self._assigned]
-        part_of = self._gradients_of
-        if self._settings.xla:
-            part_of = compiled(part_of, self._model)
-        sums = part_of(micro_batches[0])
+    def sum_gradients(self, *micro_batches: Batch) -> tuple[Sums, list[tf.Tensor]]:
+        """On every replica: the sums over the whole global batch, and what `restore` puts back."""
+        # The forward pass assigns moving statistics before it is known whether the step is finite.
+        before = [v.value.read_value() for v in self.model.non_trainable_variables]
+        part_of = compiled(self.forward_backward) if self.xla else self.forward_backward
+        # Added up here first: whatever the number of micro-batches, the replicas speak once.
+        packs = part_of(micro_batches[0])
         for batch in micro_batches[1:]:
-            sums = [a + b for a, b in zip(sums, part_of(batch), strict=True)]
-        sums, statistics = all_reduce(
-            sums, self._local_statistics.part(), self._settings.communication, STATISTICS
-        )
-        self._local_statistics.assign(statistics)
-        sums = unpack(sums)
-        gradients, row = self._finish(sums)
-        return gradients, before, sums.gradient, row
+            packs = [a + b for a, b in zip(packs, part_of(batch), strict=True)]
+        # The one all-reduce: gradients, loss, accuracy and local moving statistics ride together.
+        moving = LocalStatistics(self.model, self.strategy.num_replicas_in_sync)
+        sums, merged = all_reduce(packs, moving.part(), self.pieces, self.communication)
+        moving.assign(merged)
+        return sums, before
+
+    def forward_backward(self, batch: Batch) -> list[tf.Tensor]:
+        """One micro-batch's part of the sums, packed.
+
+        The loss that the sums over all micro-batches give, times batch / weight, is Σ weight × loss
+        of the examples / Σ weight, and the regularizers once. What layers add to the loss
+        (`add_loss`, activity regularizers) is their mean over the micro-batches by weight.
+        """
+        variables = [v.value for v in self.model.trainable_variables]
+        batch = weigh_classes(batch, self.class_weights)
+        with tf.GradientTape() as tape:
+            # Random layers draw by the examples' positions: the same numbers on any replica.
+            with self.draws(batch):
+                logits = self.model(batch["image"], training=True)
+            losses = mixed_losses(make_losses(self.label_smoothing), batch, logits)
+            weight = tf.reduce_sum(batch["weight"])
+            loss = tf.reduce_sum(losses * batch["weight"])
+            # Divided by the global batch, not by its own, a part is what it adds to the whole. A
+            # regularizer counts once in the whole: each micro-batch bears its share.
+            objective = (loss + sum(self.model.losses) * weight) / float(self.global_batch)
+        # The backward pass starts from the scale in place of 1, so that float16 does not underflow.
+        scale = self.loss_scale.scale.read_value() if self.loss_scale else None
+        gradient = tape.gradient(objective, variables, scale, unconnected_gradients="zero")
+        # That of an embedding's table comes sparse, and is summed with the others.
+        gradient = [tf.convert_to_tensor(part) for part in gradient]
+        if self.loss_scale or self.noise.measured:
+            # Division and norm are then one operation a piece, not one a variable.
+            gradient = join(gradient, self.pieces)
+        if self.loss_scale:
+            gradient = [piece / scale for piece in gradient]
+        # The sum over micro-batches no longer shows how far apart they were: their noise.
+        square = square_norm(gradient) if self.noise.measured else tf.zeros([])
+        part = Sums(objective, count_correct(batch, logits), weight, square, gradient)
+        return part.pack(self.pieces)
 
     @tf.autograph.experimental.do_not_convert
-    def _apply(self, gradients: list[tf.Tensor]) -> None:
-        self._optimizer.apply(gradients, self._variables)
-        if self._averages is not None:
-            self._averages.update()
+    def average_and_clip(
+        self, sums: Sums
+    ) -> tuple[list[tf.Tensor], tf.Tensor, dict[str, tf.Tensor]]:
+        """On every replica: each variable's gradient, clipped; the sum's square norm; the row.
 
-    @tf.autograph.experimental.do_not_convert
-    def _undo(self, before: list[tf.Tensor]) -> None:
-        for variable, value in zip(self._assigned, before, strict=True):
-            variable.assign(value)
+        The row's norm, and whether it is finite, are those of the gradient before clipping. Where
+        all examples weigh 0, the gradients are 0, and loss and accuracy are NaN, in a step that is
+        finite. All scalars are float32 [], but for `finite`, bool [].
+        """
+        weights = [v.value for v in self.model.trainable_variables]
+        clipping, square = self.clipping, square_norm(sums.gradient)
+        # The parts were divided by the number of examples; the mean is over what they weigh.
+        factor = tf.math.divide_no_nan(float(self.global_batch), sums.weight)
+        norm, loss = tf.sqrt(square) * factor, sums.loss * factor
+        row = {
+            "train/loss": tf.where(sums.weight > 0, loss, math.nan),
+            "train/accuracy": sums.correct / sums.weight,
+            "gradient_norm": norm,
+            # Of the square, not of the norm: the update waits for it.
+            "finite": tf.math.is_finite(square) & tf.math.is_finite(loss),
+        }
+        # The sum is clipped, never a replica's part: the result must not depend on their number.
+        if clipping.norm:
+            # Into the factor, so that mean and clipping are one pass over the gradient.
+            factor *= clip_factor(norm, clipping.norm)
+        pieces = [piece * factor for piece in sums.gradient]
+        if clipping.value:
+            pieces = [tf.clip_by_value(p, -clipping.value, clipping.value) for p in pieces]
+        gradients = take_apart(pieces, [weight.shape for weight in weights])
+        if clipping.adaptive:
+            clipped = before_output(self.model.trainable_variables)
+            gradients = clip_adaptively(gradients, weights, clipped, clipping.adaptive)
+        return gradients, square, row
 
-    def _set_rate(
-        self, micro_square: tf.Tensor, square: tf.Tensor, telling: tf.Tensor
+    def set_rate(
+        self, micro_square: tf.Tensor, square: tf.Tensor, row: dict[str, tf.Tensor]
     ) -> tf.Tensor:
-        """Sets the rate to apply; the progress that the step is worth, float64 []."""
-        if self._noise.measured:
-            self._noise.update(micro_square, square, telling)
-        gain = self._noise.gain() if self._settings.adascale else tf.ones([], tf.float64)
-        self._learning_rate.set_applied(gain)
+        """Sets the learning rate of this step; returns the progress it is worth, float64 []."""
+        if self.noise.measured:
+            # A step in which no example has a weight is finite, and tells nothing of the noise.
+            telling = row["finite"] & ~tf.math.is_nan(row["train/loss"])
+            self.noise.update(micro_square, square, telling)
+        # AdaScale's gain comes from the very gradient that is about to be applied.
+        gain = self.noise.gain()
+        self.learning_rate.set_applied(gain)
         return gain
 
-    def _numbers_of(self, finite: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The rate and the loss scale of this step; the latter is then the next step's."""
-        row = {"learning_rate": self._learning_rate.applied.read_value()}
-        if self._loss_scale:
-            row["loss_scale"] = self._loss_scale.scale.read_value()
-            self._loss_scale.update(finite)
-        return row
+    @tf.autograph.experimental.do_not_convert
+    def apply(self, gradients: list[tf.Tensor]) -> None:
+        """On every replica: updates the weights, and then their averages."""
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        if self.averages is not None:
+            self.averages.update()
+
+    @tf.autograph.experimental.do_not_convert
+    def restore(self, before: list[tf.Tensor]) -> None:
+        """On every replica: puts back what the forward pass has assigned."""
+        for variable, value in zip(self.model.non_trainable_variables, before, strict=True):
+            variable.value.assign(value)

@@ -4,48 +4,33 @@ Keras writes its formula in elementary operations, each a pass over the activati
 their gradients. A layer that sums over replicas within its pass has to; any other can do without.
 """
 
-import contextlib
-import functools
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
-
-from trainer.layers.batch_norm import normalizations
 
 _Layer = keras.layers.BatchNormalization
 # TensorFlow's own function around the kernel takes this in place of less, for cuDNN's sake.
 _LEAST_EPSILON = 1.001e-5
 
 
-@contextlib.contextmanager
-def fused(model: keras.Model, replicas: int) -> Iterator[None]:
-    """Within it, the model's BatchNormalization is traced as one kernel wherever it can be.
+def can_be_fused(layer: _Layer) -> bool:
+    """Whether `call_fused` computes what the layer does, if it sums over no other replicas.
 
-    That is where it is not synchronized over several replicas, does not renormalize, and has its
-    channels last; a layer whose class has a `call` of its own stays as it is. To be entered once
-    for all replicas: it is the layers that it changes.
+    Not if it renormalizes, or if its class has a `call` of its own.
     """
-    layers = [
-        layer
-        for layer in normalizations(model)
-        if type(layer).call is _Layer.call
-        and (replicas == 1 or not layer.synchronized)
-        and not layer.renorm
-        and layer.epsilon >= _LEAST_EPSILON
-    ]
-    try:
-        for layer in layers:
-            layer.call = functools.partial(_call, layer)
-        yield
-    finally:
-        for layer in layers:
-            del layer.call
+    own_call = type(layer).call is not _Layer.call
+    return not own_call and not layer.renorm and layer.epsilon >= _LEAST_EPSILON
 
 
-def _call(layer: _Layer, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
-    """Keras's `call`: computes in float32, returns what the layer computes in."""
+def call_fused(
+    layer: _Layer, inputs: tf.Tensor, training: Any = None, mask: Any = None
+) -> tf.Tensor:
+    """Keras's `call`: computes in float32, returns what the layer computes in.
+
+    Where the kernel has no say (evaluation, a frozen layer, channels that do not come last, a mask)
+    it is Keras's own.
+    """
     rank, size = len(inputs.shape), inputs.shape.num_elements()
     last = layer.axis in (-1, rank - 1)
     if not (training and layer.trainable and last and size) or mask is not None:

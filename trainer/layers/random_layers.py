@@ -27,7 +27,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -58,6 +58,38 @@ class _Draws:
 
 
 _current: contextvars.ContextVar[_Draws | None] = contextvars.ContextVar("draws", default=None)
+
+# Given a batch, what to enter around the forward pass on it.
+Draws = Callable[[Mapping[str, tf.Tensor]], contextlib.AbstractContextManager]
+
+
+def make_draws(
+    model: keras.Model, images: tf.TensorSpec, *, seed: int, global_batch: int, phase: int
+) -> Draws:
+    """A function from a batch to the context in which the model's random layers draw for it.
+
+    Args:
+      images: of one replica's micro-batch, [rows, …].
+      seed: the run's seed.
+      global_batch: examples a step.
+      phase: the position that a step begins with, modulo the global batch.
+
+    Raises:
+      ValueError: a layer draws in a way that cannot be divided over replicas.
+    """
+    per_example = find_draws(model, images)
+
+    def draws(batch: Mapping[str, tf.Tensor]) -> contextlib.AbstractContextManager:
+        return draws_of(
+            batch.get("position"),
+            rows=batch["image"].shape[0],
+            seed=seed,
+            global_batch=global_batch,
+            per_example=per_example,
+            phase=phase,
+        )
+
+    return draws
 
 
 @contextlib.contextmanager

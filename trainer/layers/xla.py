@@ -1,28 +1,25 @@
 """XLA: a replica's forward and backward pass as one compiled program, or why that cannot be."""
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
 
+from trainer.layers.batch_norm import synchronized_layers, traced_as
+
 T = TypeVar("T")
 
 
-def compiled(function: Callable[..., T], model: keras.Model) -> Callable[..., T]:
+def compiled(function: Callable[..., T]) -> Callable[..., T]:
     """The function of a micro-batch as a program of its own; to be called anew on every replica.
 
     A program reads the variables of the replica that it was traced on, and no other's. It spans no
-    `strategy.run`, which XLA refuses, nor the collective, which stays outside.
+    `strategy.run`, which XLA refuses, nor the collective, which stays outside; a synchronized
+    BatchNormalization brings one along unless it is `traced_as` something else.
     """
-
-    def alone(*arguments: tf.Tensor) -> T:
-        with without_collectives(model):
-            return function(*arguments)
-
-    return tf.function(alone, jit_compile=True)
+    return tf.function(function, jit_compile=True)
 
 
 def choose_xla(
@@ -57,7 +54,7 @@ def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
             f"{replicas} replicas within the forward pass, and a compiled program holds no "
             "collective"
         )
-    with without_collectives(model):
+    with traced_as(model, replicas, xla=True):
         reason = refusal(model, (model.inputs[0],), {}, micro_batch)
         if reason is None:
             return None
@@ -116,24 +113,6 @@ def refusal(
         line = lines[-1].strip() if lines[0].startswith("in user code") else lines[0]
         return f"it has no {missing[1]}" if missing else line
     return None
-
-
-def synchronized_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers whose forward pass sums over the replicas."""
-    return [layer for layer in model._flatten_layers() if getattr(layer, "synchronized", False)]
-
-
-@contextlib.contextmanager
-def without_collectives(model: keras.Model) -> Iterator[None]:
-    """Traces a synchronized layer as a local one: of a single replica they compute the same."""
-    layers = synchronized_layers(model)
-    try:
-        for layer in layers:
-            layer.synchronized = False
-        yield
-    finally:
-        for layer in layers:
-            layer.synchronized = True
 
 
 def _batch(tensor: keras.KerasTensor, size: int) -> tf.TensorSpec:

@@ -36,7 +36,7 @@ class GradientNoise:
         self._largest_gain = float(largest_gain)
         # AdaScale's own smoothing (Johnson et al. 2020, section 3.2); the noise scale alone is
         # steadier with a longer one.
-        self._keep = max(0.0, 1.0 - largest_gain / 1000) if largest_gain > 1 else 0.99
+        self._keep = max(0.0, 1.0 - largest_gain / 1000) if self.adascale else 0.99
         # Noise, signal, and the weight that both carry: less than 1 in the first updates.
         self.averages = host_variable(np.zeros(3), "gradient_noise")
 
@@ -44,6 +44,11 @@ class GradientNoise:
     def measured(self) -> bool:
         """Whether there are micro-batches to compare."""
         return self._micro_batches > 1
+
+    @property
+    def adascale(self) -> bool:
+        """Whether the gain can be more than 1."""
+        return self._largest_gain > 1
 
     def update(
         self, micro_square: tf.Tensor, square: tf.Tensor, finite: tf.Tensor | bool = True
@@ -81,8 +86,10 @@ class GradientNoise:
     def gain(self) -> tf.Tensor:
         """AdaScale's gain, float64 [], between 1 and global batch / reference batch.
 
-        It is 1 until there is a finite step to tell it from.
+        It is 1 without AdaScale, and until there is a finite step to tell it from.
         """
+        if not self.adascale:
+            return tf.ones([], tf.float64)
         noise, signal, weight = tf.unstack(self.averages.read_value())
         # The variance at the reference batch, and the floors of the paper's appendix B.
         reference = self._batch / self._largest_gain

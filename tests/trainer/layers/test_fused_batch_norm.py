@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from helpers import relative_difference, run_program
 
-from trainer.layers.fused_batch_norm import fused
+from trainer.layers.batch_norm import traced_as
 
 SHAPES = {2: (6, 3), 3: (2, 5, 3), 4: (2, 4, 5, 3), 5: (2, 3, 2, 4, 3)}
 
@@ -41,7 +41,7 @@ def train(
         return outputs, tape.gradient(outputs, [x, *weights], output_gradients=up)
 
     if one_kernel:
-        with fused(model, replicas):
+        with traced_as(model, replicas, xla=False):
             graph = both_ways.get_concrete_function().graph
     else:
         graph = both_ways.get_concrete_function().graph
@@ -121,7 +121,7 @@ def test_evaluation_takes_the_moving_statistics() -> None:
     model = make_model(SHAPES[4])
     x = np.random.default_rng(0).normal(2, 3, SHAPES[4]).astype("float32")
     before, weights = model(x, training=False), model.get_weights()
-    with fused(model, 1):
+    with traced_as(model, 1, xla=False):
         np.testing.assert_array_equal(model(x, training=False), before)
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -129,7 +129,7 @@ def test_evaluation_takes_the_moving_statistics() -> None:
 
 def test_an_error_leaves_the_layers_as_they_were() -> None:
     model = make_model(SHAPES[4])
-    with pytest.raises(ZeroDivisionError), fused(model, 1):
+    with pytest.raises(ZeroDivisionError), traced_as(model, 1, xla=False):
         assert "call" in vars(model.layers[0])
         raise ZeroDivisionError
     assert "call" not in vars(model.layers[0])

@@ -10,7 +10,8 @@ import tensorflow as tf
 from helpers import call, in_parallel, relative_difference
 
 from trainer.layers.xla import choose_xla, why_not
-from trainer.replicas.all_reduce import cross_device_ops, group_by_size, sparse_text, take_apart
+from trainer.replicas.all_reduce import cross_device_ops, sparse_text
+from trainer.replicas.sums import Pieces, Sums, choose_pieces, join, take_apart, unpack
 
 Variables = dict[str, np.ndarray]
 MLP = "--replicas=2 --model=mlp --accumulate=2 --learning_rate=0.1 --clip_norm=0.5"
@@ -92,18 +93,38 @@ def test_a_run_traces_its_step_exactly_once(trained: dict[str, Variables]) -> No
     assert {name: int(run["traces"]) for name, run in trained.items()} == dict.fromkeys(COMMANDS, 1)
 
 
-def test_packs_are_cut_from_the_end_and_join_to_the_whole_that_comes_apart_again() -> None:
+def test_pieces_are_cut_from_the_end_and_join_to_the_whole_that_comes_apart_again() -> None:
     shapes = ([4], [1], [2, 1], [1, 3], [5], [])
     tensors = [tf.fill(shape, float(n)) for n, shape in enumerate(shapes)]
     whole = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0).numpy()
-    assert [len(pack) for pack in group_by_size(tensors, 20)] == [5, 5, 6]
-    for size in (0, 1, 20, 1000):
-        packs = group_by_size(tensors, size)
-        flat = [tf.reshape(pack, [-1]) for pack in packs]
+    assert [len(piece) for piece in join(tensors, 20)] == [5, 5, 6]
+    for pieces, count in {"one": 1, "per_variable": 6, 1: 6, 20: 3, 1000: 1}.items():
+        joined = join(tensors, pieces)
+        flat = [tf.reshape(piece, [-1]) for piece in joined]
         assert np.array_equal(tf.concat(flat, axis=0), whole)
-        assert len(packs) == {0: 1, 1: 6, 20: 3, 1000: 1}[size]
-        for apart, tensor in zip(take_apart(packs, (4, 1, 2, 3, 5, 1)), tensors, strict=True):
-            assert np.array_equal(np.ravel(apart), np.ravel(tensor))
+        assert len(joined) == count
+        apart = take_apart(joined, [tensor.shape for tensor in tensors])
+        assert all(np.array_equal(a, b) for a, b in zip(apart, tensors, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sizes"), [("one", [16]), ("per_variable", [4, 3, 4, 5]), (20, [11, 5])]
+)
+def test_sums_come_out_of_their_packs_as_they_went_in(pieces: Pieces, sizes: list[int]) -> None:
+    gradient = [tf.range(3.0), tf.ones([2, 2]), tf.range(5.0)]
+    sums = Sums(*(tf.constant(float(n)) for n in range(4)), gradient)
+    packs = sums.pack(pieces)
+    assert [pack.shape.num_elements() for pack in packs] == sizes
+    again = unpack(packs, pieces)
+    assert [float(number) for number in again[:4]] == [0.0, 1.0, 2.0, 3.0]
+    apart = take_apart(again.gradient, [part.shape for part in gradient])
+    assert all(np.array_equal(a, b) for a, b in zip(apart, gradient, strict=True))
+
+
+def test_a_single_cpu_replica_has_a_piece_for_each_variable() -> None:
+    assert choose_pieces(0, "CPU", 1) == choose_pieces(4000, "CPU", 1) == "per_variable"
+    assert choose_pieces(0, "CPU", 2) == choose_pieces(0, "GPU", 1) == "one"
+    assert choose_pieces(4000, "CPU", 2) == choose_pieces(4000, "GPU", 1) == 4000
 
 
 def words_model() -> keras.Model:

@@ -1,5 +1,6 @@
 """The loss of a global batch: Σ weight × loss / Σ weight, and every regularizer once."""
 
+import contextlib
 from collections.abc import Sequence
 
 import keras
@@ -7,14 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.gradients import Sums, make_gradients, unpack
+from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.plan.class_weights import class_weights
-from trainer.plan.settings import Clipping
+from trainer.plan.settings import Clipping, Communication
+from trainer.replicas.sums import Sums, unpack
+from trainer.step import TrainStep
 from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
-from trainer.update import make_finish
 
 EXAMPLES, CLASSES, L2, SMOOTHING = 24, 3, 0.01, 0.1
 OF_CLASSES = (1.0, 2.5, 0.25)
+UNCLIPPED = Clipping()
 
 
 def batch(masked: bool = False) -> dict[str, np.ndarray]:
@@ -29,26 +32,38 @@ def batch(masked: bool = False) -> dict[str, np.ndarray]:
     }
 
 
-def summed(of_classes: Sequence[float], whole: dict[str, np.ndarray], parts: int) -> Sums:
-    """The sums over as many micro-batches of one model, whose kernel is penalized."""
+def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) -> TrainStep:
+    """A step that can sum and average, but not update, of a model whose kernel is penalized."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
     dense = keras.layers.Dense(
         CLASSES, use_bias=False, kernel_regularizer=keras.regularizers.L2(L2)
     )
-    model = keras.Model(inputs, dense(inputs))
-    gradients = make_gradients(
-        model,
-        [variable.value for variable in model.trainable_variables],
+    return TrainStep(
+        strategy=tf.distribute.get_strategy(),
+        model=keras.Model(inputs, dense(inputs)),
+        optimizer=None,
+        learning_rate=None,
+        noise=GradientNoise(EXAMPLES, micro_batches=1, largest_gain=1),
+        loss_scale=None,
+        averages=None,
+        locator=None,
+        draws=lambda batch: contextlib.nullcontext(),
         global_batch=EXAMPLES,
         label_smoothing=SMOOTHING,
         class_weights=of_classes,
-        seed=0,
-        noise_measured=False,
+        clipping=clipping,
+        xla=False,
+        pieces="one",
+        communication=Communication(),
     )
+
+
+def summed(step: TrainStep, whole: dict[str, np.ndarray], parts: int) -> Sums:
+    """The sums over as many micro-batches."""
     pieces = [{name: np.split(a, parts)[n] for name, a in whole.items()} for n in range(parts)]
-    parts_of_sums = [gradients({n: tf.constant(a) for n, a in part.items()}) for part in pieces]
-    return unpack([sum(part for (part,) in parts_of_sums)])
+    packs = [step.forward_backward({n: tf.constant(a) for n, a in p.items()}) for p in pieces]
+    return unpack([sum(pack for (pack,) in packs)], "one")
 
 
 def expected(of_classes: Sequence[float], whole: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
@@ -74,7 +89,8 @@ def test_loss_and_gradient_are_those_of_the_formula_however_the_batch_is_divided
     parts: int, masked: bool, of_classes: tuple[float, ...]
 ) -> None:
     whole = batch(masked)
-    sums, (loss, gradient) = summed(of_classes, whole, parts), expected(of_classes, whole)
+    sums = summed(make_step(of_classes), whole, parts)
+    loss, gradient = expected(of_classes, whole)
     assert 0 < float(sums.weight) < 1
     factor = EXAMPLES / float(sums.weight)
     assert float(sums.loss) * factor == pytest.approx(loss, rel=1e-5)
@@ -117,13 +133,12 @@ def test_without_class_weights_a_batch_comes_back_as_it_is() -> None:
 @pytest.mark.parametrize("clipping", [Clipping(), Clipping(norm=1.0), Clipping(adaptive=0.1)])
 def test_a_batch_in_which_nothing_weighs_has_gradients_of_0_and_no_loss(clipping: Clipping) -> None:
     whole = batch() | {"weight": np.zeros(EXAMPLES, np.float32)}
-    variables = [keras.Variable(np.zeros((4, CLASSES), "float32"), name="kernel")]
-    finish = make_finish(variables, global_batch=EXAMPLES, clipping=clipping)
-    (gradient,), row = finish(summed((), whole, 2))
+    step = make_step(clipping=clipping)
+    (gradient,), square, row = step.average_and_clip(summed(step, whole, 2))
     assert not gradient.numpy().any() and bool(row["finite"])
     assert np.isnan(row["train/loss"]) and np.isnan(row["train/accuracy"])
-    assert float(row["gradient_norm"]) == float(row["square"]) == 0
-    _, row = finish(summed((), batch(), 2))
+    assert float(row["gradient_norm"]) == float(square) == 0
+    _, _, row = step.average_and_clip(summed(step, batch(), 2))
     assert np.isfinite([float(row["train/loss"]), float(row["train/accuracy"])]).all()
 
 
