@@ -1,8 +1,10 @@
 """The training step: one update of the weights, the same on any number of replicas.
 
-`TrainStep.__call__` is the whole of it; the methods below follow in the order in which it calls
-them. Each replica goes forward and backward over its micro-batches, one all-reduce adds everything
-up, and on the sums, equal everywhere, the step is averaged, checked, clipped and applied.
+    forward_backward × micro-batches → all_reduce → average_and_clip → set_rate → apply or restore
+
+`TrainStep.__call__` is the whole of it, and the methods below it follow in this order. Each replica
+goes forward and backward over its micro-batches; one all-reduce adds up everything; on the sums,
+equal everywhere, the step is averaged, checked, clipped and applied.
 """
 
 import dataclasses

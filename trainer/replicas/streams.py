@@ -34,9 +34,9 @@ def next_of_each(strategy: tf.distribute.Strategy, iterator: Iterator[Any]) -> A
     )
 
 
-def first_replica(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
-    """The first replica's tensor of a value that is equal on all."""
-    return strategy.experimental_local_results(value)[0]
+def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
+    """The first replica's tensors, in the structure of `values` that are equal on all."""
+    return strategy.experimental_local_results(values)[0]
 
 
 def _on_this_host(strategy: tf.distribute.Strategy) -> bool:
