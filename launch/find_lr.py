@@ -35,6 +35,7 @@ from trainer.actions.range_test import (
     lasts,
 )
 from trainer.files.whole_files import write_json
+from trainer.learning_rate.steering import Steering
 from trainer.plan.curves import NEVER
 from trainer.plan.devices import Devices
 from trainer.plan.learning_rate import plan_sweep, scaled_rate
@@ -211,7 +212,7 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
     """Trains through the sweep, the rate held from an update on, until it diverges or ends."""
     from trainer import loop
 
-    run.learning_rate.steering.assign([min(held_at, NEVER), NEVER, 1.0])
+    run.learning_rate.steering.assign(Steering(held_at=min(held_at, NEVER)))
     recorder = Recorder(plan.steps)
     loop.train(
         run.train_loop,

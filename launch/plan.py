@@ -14,6 +14,7 @@ from launch.terminal import plan_chart
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
 from launch.training.job import changed_flags, check_changes, plan_command
+from trainer.plan import curves
 from trainer.plan.plan import Plan
 from trainer.run_folder.resume import going_on, rederived
 from trainer.run_folder.run_folder import fallback_folder, newest_checkpoint
@@ -47,22 +48,33 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         ]
         plans = [(plan, notes) for plan, notes, _ in planned]
         out = pathlib.Path(path(values, "out") or planned[0][2])
-        if any(plan.learning_rate.decay.startswith("python:") for plan, _ in plans):
-            cli.import_tensorflow(values.verbosity)
+        rate = rate_curve([plan for plan, _ in plans], values.verbosity)
         names = [pathlib.Path(recipe).stem if recipe else "plan" for recipe in recipes]
         for name, (plan, notes) in zip(names, plans, strict=True):
             if values.compare:
                 print(f"── {name} " + "─" * (76 - len(name)))
             print(plan_text(plan))
             print(*notes, sep="\n", end="\n" if notes else "")
-            print(f"\n{plan_chart.terminal_chart(plan)}\n")
+            print(f"\n{plan_chart.terminal_chart(plan, rate)}\n")
         if values.out != "none":
             named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
-            print(f"picture: {save_picture(named, out)}")
+            print(f"picture: {save_picture(named, out, rate)}")
     return cli.FINISHED
 
 
-def save_picture(plans: Sequence[tuple[str, Plan]], out: pathlib.Path) -> pathlib.Path:
+def rate_curve(plans: Sequence[Plan], verbosity: int) -> plan_chart.Curve:
+    """The planned rate; a schedule of the user's own takes TensorFlow, all else is without."""
+    if not any(plan.learning_rate.has_own_decay for plan in plans):
+        return curves.rate
+    cli.import_tensorflow(verbosity)
+    from trainer.learning_rate.own_schedule import drawn_rate
+
+    return drawn_rate
+
+
+def save_picture(
+    plans: Sequence[tuple[str, Plan]], out: pathlib.Path, rate: plan_chart.Curve
+) -> pathlib.Path:
     """Draws the plans into the folder's plan.png, and says where that is.
 
     Raises:
@@ -71,7 +83,7 @@ def save_picture(plans: Sequence[tuple[str, Plan]], out: pathlib.Path) -> pathli
     picture = out / "plan.png"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        plan_chart.save_chart(plans, picture)
+        plan_chart.save_chart(plans, picture, rate)
     except OSError as error:
         raise ValueError(
             f"the picture {picture} cannot be written ({error.strerror}); give another folder, "

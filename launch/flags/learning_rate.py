@@ -6,7 +6,7 @@ from launch.flags.group import Group
 from launch.flags.parsing import one_of, parsed
 from trainer.learning_rate.plateau import parse_plateau
 from trainer.optimizer.variable_groups import parse_multipliers
-from trainer.plan.curves import parse_decay, parse_warmup
+from trainer.plan.curve_settings import parse_decay, parse_warmup
 from trainer.plan.settings import LearningRateSettings
 
 SCALINGS = ("linear", "sqrt", "none", "adascale")

@@ -2,23 +2,30 @@
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from launch.terminal.drawn_text import drawn
 from trainer.files.whole_files import write_bytes
 from trainer.plan import curves
+from trainer.plan.curves import LearningRatePlan
 from trainer.plan.learning_rate import phases
 from trainer.plan.plan import Plan
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _POINTS = 2000
+# A learning rate or a momentum at each progress, float64 [n].
+Curve = Callable[[LearningRatePlan, np.ndarray], np.ndarray]
 
 
-def terminal_chart(plan: Plan, width: int = 80, height: int = 8) -> str:
-    """The learning rate over the run as rows of block characters, its axes labelled."""
-    lines = _bars("learning rate", plan, curves.rate, width, height)
+def terminal_chart(plan: Plan, rate: Curve = curves.rate, width: int = 80, height: int = 8) -> str:
+    """The learning rate over the run as rows of block characters, its axes labelled.
+
+    Args:
+      rate: the planned rate; a plan with a user's schedule needs `own_schedule.drawn_rate`.
+    """
+    lines = _bars("learning rate", plan, rate, width, height)
     if curves.momentum(plan.learning_rate, 0.0) is not None:
         lines += _bars("momentum", plan, curves.momentum, width, height // 2)
     steps = plan.learning_rate.steps
@@ -26,7 +33,7 @@ def terminal_chart(plan: Plan, width: int = 80, height: int = 8) -> str:
     return "\n".join([*lines, f"{'':9}{left}{right:>{width - 9 - len(left)}}"])
 
 
-def _bars(name: str, plan: Plan, curve: curves.Curve, width: int, height: int) -> list[str]:
+def _bars(name: str, plan: Plan, curve: Curve, width: int, height: int) -> list[str]:
     columns = width - 9
     values = curve(plan.learning_rate, np.linspace(0, plan.learning_rate.steps - 1, columns))
     top = float(np.max(values)) or 1.0
@@ -39,10 +46,15 @@ def _bars(name: str, plan: Plan, curve: curves.Curve, width: int, height: int) -
     return lines
 
 
-def save_chart(plans: Sequence[tuple[str, Plan]], path: pathlib.Path) -> None:
+def save_chart(
+    plans: Sequence[tuple[str, Plan]], path: pathlib.Path, rate: Curve = curves.rate
+) -> None:
     """Draws the plans into a PNG: one with its phases marked, or several over each other.
 
     The lower axis counts the updates, the upper one epochs; several plans share the epochs only.
+
+    Args:
+      rate: the planned rate, see `terminal_chart`.
 
     Raises:
       OSError: the file cannot be written.
@@ -51,12 +63,14 @@ def save_chart(plans: Sequence[tuple[str, Plan]], path: pathlib.Path) -> None:
     title = plans[0][1].because["learning_rate"] if single else "learning rate over the epochs"
     with drawn([title, *(name for name, _ in plans)]) as text, io.BytesIO() as picture:
         named = [(text(name), plan) for name, plan in plans]
-        _chart(named, text(title)).savefig(picture, dpi=110)
+        _chart(named, text(title), rate).savefig(picture, dpi=110)
         # A link that is there in its place is replaced and not followed.
         write_bytes(path, picture.getvalue())
 
 
-def _chart(plans: Sequence[tuple[str, Plan]], title: str) -> "matplotlib.figure.Figure":  # noqa: F821
+def _chart(
+    plans: Sequence[tuple[str, Plan]], title: str, rate: Curve
+) -> "matplotlib.figure.Figure":  # noqa: F821
     from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
 
     moving = [curves.momentum(plan.learning_rate, 0.0) is not None for _, plan in plans]
@@ -70,9 +84,9 @@ def _chart(plans: Sequence[tuple[str, Plan]], title: str) -> "matplotlib.figure.
     for color, (name, plan) in zip(_colors(len(plans)), plans, strict=True):
         progress = np.linspace(0, plan.learning_rate.steps - 1, _POINTS)
         x = progress + 1 if single else _epoch(plan, progress)
-        rate = curves.rate(plan.learning_rate, progress)
+        rates = rate(plan.learning_rate, progress)
         label = f"{name}: peak {plan.learning_rate.peak:.4g}, batch {plan.global_batch:,}"
-        rate_axes.plot(x, rate, color=color, linewidth=2, label=label)
+        rate_axes.plot(x, rates, color=color, linewidth=2, label=label)
         momentum = curves.momentum(plan.learning_rate, progress)
         if momentum is not None:
             momentum_axes.plot(x, momentum, color=color, linewidth=2)

@@ -286,20 +286,20 @@ def build_keras(
     import keras
     import tensorflow as tf
 
-    from trainer.learning_rate.device_curves import make_rate
     from trainer.models.make_model import make_model
+    from trainer.plan import curves
     from trainer.replicas.strategy import make_strategy
 
     class Planned(keras.optimizers.schedules.LearningRateSchedule):
         """The plan's rate as Keras takes it."""
 
         def __call__(self, step: tf.Tensor) -> tf.Tensor:
-            return tf.cast(curve(tf.cast(step, tf.float64)), tf.float32)
+            progress = tf.cast(step, tf.float64)
+            return tf.cast(curves.rate(plan.learning_rate, progress, keras.ops), tf.float32)
 
     settings, plan, devices = plan_cell(cell)
     # The peers sum as TensorFlow does unless told otherwise.
     strategy = make_strategy(devices, "ring") if distributed else tf.distribute.get_strategy()
-    curve = make_rate(plan.learning_rate)
     with strategy.scope() if distributed else contextlib.nullcontext():
         keras.utils.set_random_seed(settings.run.seed)
         model = make_model(plan.model, plan.dataset)

@@ -317,7 +317,7 @@ def carry_out(argv: list[str], number: int) -> None:
         plan = job.plan
     json.dumps(plan.to_json(), allow_nan=False)
     plan_text(plan)
-    if not plan.learning_rate.decay.startswith("python:"):
+    if not plan.learning_rate.has_own_decay:
         plan_chart.terminal_chart(plan)
     text = flagfile_text(command)
     pathlib.Path("again.flags").write_text(text, encoding="utf-8")

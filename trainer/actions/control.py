@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.files.whole_files import append_line, write_json
+from trainer.learning_rate.steering import Change, Steering
 from trainer.loop import Block
 from trainer.plan.curves import NEVER
 from trainer.plan.durations import parse_duration
@@ -37,15 +38,6 @@ if TYPE_CHECKING:
 _STATUS_SECONDS = 1.0
 # A smaller float32 is taken for 0 by processors that compute fast.
 _SMALLEST_RATE = float(np.finfo(np.float32).tiny)
-
-
-@dataclasses.dataclass(frozen=True)
-class Steering:
-    """Where a request leads: what the learning rate's variables of these names become."""
-
-    scale: float
-    steering: tuple[float, float, float]
-    backs_off: bool = True  # whether a backoff goes on, if there is one
 
 
 class Control:
@@ -147,19 +139,17 @@ class Control:
           ValueError: it cannot be done now; nothing is then changed.
           OSError: it cannot be written down.
         """
-        rate, leads_to = self._rate, self._leads_to(request)
-        before = float(np.float32(rate.unscaled()) * rate.scale.numpy())
-        after = self._effect(leads_to)
+        change = self._change(request)
+        before = float(np.float32(self._rate.unscaled()) * self._rate.scale.numpy())
+        after = self._rate.preview(change)
         if not replayed:
             row = {"step": step, "request": dataclasses.asdict(request)}
             row |= {"learning_rate_before": before, "learning_rate_after": after}
             append_line(self.folder / "applied.jsonl", row)
             self._known.add(request.id)
         self._stop = self._stop or request.action == "stop"
-        rate.scale.assign(leads_to.scale)
-        rate.steering.assign(leads_to.steering)
-        if not leads_to.backs_off:
-            rate.back_off({})
+        self._rate.apply(change)
+        if change.ends_backoff:
             self._forget_backoff()
         self._note(
             step,
@@ -181,46 +171,28 @@ class Control:
             f"rate {before:.4g} → {after:.4g}{'  ' + request.reason if request.reason else ''}"
         )
 
-    def _leads_to(self, request: Request) -> Steering:
-        """What the request does.
+    def _change(self, request: Request) -> Change:
+        """The change that the request asks for.
 
         Raises:
-          ValueError: it cannot be done now.
+          ValueError: it cannot be made now.
         """
-        rate, value = self._rate, request.value
-        progress, scale = float(rate.progress.numpy()), float(rate.scale.numpy())
-        held, ends, over = (float(number) for number in rate.steering.numpy())
-        now = Steering(scale, (held, ends, over))
+        now, value = self._rate.current(), request.value
+        progress = float(self._rate.progress.numpy())
+        held = now.steering._replace(held_at=min(now.steering.held_at, progress))
         if request.action == "scale":
             return dataclasses.replace(now, scale=value)
         if request.action == "learning_rate":
             return dataclasses.replace(now, scale=self._scale_for(value))
         if request.action == "hold":
-            return dataclasses.replace(now, steering=(min(held, progress), ends, over))
+            return dataclasses.replace(now, steering=held)
         if request.action == "resume_schedule":
-            return Steering(1.0, (NEVER, NEVER, 1.0), backs_off=False)
+            return Change(1.0, Steering(), ends_backoff=True)
         if request.action == "cooldown":
             steps = self._cooldown_steps(value, progress)
-            cooldown = (min(held, progress), progress + steps, float(steps))
-            return dataclasses.replace(now, steering=cooldown)
+            cooling = held._replace(ends_at=progress + steps, cooldown=float(steps))
+            return dataclasses.replace(now, steering=cooling)
         return now
-
-    def _effect(self, to: Steering) -> float:
-        """The next update's rate, before AdaScale's gain.
-
-        Raises:
-          ValueError: it is none that an optimizer could use, now or later.
-        """
-        rate = np.float32(self._rate.unscaled(to.steering, to.backs_off))
-        with np.errstate(over="ignore", invalid="ignore"):
-            highest = max(rate, np.float32(self._plan.learning_rate.peak)) * np.float32(to.scale)
-            after = float(rate * np.float32(to.scale))
-        if not (math.isfinite(after) and math.isfinite(highest)):
-            raise ValueError(
-                f"the schedule is at {float(rate):.4g} here, with a peak of "
-                f"{self._plan.learning_rate.peak:.4g}, and times {to.scale:.4g} is no finite rate."
-            )
-        return after
 
     def _scale_for(self, wanted: float) -> float:
         unscaled, bound = self._rate.unscaled(), LARGEST_FACTOR * self._plan.learning_rate.peak
@@ -272,15 +244,15 @@ class Control:
         if time.monotonic() - self._last_status < _STATUS_SECONDS and not block.final:
             return
         self._last_status = time.monotonic()
-        held, ends, _ = (float(value) for value in self._rate.steering.numpy())
+        now = self._rate.current()
         status = Status(
             step=block.last,
             steps=self._plan.last_step,
             epoch=self._plan.epoch(block.last),
             learning_rate=float(block.rows["learning_rate"][-1]),
-            scale=float(self._rate.scale.numpy()),
-            held_at=held if held < NEVER else None,
-            ends_at=ends if ends < NEVER else None,
+            scale=now.scale,
+            held_at=now.steering.held_at if now.steering.held_at < NEVER else None,
+            ends_at=now.steering.ends_at if now.steering.ends_at < NEVER else None,
             time=time.time(),
             pid=os.getpid(),
         )

@@ -1,84 +1,26 @@
-"""The planned learning rate as closed formulas in NumPy: what the plan draws and the tests hold to.
+"""The formula of every schedule, once: NumPy draws the plan with it, keras.ops applies it.
 
-On the device the same curves are Keras's schedules where it has them
-(`trainer.learning_rate.device_curves`).
 A curve is a function of the progress p, the updates done so far: the first update applies rate(0).
+A decay is a function of q, the updates done since the end of the warmup. `xp` is the module that
+computes them: `numpy`, or `keras.ops` on a device.
+
+The formulas have the order of operations, and the rounding of arguments, of the schedules of
+`keras.optimizers.schedules`, so where Keras has a schedule the rate has its bits in float64.
 """
 
 import dataclasses
-import importlib.util
 import math
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from trainer.plan.call_syntax import (
-    GREATEST,
-    Call,
-    Parameter,
-    Value,
-    bind,
-    choose,
-    parse_call,
-    shortened,
-)
-from trainer.plan.durations import Duration, parse_duration
+from trainer.plan.call_syntax import Parameter
 
-Array = np.ndarray
+Array = Any  # float64 of any shape: a NumPy array, or a tensor of the backend of `xp`
 # A progress that no run reaches; finite, so that checkpoints hold finite numbers alone.
 NEVER = 1e18
-Curve = Callable[["LearningRatePlan", Array], Array]
-
-WARMUPS = {
-    "none": (),
-    "linear": (Parameter("over", "duration"), Parameter("start", "number", 0.0)),
-    "exponential": (Parameter("over", "duration"), Parameter("start", "number")),
-    "constant": (Parameter("over", "duration"), Parameter("start", "number")),
-}
-_STEPWISE = (
-    Parameter("period", "duration"),
-    Parameter("rate", "number"),
-    Parameter("staircase", "bool", False),
-)
-DECAYS = {
-    "constant": (),
-    "cosine": (),
-    "linear": (),
-    "polynomial": (Parameter("power", "number", 2.0),),
-    "exponential": _STEPWISE,
-    "inverse_time": _STEPWISE,
-    "cosine_restarts": (
-        Parameter("period", "duration"),
-        Parameter("longer", "number", 2.0),
-        Parameter("lower", "number", 1.0),
-    ),
-    "step": (),
-    "inverse_sqrt": (Parameter("timescale", "duration", None),),
-    "wsd": (
-        Parameter("cooldown", "duration", "20%"),
-        Parameter("shape", ("linear", "cosine", "sqrt"), "linear"),
-    ),
-    "one_cycle": (
-        Parameter("rise", "duration", "30%"),
-        Parameter("start", "number", 25.0),
-        Parameter("end", "number", 1e4),
-        Parameter("low", "share", 0.85),
-        Parameter("high", "share", 0.95),
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class CurveSettings:
-    """A warmup or a decay as the user wrote it: its name and its arguments.
-
-    The arguments of `step` are its milestones: a factor by duration.
-    """
-
-    name: str
-    arguments: dict[str, Value] = dataclasses.field(default_factory=dict)
-    milestones: tuple[tuple[Duration, float], ...] = ()
-    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,215 +47,222 @@ class LearningRatePlan:
         """Updates after the warmup, at least 1."""
         return max(1, self.steps - self.warmup_steps)
 
+    @property
+    def has_own_decay(self) -> bool:
+        """Whether the decay is the user's own function, which only a call tells the rates of."""
+        return self.decay.startswith("python:")
 
-def parse_warmup(text: str) -> CurveSettings:
-    """Reads `5ep` (linear), `none`, or a call such as `exponential(5ep, start=0.001)`.
 
-    Raises:
-      ValueError: it is neither.
+def _constant(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    return xp.zeros_like(q) + plan.peak
+
+
+def _cosine(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    """Half a cosine, Loshchilov and Hutter 2017 without restarts, https://arxiv.org/abs/1608.03983."""
+    return _between(plan, 0.5 * (1.0 + xp.cos(math.pi * _share(xp, plan, q))))
+
+
+def _single(number: float) -> float:
+    """The number rounded to float32, as Keras's schedules round what they are given."""
+    return float(np.float32(number))
+
+
+def _share(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    """The share of the decay that is over, at most 1."""
+    length = _single(plan.decay_steps)
+    return xp.minimum(q, length) / length
+
+
+def _between(plan: LearningRatePlan, left: Array) -> Array:
+    """The peak where `left` is 1, the end where it is 0."""
+    end = plan.end / plan.peak if plan.peak else 0.0
+    return plan.peak * ((1.0 - end) * left + end)
+
+
+def _polynomial(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    left = 1.0 - _share(xp, plan, q)
+    return (plan.peak - plan.end) * left ** _single(plan.arguments.get("power", 1.0)) + plan.end
+
+
+def _periods(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    count = q / _single(plan.arguments["period"])
+    return xp.floor(count) if plan.arguments["staircase"] else count
+
+
+def _exponential(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    decayed = plan.peak * _single(plan.arguments["rate"]) ** _periods(xp, plan, q)
+    return xp.maximum(decayed, plan.end)
+
+
+def _inverse_time(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    decayed = plan.peak / (1.0 + _single(plan.arguments["rate"]) * _periods(xp, plan, q))
+    return xp.maximum(decayed, plan.end)
+
+
+def _inverse_sqrt(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    timescale = plan.arguments["timescale"]
+    return xp.maximum(plan.peak * xp.sqrt(timescale / (timescale + q)), plan.end)
+
+
+def _cosine_restarts(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    """Cosine with warm restarts, Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+
+    Each period is `longer` times as long as the one before it and begins `lower` times as high.
     """
-    if not text.strip()[:1].isalpha():
-        over = parse_duration(text)
-        return CurveSettings("linear", {"over": over, "start": 0.0}, text=over.text)
-    call = parse_call(text)
-    arguments = bind(call, WARMUPS[choose("warmup", call.name, tuple(WARMUPS))])
-    if call.name == "exponential" and not arguments["start"]:
-        raise ValueError("an exponential warmup starts above 0; give start=0.001, for example.")
-    return CurveSettings(call.name, arguments, text=_on_one_line(text))
+    period, longer, lower = (
+        _single(plan.arguments[name]) for name in ("period", "longer", "lower")
+    )
+    # The logarithm rounds: without the nudge a restart could come an update late.
+    periods = (q * (1.0 + 1e-12) + 1e-9) / period
+    if longer == 1:
+        number = xp.floor(periods)
+        share = periods - number
+    else:  # the periods before period n are a geometric sum
+        number = xp.floor(xp.log(1.0 - periods * (1.0 - longer)) / math.log(longer))
+        begin = (1.0 - longer**number) / (1.0 - longer)
+        share = (periods - begin) / longer**number
+    return _between(plan, 0.5 * lower**number * (1.0 + xp.cos(math.pi * share)))
 
 
-def parse_decay(text: str) -> CurveSettings:
-    """Reads a decay: `cosine`, `wsd(cooldown=10%)`, `step(30ep:0.1)`, `python:module:function`.
-
-    Raises:
-      ValueError: it is none.
-    """
-    if text.startswith("python:"):
-        if text.count(":") != 2 or not all(text.split(":")):
-            raise ValueError(
-                f"{shortened(text)} is not of the form python:module:function; write it so."
-            )
-        # Found only, not run: a schedule of Keras takes TensorFlow, which is not here yet.
-        package = text.split(":")[1].partition(".")[0]
-        if not package.isidentifier() or importlib.util.find_spec(package) is None:
-            raise ValueError(
-                f"{shortened(text)} names no module on PYTHONPATH or in this folder; give one "
-                "that is there."
-            )
-        return CurveSettings(text, text=_on_one_line(text))
-    call = parse_call(text)
-    choose("decay", call.name, (*DECAYS, "python:module:function"))
-    if call.name == "step":
-        return CurveSettings("step", milestones=_milestones(call), text=_on_one_line(text))
-    arguments = bind(call, DECAYS[call.name])
-    if call.name == "cosine_restarts" and arguments["longer"] < 1:
-        raise ValueError("the argument longer of cosine_restarts is below 1; give 1 or more.")
-    if call.name == "cosine_restarts" and arguments["lower"] > 1:
-        raise ValueError("the argument lower of cosine_restarts is above 1; give 1 or less.")
-    for name in ("period", "longer", "power", "start", "end"):
-        value = arguments.get(name)
-        if value == 0.0 or (isinstance(value, Duration) and not value.amount):
-            raise ValueError(f"the argument {name} of {call.name} is 0; give more than 0.")
-    return CurveSettings(call.name, arguments, text=_on_one_line(text))
+def _step(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    """A milestone is the first update with its rate; its factor also counts for all later ones."""
+    rate, factor = _constant(xp, plan, q), 1.0
+    for milestone, by in plan.milestones:
+        factor *= by
+        # Half an update earlier, since a progress that was summed up carries rounding errors.
+        begins = _single(milestone - plan.warmup_steps - 0.5)
+        rate = xp.where(q > begins, plan.peak * factor, rate)
+    return xp.maximum(rate, plan.end)
 
 
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
+def _warmup_stable_decay(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
+    """Constant, then a cooldown: Hägele et al. 2024, https://arxiv.org/abs/2405.18392."""
+    cooldown, shape = plan.arguments["cooldown"], plan.arguments["shape"]
+    share = xp.clip((q - (plan.decay_steps - cooldown)) / max(cooldown, 1.0), 0.0, 1.0)
+    if shape == "linear":
+        left = 1.0 - share
+    elif shape == "cosine":
+        left = (1.0 + xp.cos(math.pi * share)) / 2.0
+    else:
+        left = 1.0 - xp.sqrt(share)
+    return plan.end + (plan.peak - plan.end) * left
 
 
-def _milestones(call: Call) -> tuple[tuple[Duration, float], ...]:
-    milestones = []
-    for _, text in call.arguments:
-        when, colon, factor = text.partition(":")
-        try:
-            number = float(factor)
-        except ValueError:
-            number = math.nan
-        if not colon or not 0 <= number <= GREATEST:
-            raise ValueError(
-                f"the milestone {shortened(text)} of step is not of the form 30ep:0.1, "
-                "a duration and the factor from there on; write it so."
-            )
-        milestones.append((parse_duration(when), number))
-    if not milestones:
-        raise ValueError("step needs milestones, for example step(30ep:0.1, 60ep:0.1).")
-    return tuple(milestones)
-
-
-def rate(plan: LearningRatePlan, progress: Array | float) -> Array:
-    """The planned rate at each progress, float64 of the same shape."""
-    p = np.asarray(progress, np.float64)
-    values = np.empty_like(p)
-    warming = p < plan.warmup_steps
-    values[warming] = _warmup(plan, p[warming])
-    # A schedule of the user's own takes TensorFlow, so it is called for nothing but its own steps.
-    if not warming.all():
-        values[~warming] = _decay(plan)(p[~warming] - plan.warmup_steps)
-    return values
-
-
-def _warmup(plan: LearningRatePlan, progress: Array) -> Array:
-    if not progress.size:
-        return progress
-    start, target = plan.warmup_start, warmup_target(plan)
-    share = np.minimum((progress + 1) / plan.warmup_steps, 1.0)
-    if plan.warmup == "linear":
-        return start + (target - start) * share
-    if plan.warmup == "exponential":
-        return start * (target / start) ** share if start else np.zeros_like(progress)
-    return np.full_like(progress, start)
-
-
-def warmup_target(plan: LearningRatePlan) -> float:
-    """What the warmup leads to: the first rate of the decay; the peak before a user's schedule."""
-    own = plan.decay.startswith("python:")
-    return plan.peak if own else float(_decay(plan)(np.float64(0.0)))
-
-
-def _own_decay(plan: LearningRatePlan, updates: Array) -> Array:
-    """A schedule of the user's own is only known by calling it, which takes TensorFlow."""
-    import tensorflow as tf
-
-    from trainer.learning_rate.device_curves import make_decay
-
-    decay = make_decay(plan)
-    return np.asarray([float(decay(tf.constant(q, tf.float64))) for q in updates])
-
-
-def momentum(plan: LearningRatePlan, progress: Array | float) -> Array | None:
-    """The planned momentum at each progress, or None where the schedule leaves it alone."""
-    if plan.decay != "one_cycle":
-        return None
-    q = np.maximum(np.asarray(progress, np.float64) - plan.warmup_steps, 0.0)
-    low, high = plan.arguments["low"], plan.arguments["high"]
-    return _cycle(plan, q, high, low, high)
-
-
-def _decay(plan: LearningRatePlan) -> Callable[[Array], Array]:
-    """The decay as a function of the updates since the end of the warmup."""
-    if plan.decay.startswith("python:"):
-        return lambda updates: _own_decay(plan, updates)
-    peak, end, length, given = plan.peak, plan.end, plan.decay_steps, plan.arguments
-
-    def cosine(share: Array) -> Array:
-        return end + (peak - end) * (1 + np.cos(np.pi * np.minimum(share, 1.0))) / 2
-
-    def periods(q: Array) -> Array:
-        count = q / given["period"]
-        return np.floor(count) if given["staircase"] else count
-
-    def wsd(q: Array) -> Array:
-        share = np.clip((q - (length - given["cooldown"])) / max(given["cooldown"], 1), 0.0, 1.0)
-        left = {
-            "linear": lambda: 1 - share,
-            "cosine": lambda: (1 + np.cos(np.pi * share)) / 2,
-            "sqrt": lambda: 1 - np.sqrt(share),
-        }[given["shape"]]()
-        return end + (peak - end) * left
-
-    def step(q: Array) -> Array:
-        p, factor = q + plan.warmup_steps, np.ones_like(q)
-        for milestone, by in plan.milestones:
-            factor = np.where(p >= milestone, factor * by, factor)
-        return np.maximum(peak * factor, end)
-
-    return {
-        "constant": lambda q: np.full_like(q, peak),
-        "cosine": lambda q: cosine(q / length),
-        "linear": lambda q: peak + (end - peak) * np.minimum(q / length, 1.0),
-        "polynomial": lambda q: (
-            end + (peak - end) * (1 - np.minimum(q / length, 1.0)) ** given["power"]
-        ),
-        "exponential": lambda q: np.maximum(peak * given["rate"] ** periods(q), end),
-        "inverse_time": lambda q: np.maximum(peak / (1 + given["rate"] * periods(q)), end),
-        "cosine_restarts": lambda q: _restarts(plan, q),
-        "step": step,
-        "inverse_sqrt": lambda q: np.maximum(
-            peak * np.sqrt(given["timescale"] / (given["timescale"] + q)), end
-        ),
-        "wsd": wsd,
-        "one_cycle": lambda q: _cycle(plan, q, *cycle_rates(plan)),
-    }[plan.decay]
-
-
-def _restarts(plan: LearningRatePlan, q: Array) -> Array:
-    """Cosine with warm restarts, Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983."""
-    first, length, height = 0.0, float(plan.arguments["period"]), 1.0
-    share, lowered = q / length, np.ones_like(q)
-    reach = float(np.max(q, initial=0.0))
-    while first + length <= reach:
-        first, length = first + length, length * plan.arguments["longer"]
-        height *= plan.arguments["lower"]
-        here = q >= first
-        share = np.where(here, (q - first) / length, share)
-        lowered = np.where(here, height, lowered)
-    return plan.end + (plan.peak - plan.end) * lowered * (1 + np.cos(np.pi * share)) / 2
-
-
-def cycle_rates(plan: LearningRatePlan) -> tuple[float, float, float]:
-    """The rates of one_cycle: its first, its highest and its last."""
+def _one_cycle(xp: ModuleType, plan: LearningRatePlan, q: Array) -> Array:
     first = plan.peak / plan.arguments["start"]
-    return first, plan.peak, max(first / plan.arguments["end"], plan.end)
+    return _cycle(xp, plan, q, first, plan.peak, max(first / plan.arguments["end"], plan.end))
 
 
-def cycle_lengths(plan: LearningRatePlan) -> tuple[float, float]:
-    """Of one_cycle: the updates after its first one to the top, and from there to the last one.
-
-    The top is below 0, before the first update, where the rise is less than one update long.
-    """
-    top = plan.arguments["rise"] - 1
-    return top, (plan.decay_steps - 1 - top) or 1.0
-
-
-def _cycle(plan: LearningRatePlan, q: Array, first: float, middle: float, last: float) -> Array:
+def _cycle(
+    xp: ModuleType, plan: LearningRatePlan, q: Array, first: float, middle: float, last: float
+) -> Array:
     """A half cosine from `first` to `middle` over the rise, and another one to `last`.
 
     Smith and Topin 2018, https://arxiv.org/abs/1708.07120, as PyTorch's OneCycleLR has it: the
     update with which the rise ends has `middle`, and the last update has `last`.
     """
-    top, fall = cycle_lengths(plan)
-    up = np.clip(q / top, 0.0, 1.0) if top > 0 else 1.0
-    down = np.clip((q - top) / fall, 0.0, 1.0)
-    rising = middle + (first - middle) * (1 + np.cos(np.pi * up)) / 2
-    falling = last + (middle - last) * (1 + np.cos(np.pi * down)) / 2
-    return np.where(q <= top, rising, falling)
+    # Below 0, before the first update, where the rise is less than one update long.
+    top = plan.arguments["rise"] - 1
+    fall = (plan.decay_steps - 1 - top) or 1.0
+    up = xp.clip(q / top, 0.0, 1.0) if top > 0 else xp.ones_like(q)
+    down = xp.clip((q - top) / fall, 0.0, 1.0)
+    rising = middle + (first - middle) * (1.0 + xp.cos(math.pi * up)) / 2.0
+    falling = last + (middle - last) * (1.0 + xp.cos(math.pi * down)) / 2.0
+    return xp.where(q <= top, rising, falling)
+
+
+_OVER, _START = Parameter("over", "duration"), Parameter("start", "number")
+# The parameters of each warmup, and its rate as a function of where it starts, of the rate that it
+# leads to, and of the share of it that is over.
+WARMUPS: dict[str, tuple[tuple[Parameter, ...], Callable[[float, float, Array], Array]]] = {
+    "none": ((), lambda start, target, share: start + 0.0 * share),
+    "linear": (
+        (_OVER, Parameter("start", "number", 0.0)),
+        lambda start, target, share: start + (target - start) * share,
+    ),
+    "exponential": (  # where the peak is 0, so is the start
+        (_OVER, _START),
+        lambda start, target, share: start * (target / (start or 1.0)) ** share,
+    ),
+    "constant": ((_OVER, _START), lambda start, target, share: start + 0.0 * share),
+}
+_STEPWISE = (
+    Parameter("period", "duration"),
+    Parameter("rate", "number"),
+    Parameter("staircase", "bool", False),
+)
+_RESTARTS = (
+    Parameter("period", "duration"),
+    Parameter("longer", "number", 2.0),
+    Parameter("lower", "number", 1.0),
+)
+_COOLDOWN = (
+    Parameter("cooldown", "duration", "20%"),
+    Parameter("shape", ("linear", "cosine", "sqrt"), "linear"),
+)
+_CYCLE = (
+    Parameter("rise", "duration", "30%"),
+    Parameter("start", "number", 25.0),
+    Parameter("end", "number", 1e4),
+    Parameter("low", "share", 0.85),
+    Parameter("high", "share", 0.95),
+)
+Decay = Callable[[ModuleType, LearningRatePlan, Array], Array]
+# The parameters of each decay and its formula; the arguments of `step` are its milestones.
+DECAYS: dict[str, tuple[tuple[Parameter, ...], Decay]] = {
+    "constant": ((), _constant),
+    "cosine": ((), _cosine),
+    "linear": ((), _polynomial),
+    "polynomial": ((Parameter("power", "number", 2.0),), _polynomial),
+    "exponential": (_STEPWISE, _exponential),
+    "inverse_time": (_STEPWISE, _inverse_time),
+    "cosine_restarts": (_RESTARTS, _cosine_restarts),
+    "step": ((), _step),
+    "inverse_sqrt": ((Parameter("timescale", "duration", None),), _inverse_sqrt),
+    "wsd": (_COOLDOWN, _warmup_stable_decay),
+    "one_cycle": (_CYCLE, _one_cycle),
+}
+
+
+def rate(
+    plan: LearningRatePlan,
+    progress: Any,
+    xp: ModuleType = np,
+    own_decay: Callable[[Array], Array] | None = None,
+) -> Array:
+    """The planned rate at each progress, float64 of the same shape.
+
+    Args:
+      progress: updates done, a number or array of `xp`.
+      own_decay: the user's schedule as a function of q, where the plan has one. Without it the
+        rates after the warmup are NaN.
+    """
+    progress = xp.array(progress, "float64")
+    if not plan.warmup_steps:
+        return _decayed(xp, plan, progress, own_decay)
+    # The last update of the warmup has the first rate of the decay.
+    target = plan.peak if plan.has_own_decay else float(_decayed(np, plan, np.float64(0.0)))
+    share = xp.minimum((progress + 1.0) / plan.warmup_steps, 1.0)
+    warmed_up = WARMUPS[plan.warmup][1](plan.warmup_start, target, share)
+    q = xp.maximum(progress - plan.warmup_steps, 0.0)
+    return xp.where(progress < plan.warmup_steps, warmed_up, _decayed(xp, plan, q, own_decay))
+
+
+def _decayed(
+    xp: ModuleType,
+    plan: LearningRatePlan,
+    q: Array,
+    own_decay: Callable[[Array], Array] | None = None,
+) -> Array:
+    if not plan.has_own_decay:
+        return DECAYS[plan.decay][1](xp, plan, q)
+    return own_decay(q) if own_decay else xp.zeros_like(q) + math.nan
+
+
+def momentum(plan: LearningRatePlan, progress: Any, xp: ModuleType = np) -> Array | None:
+    """The planned momentum at each progress, float64, or None where the schedule has none."""
+    if plan.decay != "one_cycle":
+        return None
+    q = xp.maximum(xp.array(progress, "float64") - plan.warmup_steps, 0.0)
+    low, high = plan.arguments["low"], plan.arguments["high"]
+    return _cycle(xp, plan, q, high, low, high)

@@ -9,7 +9,8 @@ import numpy as np
 
 from trainer.plan import curves
 from trainer.plan.call_syntax import GREATEST, LEAST, Value
-from trainer.plan.curves import CurveSettings, LearningRatePlan
+from trainer.plan.curve_settings import CurveSettings
+from trainer.plan.curves import LearningRatePlan
 from trainer.plan.durations import Duration
 from trainer.plan.optimizers import MOVING, SCALED_BETAS
 from trainer.plan.settings import LearningRateSettings, OptimizerSettings
@@ -28,7 +29,7 @@ class Phase:
     name: str
     start: int
     stop: int
-    begin: float  # the rate of its first update
+    begin: float  # the rate of its first update; NaN in a decay of the user's own
     end: float  # the rate of its last update
 
 
@@ -226,7 +227,7 @@ def _check_rates(plan: LearningRatePlan) -> None:
     """
     if plan.peak and plan.peak < LEAST:
         raise ValueError(f"--learning_rate comes to {plan.peak:.3g}; give one from {LEAST:g}.")
-    if plan.decay.startswith("python:"):  # is only known by calling it
+    if plan.has_own_decay:  # is only known by calling it
         return
     progress = np.linspace(0, plan.steps - 1, _SAMPLES)
     with np.errstate(all="ignore"):
@@ -299,8 +300,6 @@ def phases(plan: LearningRatePlan) -> tuple[Phase, ...]:
 
 
 def _phase(plan: LearningRatePlan, name: str, start: int, stop: int) -> Phase:
-    if plan.decay.startswith("python:") and not name.startswith("warmup"):
-        return Phase(name, start, stop, math.nan, math.nan)
     begin, end = (float(rate) for rate in curves.rate(plan, [start, stop - 1]))
     return Phase(name, start, stop, begin, end)
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from trainer.plan.call_syntax import Value
-from trainer.plan.curves import CurveSettings
+from trainer.plan.curve_settings import CurveSettings
 from trainer.plan.durations import Duration
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from trainer.files.from_json import Count, NotNegative, Within, from_json
 from trainer.files.whole_files import append_line, read_lines
+from trainer.learning_rate.steering import Backoff
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +94,7 @@ def skipped_so_far(rollbacks: Sequence[Rollback]) -> int:
 
 def backoff_factor(backoff: Mapping[str, float], progress: float) -> float:
     """The factor of the rate at this progress; see `History.catch_up`."""
-    if not backoff:
-        return 1.0
-    share = min(max((progress - backoff["since"]) / backoff["over"], 0.0), 1.0)
-    return 1.0 - (1.0 - backoff["factor"]) * (1.0 - share)
+    return float(Backoff(**backoff).factor_at(progress))
 
 
 def choose_checkpoint(

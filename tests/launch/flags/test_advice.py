@@ -326,7 +326,7 @@ def test_help_is_there(command: ModuleType, flag: str, capsys: pytest.CaptureFix
 def test_a_function_of_ones_own_that_fails_is_named(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
-    from trainer.learning_rate.device_curves import make_decay
+    from trainer.learning_rate.own_schedule import own_decay
 
     name = f"own_{abs(hash(code))}"
     (tmp_path / f"{name}.py").write_text(code)
@@ -335,7 +335,7 @@ def test_a_function_of_ones_own_that_fails_is_named(
     assert said in message and "\n" not in message
     command = read_command(["--device=cpu", f"--decay=python:{name}:own"])
     with pytest.raises(ValueError, match=re.escape(said)):
-        make_decay(plan_command(command)[0].learning_rate)
+        own_decay(plan_command(command)[0].learning_rate)
 
 
 def test_another_run_folder_is_always_one(tmp_path: pathlib.Path) -> None:

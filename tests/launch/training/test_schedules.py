@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import Run, train_in_turn
+from keras import ops
 
 from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from input_pipeline.streams import training_stream
-from trainer.learning_rate.device_curves import make_rate
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.plan import curves
-from trainer.plan.curves import parse_decay, parse_warmup
+from trainer.plan.curve_settings import parse_decay, parse_warmup
 from trainer.plan.durations import parse_duration
 from trainer.plan.learning_rate import plan_learning_rate
 from trainer.plan.settings import LearningRateSettings
@@ -148,8 +148,8 @@ def test_every_decay_with_every_warmup_is_the_closed_formula_on_the_device() -> 
         )
         wanted = expected(decay, warmup)
         planned = curves.rate(plan, np.arange(STEPS))
-        curve = make_rate(plan)
-        device = [float(curve(tf.constant(p, tf.float64))) for p in range(STEPS)]
+        on_device = [curves.rate(plan, tf.constant(p, tf.float64), ops) for p in range(STEPS)]
+        device = [float(rate) for rate in on_device]
         for found in (planned, device):
             np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=f"{decay}, {warmup}")
 

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
+from keras.optimizers import schedules
 
-from trainer.learning_rate.device_curves import make_momentum, make_rate
 from trainer.plan import curves
-from trainer.plan.curves import DECAYS, LearningRatePlan, parse_decay, parse_warmup
+from trainer.plan.curve_settings import parse_decay, parse_warmup
+from trainer.plan.curves import DECAYS, LearningRatePlan
 from trainer.plan.durations import parse_duration
 from trainer.plan.learning_rate import phases, plan_learning_rate
 from trainer.plan.settings import LearningRateSettings
@@ -27,9 +29,33 @@ def planned(decay: str, warmup: str = "none", **given: float) -> LearningRatePla
 
 def rates(plan: LearningRatePlan, progress: list[float]) -> np.ndarray:
     """What the device computes, which the plan has to show too."""
-    found = make_rate(plan)(tf.constant(progress, tf.float64)).numpy()
+    found = curves.rate(plan, tf.constant(progress, tf.float64), ops).numpy()
     np.testing.assert_allclose(curves.rate(plan, progress), found, rtol=1e-9, atol=1e-18)
     return found
+
+
+# A NumPy float64 makes Keras's schedules compute in float64 rather than float32.
+TOP, LOW = np.float64(PEAK), np.float64(END)
+OF_KERAS = {
+    "cosine": schedules.CosineDecay(TOP, STEPS, LOW / TOP),
+    "linear": schedules.PolynomialDecay(TOP, STEPS, LOW, 1.0),
+    "polynomial(power=3)": schedules.PolynomialDecay(TOP, STEPS, LOW, 3.0),
+    "exponential(15st,0.9)": schedules.ExponentialDecay(TOP, 15.0, 0.9),
+    "exponential(15st,0.9,staircase=true)": schedules.ExponentialDecay(TOP, 15.0, 0.9, True),
+    "inverse_time(50st,2)": schedules.InverseTimeDecay(TOP, 50.0, 2.0),
+    "inverse_time(50st,2,staircase=true)": schedules.InverseTimeDecay(TOP, 50.0, 2.0, True),
+    "step(20st:0.5,60st:0.5)": schedules.PiecewiseConstantDecay(
+        [19.5, 59.5], [TOP, TOP / 2, TOP / 4]
+    ),
+}
+
+
+@pytest.mark.parametrize("decay", OF_KERAS)
+def test_a_rate_has_the_bits_of_the_schedule_of_keras(decay: str) -> None:
+    progress = np.concatenate([np.arange(STEPS + 20), np.linspace(0, STEPS + 20, 1001)])
+    wanted = OF_KERAS[decay](tf.constant(progress, tf.float64)).numpy()
+    assert wanted.dtype == np.float64
+    assert rates(planned(decay, end=END), progress).tolist() == wanted.tolist()
 
 
 # The rate is `end_learning_rate` for the first time in the last update, or in the one after it.
@@ -127,7 +153,7 @@ def pytorch(
 def test_one_cycle_is_that_of_pytorch(total: int, percent: int) -> None:
     plan = planned(f"one_cycle(rise={percent}%)", steps=total)
     share, steps = percent / 100, list(range(total))
-    moved = make_momentum(plan)(tf.constant(steps, tf.float64)).numpy()
+    moved = curves.momentum(plan, tf.constant(steps, tf.float64), ops).numpy()
     np.testing.assert_allclose(curves.momentum(plan, steps), moved, rtol=1e-12)
     for step, rate, beta in zip(steps, rates(plan, steps), moved, strict=True):
         wanted = pytorch(step, total, share, PEAK / 25, PEAK, PEAK / 25 / 1e4)

@@ -222,11 +222,8 @@ def test_what_would_overflow_where_the_curve_comes_back_is_refused(tmp_path: pat
     assert "is no finite rate" in run.said[0] and run.state()[0] == 1
 
 
-def test_back_to_the_schedule_ends_a_backoff_also_in_what_was_traced(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_a_backoff_begins_and_ends_also_in_what_was_traced(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path, "--decay=constant")
-    run.rate.back_off({"factor": 0.5, "since": 0.0, "over": 1000.0})
 
     @tf.function
     def applied() -> tf.Tensor:
@@ -235,6 +232,8 @@ def test_back_to_the_schedule_ends_a_backoff_also_in_what_was_traced(
         return tf.convert_to_tensor(run.rate.applied)
 
     run.at(0)
+    assert float(applied()) == tf.constant(0.1).numpy()
+    run.rate.back_off({"factor": 0.5, "since": 0.0, "over": 1000.0})
     assert float(applied()) == pytest.approx(0.05)
     leave(tmp_path, "a.json", asked("resume_schedule"))
     run.at(0)
