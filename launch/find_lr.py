@@ -40,6 +40,7 @@ from trainer.plan.curves import NEVER
 from trainer.plan.devices import Devices
 from trainer.plan.learning_rate import plan_sweep, scaled_rate
 from trainer.plan.plan import Plan
+from trainer.run_folder.journal import Row
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -230,8 +231,6 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
 
 def log(metrics: "MetricsWriter", plan: Plan, recorder: Recorder) -> None:
     """Writes the sweep's rows: the applied rate of each step and what it had before its update."""
-    from trainer.run_folder.metrics_writer import Row
-
     columns = {name: column.tolist() for name, column in recorder.rows.items()}
     names = ("train/loss", "train/accuracy", "gradient_norm", "learning_rate")
     rows = []

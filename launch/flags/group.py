@@ -77,69 +77,35 @@ class _Switch(flags.BooleanParser):
 class Group:
     """A group of flags of `values`: each method adds one; none takes a value below 0.
 
-    A `decisive` flag decides what comes out of a run; the others only what is seen of it. A `rare`
-    one is left out of the short help.
+    A flag is marked `decisive=True` where it decides what comes out of a run, by more than the
+    order of a sum: the others decide what is seen of it. `rare=True` leaves it out of the short
+    help.
     """
 
     values: flags.FlagValues
     name: str
 
-    def text(
-        self,
-        name: str,
-        default: str | None,
-        help_text: str,
-        *,
-        decisive: bool = False,
-        rare: bool = False,
-    ) -> None:
+    def text(self, name: str, default: str | None, help_text: str, **marks: bool) -> None:
         """Adds a flag that takes any text."""
-        flag = flags.Flag(_Text(), None, name, default, help_text)
-        self._add(flag, decisive, rare)
+        self._add(flags.Flag(_Text(), None, name, default, help_text), **marks)
 
     def integer(
-        self,
-        name: str,
-        default: int,
-        low: int,
-        help_text: str,
-        *,
-        high: int = _MOST,
-        decisive: bool = False,
-        rare: bool = False,
+        self, name: str, default: int, low: int, help_text: str, high: int = _MOST, **marks: bool
     ) -> None:
         """Adds a flag that takes a whole number from `low` to `high`."""
-        flag = flags.Flag(_Whole(low, high), None, name, default, help_text)
-        self._add(flag, decisive, rare)
+        self._add(flags.Flag(_Whole(low, high), None, name, default, help_text), **marks)
 
-    def number(
-        self,
-        name: str,
-        default: float,
-        help_text: str,
-        *,
-        decisive: bool = False,
-        rare: bool = False,
-    ) -> None:
+    def number(self, name: str, default: float, help_text: str, **marks: bool) -> None:
         """Adds a flag that takes a finite number of 0 or more."""
-        flag = flags.Flag(_Number(), None, name, default, help_text)
-        self._add(flag, decisive, rare)
+        self._add(flags.Flag(_Number(), None, name, default, help_text), **marks)
 
-    def boolean(
-        self,
-        name: str,
-        default: bool,
-        help_text: str,
-        *,
-        decisive: bool = False,
-        rare: bool = False,
-    ) -> None:
+    def boolean(self, name: str, default: bool, help_text: str, **marks: bool) -> None:
         """Adds a flag that is true or false."""
         flag = flags.BooleanFlag(name, default, help_text)
         flag.parser = _Switch()
-        self._add(flag, decisive, rare)
+        self._add(flag, **marks)
 
-    def _add(self, flag: flags.Flag, decisive: bool, rare: bool) -> None:
+    def _add(self, flag: flags.Flag, decisive: bool = False, rare: bool = False) -> None:
         flag.decisive, flag.rare = decisive, rare
         flags.DEFINE_flag(flag, self.values, self.name)
 

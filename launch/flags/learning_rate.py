@@ -15,6 +15,12 @@ SCALINGS = ("linear", "sqrt", "none", "adascale")
 def define_learning_rate_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the learning rate."""
     add = Group(values, "learning rate")
+    _define_scaling(add)
+    _define_schedule(add)
+    _define_adjustments(add)
+
+
+def _define_scaling(add: Group) -> None:
     add.number("learning_rate", 0.1, "The rate at the reference batch.", decisive=True)
     add.text(
         "lr_scaling",
@@ -30,12 +36,11 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         rare=True,
     )
     add.integer(
-        "lr_reference_batch",
-        256,
-        1,
-        "The batch that learning_rate is meant for.",
-        decisive=True,
+        "lr_reference_batch", 256, 1, "The batch that learning_rate is meant for.", decisive=True
     )
+
+
+def _define_schedule(add: Group) -> None:
     add.text(
         "warmup",
         "5%",
@@ -61,6 +66,9 @@ def define_learning_rate_flags(values: flags.FlagValues) -> None:
         "The rate a decay leads to.\nAt the reference batch, scaled like learning_rate.",
         decisive=True,
     )
+
+
+def _define_adjustments(add: Group) -> None:
     add.text(
         "lr_multiplier",
         "",

@@ -15,6 +15,12 @@ _CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
 def define_optimizer_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the optimizer."""
     add = Group(values, "optimizer")
+    _define_method(add)
+    _define_clipping(add)
+    _define_weights(add)
+
+
+def _define_method(add: Group) -> None:
     add.text(
         "optimizer",
         "sgd",
@@ -33,6 +39,9 @@ def define_optimizer_flags(values: flags.FlagValues) -> None:
         "matches counts, for biases too. With lars it is inside the local rate.",
         decisive=True,
     )
+
+
+def _define_clipping(add: Group) -> None:
     add.number("clip_norm", 0.0, "Largest global gradient norm.\n0: no clipping.", decisive=True)
     add.number(
         "clip_value",
@@ -49,6 +58,9 @@ def define_optimizer_flags(values: flags.FlagValues) -> None:
         decisive=True,
         rare=True,
     )
+
+
+def _define_weights(add: Group) -> None:
     add.number(
         "ema",
         0.0,

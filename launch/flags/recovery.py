@@ -16,6 +16,12 @@ _MOST_DAYS = 10_000
 def define_recovery_flags(values: flags.FlagValues) -> None:
     """Adds the flags of recovery."""
     add = Group(values, "recovery")
+    _define_keeping(add)
+    _define_stopping(add)
+    _define_rollbacks(add)
+
+
+def _define_keeping(add: Group) -> None:
     add.integer("keep", 3, 1, "The newest checkpoints that are kept.", rare=True)
     add.integer(
         "keep_best", 0, 0, "And as many of the best evaluations.\nBy eval/accuracy.", rare=True
@@ -29,6 +35,9 @@ def define_recovery_flags(values: flags.FlagValues) -> None:
         "Where to save what --run_dir cannot take.\nA full or lost disk.",
         rare=True,
     )
+
+
+def _define_stopping(add: Group) -> None:
     add.text("stop_after", "", "Save and exit with 75 after this time.\nFor queues: 3h50m.")
     add.text(
         "grace",
@@ -44,6 +53,9 @@ def define_recovery_flags(values: flags.FlagValues) -> None:
         rare=True,
     )
     add.boolean("restart_on_stall", False, "Exit with 75 on a stall.", rare=True)
+
+
+def _define_rollbacks(add: Group) -> None:
     add.text("on_divergence", "stop", "stop or rollback, where training diverges.", decisive=True)
     add.boolean(
         "skip_window",

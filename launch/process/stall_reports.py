@@ -8,10 +8,10 @@ import itertools
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from input_pipeline.pending_reads import Reads
+from trainer.run_folder.journal import Journal
 
 # Where the run's folder does not answer, it must not keep the process from leaving.
 _REPORT_SECONDS = 10.0
@@ -33,18 +33,10 @@ class StallReports:
     Args:
       run_dir: the run's folder.
       reads: of the data to train on and to evaluate on.
-      note: writes an event to the metrics, given the step and plain JSON.
-      say: tells a person.
     """
 
-    def __init__(
-        self,
-        run_dir: pathlib.Path,
-        reads: Mapping[str, Reads],
-        note: Callable[[int, Mapping[str, Any]], None],
-        say: Callable[[str], None],
-    ) -> None:
-        self._run_dir, self._reads, self._note, self._say = run_dir, reads, note, say
+    def __init__(self, run_dir: pathlib.Path, reads: Mapping[str, Reads], journal: Journal) -> None:
+        self._run_dir, self._reads, self._journal = run_dir, reads, journal
 
     def __call__(self, stall: Stall | None, then: str = "") -> None:
         """Reports a stall, or that it is over; gives up on a folder that does not answer.
@@ -59,7 +51,7 @@ class StallReports:
         thread.join(_REPORT_SECONDS)
 
     def _over(self) -> None:
-        self._say("the stall is over")
+        self._journal.say("the stall is over")
 
     def _write(self, stall: Stall, then: str) -> None:
         seconds = round(stall.seconds, 1)
@@ -68,10 +60,10 @@ class StallReports:
             where = f"stacks and input in {self._write_file(stall)}"
         except OSError as error:
             where = f"the stacks could not be written ({error.strerror})"
-        self._say(f"{quiet}: {stall.cause}; {where}{then}")
+        self._journal.say(f"{quiet}: {stall.cause}; {where}{then}")
         event = {"event": "stall", "stalled_s": seconds, "cause": stall.cause}
         with contextlib.suppress(OSError):  # has been said
-            self._note(stall.step, event)
+            self._journal.note(stall.step, event)
 
     def _write_file(self, stall: Stall) -> pathlib.Path:
         paths = (self._run_dir / f"stall-{number}.txt" for number in itertools.count(1))

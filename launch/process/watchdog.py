@@ -6,6 +6,7 @@ came back: in a long block the input goes on reading as fast as the steps use it
 """
 
 import contextlib
+import pathlib
 import statistics
 import threading
 import time
@@ -18,6 +19,7 @@ from launch.process import cli
 from launch.process.stall_reports import Stall, StallReports
 from launch.terminal import output
 from trainer.plan.settings import RecoverySettings
+from trainer.run_folder.journal import Journal
 
 if TYPE_CHECKING:
     from trainer.loop import Action, Block
@@ -165,13 +167,16 @@ class Watchdog:
 
 
 def watch(
+    run_dir: pathlib.Path,
     reads: Mapping[str, Reads],
     settings: RecoverySettings,
+    *,
     replicas: int,
     first: int,
-    report: StallReports,
+    journal: Journal,
 ) -> Watchdog:
     """A watchdog as the settings ask for; with `restart_on_stall` it ends the process with 75."""
+    report = StallReports(run_dir, reads, journal)
 
     def stalled(stall: Stall | None) -> None:
         report(stall, "; leaving with 75" if settings.restart_on_stall else "")

@@ -1,17 +1,20 @@
 """Pictures of a plan: the learning rate and momentum over the run, in the terminal and as PNG."""
 
-import io
+import itertools
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from launch.terminal.drawn_text import drawn
-from trainer.files.whole_files import write_bytes
+from launch.terminal.picture import COLORS, picture
 from trainer.plan import curves
 from trainer.plan.curves import LearningRatePlan
 from trainer.plan.learning_rate import phases
 from trainer.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _POINTS = 2000
@@ -61,51 +64,39 @@ def save_chart(
     """
     single = len(plans) == 1
     title = plans[0][1].because["learning_rate"] if single else "learning rate over the epochs"
-    with drawn([title, *(name for name, _ in plans)]) as text, io.BytesIO() as picture:
-        named = [(text(name), plan) for name, plan in plans]
-        _chart(named, text(title), rate).savefig(picture, dpi=110)
-        # A link that is there in its place is replaced and not followed.
-        write_bytes(path, picture.getvalue())
+    moving = any(curves.momentum(plan.learning_rate, 0.0) is not None for _, plan in plans)
+    texts = [title, *(name for name, _ in plans)]
+    with picture(path, texts, height=6 if moving else 4) as (figure, text):
+        parts = {"height_ratios": [2, 1] if moving else [1]}
+        axes = figure.subplots(1 + moving, 1, sharex=True, squeeze=False, gridspec_kw=parts)[:, 0]
+        for color, (name, plan) in zip(itertools.cycle(COLORS), plans):
+            _draw_plan(axes, text(name), plan, color, rate, by_step=single)
+        if single:
+            _mark_phases(axes[0], plans[0][1])
+        else:
+            axes[0].legend(frameon=False)
+        axes[0].set_title(text(title), fontsize=11)
+        axes[0].set_ylabel("learning rate")
+        axes[0].set_ylim(bottom=0)
+        axes[-1].set_xlabel("step" if single else "epoch")
 
 
-def _chart(
-    plans: Sequence[tuple[str, Plan]], title: str, rate: Curve
-) -> "matplotlib.figure.Figure":  # noqa: F821
-    from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
-
-    moving = [curves.momentum(plan.learning_rate, 0.0) is not None for _, plan in plans]
-    rows = 2 if any(moving) else 1
-    figure = Figure(figsize=(9, 4 + 2 * (rows - 1)), layout="constrained")
-    axes = figure.subplots(
-        rows, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [2, 1][:rows]}
-    )
-    rate_axes, momentum_axes = axes[0][0], axes[-1][0]
-    single = len(plans) == 1
-    for color, (name, plan) in zip(_colors(len(plans)), plans, strict=True):
-        progress = np.linspace(0, plan.learning_rate.steps - 1, _POINTS)
-        x = progress + 1 if single else _epoch(plan, progress)
-        rates = rate(plan.learning_rate, progress)
-        label = f"{name}: peak {plan.learning_rate.peak:.4g}, batch {plan.global_batch:,}"
-        rate_axes.plot(x, rates, color=color, linewidth=2, label=label)
-        momentum = curves.momentum(plan.learning_rate, progress)
-        if momentum is not None:
-            momentum_axes.plot(x, momentum, color=color, linewidth=2)
-            momentum_axes.set_ylabel("momentum")
-    if single:
-        _mark_phases(rate_axes, plans[0][1])
-    else:
-        rate_axes.legend(frameon=False)
-    rate_axes.set_ylabel("learning rate")
-    rate_axes.set_ylim(bottom=0)
-    momentum_axes.set_xlabel("step" if single else "epoch")
-    rate_axes.set_title(title, fontsize=11)
-    for ax in (rate_axes, momentum_axes):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25)
-    return figure
+def _draw_plan(
+    axes: "Sequence[Axes]", name: str, plan: Plan, color: str, rate: Curve, *, by_step: bool
+) -> None:
+    """Draws the rate into the first axes, and a momentum that moves into the last ones."""
+    progress = np.linspace(0, plan.learning_rate.steps - 1, _POINTS)
+    x = progress + 1 if by_step else _epoch(plan, progress)
+    label = f"{name}: peak {plan.learning_rate.peak:.4g}, batch {plan.global_batch:,}"
+    rates = rate(plan.learning_rate, progress)
+    axes[0].plot(x, rates, color=color, linewidth=2, label=label)
+    momentum = curves.momentum(plan.learning_rate, progress)
+    if momentum is not None:
+        axes[-1].plot(x, momentum, color=color, linewidth=2)
+        axes[-1].set_ylabel("momentum")
 
 
-def _mark_phases(axes: "matplotlib.axes.Axes", plan: Plan) -> None:  # noqa: F821
+def _mark_phases(axes: "Axes", plan: Plan) -> None:
     for number, phase in enumerate(phases(plan.learning_rate)):
         if number % 2 == 0:
             axes.axvspan(phase.start + 1, phase.stop + 1, color="#888888", alpha=0.08, linewidth=0)
@@ -133,8 +124,3 @@ def _mark_phases(axes: "matplotlib.axes.Axes", plan: Plan) -> None:  # noqa: F82
 def _epoch(plan: Plan, progress: float | np.ndarray) -> float | np.ndarray:
     """Epochs at a progress; with AdaScale it counts updates of the reference batch."""
     return progress / (plan.steps_per_epoch * plan.learning_rate.adascale)
-
-
-def _colors(count: int) -> list[str]:
-    palette = ["#1f6fb4", "#d1495b", "#2e8b57", "#8e5ea2", "#e39c37", "#555555"]
-    return [palette[number % len(palette)] for number in range(count)]

@@ -2,14 +2,16 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from launch.terminal.drawn_text import drawn
+from launch.terminal.picture import BLUE, GREEN, GREY, RED, picture
 from trainer.actions.range_test import EDGE_SHARE, Curve, Finding
 from trainer.plan.plan import Plan
 
-_BLUE, _RED, _GREEN, _GREY = "#1f6fb4", "#d1495b", "#2e8b57", "#777777"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def terminal_chart(finding: Finding, suggested: float, lines: int = 16, width: int = 40) -> str:
@@ -52,66 +54,45 @@ def save_chart(
     Raises:
       OSError: the file cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    with drawn(title) as text:
-        _draw(finding, suggested, "\n".join(map(text, title)), plan, factor, reference, path)
-
-
-def _draw(
-    finding: Finding,
-    suggested: float,
-    title: str,
-    plan: Plan,
-    factor: float,
-    reference: int,
-    path: pathlib.Path,
-) -> None:
-    from matplotlib import pyplot
-
-    curve = finding.curve
-    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     logarithmic = plan.learning_rate.decay == "exponential"
-    axes.set_xscale("log" if logarithmic else "linear")
-    axes.plot(
-        curve.rates,
-        curve.losses,
-        ".",
-        color=_BLUE,
-        alpha=0.35,
-        markersize=4,
-        label="loss of a batch",
-    )
-    axes.plot(curve.rates, curve.smoothed, color=_BLUE, linewidth=2, label="smoothed loss")
-    lowest, ceiling = curve.smoothed[curve.best], _ceiling(curve)
-    axes.plot(curve.lowest_at, lowest, "o", color=_BLUE, label=f"lowest at {curve.lowest_at:.2g}")
+    with picture(path, title, height=5) as (figure, text):
+        axes = figure.subplots()
+        axes.set_xscale("log" if logarithmic else "linear")
+        _draw_losses(axes, finding.curve)
+        _mark_rates(axes, finding, suggested, 1.5 if logarithmic else 1.05)
+        axes.set_xlabel(f"learning rate, applied at batch {plan.global_batch:,}")
+        axes.set_ylabel("training loss after the update")
+        if factor != 1:
+            upper = axes.secondary_xaxis(
+                "top", functions=(lambda rate: rate / factor, lambda rate: rate * factor)
+            )
+            upper.set_xlabel(f"at the reference batch {reference:,}", fontsize=9)
+            upper.tick_params(labelsize=8)
+        axes.set_title("\n".join(map(text, title)), fontsize=11)
+        axes.legend(frameon=False, fontsize=9, loc="lower left")
+
+
+def _draw_losses(axes: "Axes", curve: Curve) -> None:
+    dots = {"color": BLUE, "alpha": 0.35, "markersize": 4}
+    axes.plot(curve.rates, curve.losses, ".", **dots, label="loss of a batch")
+    axes.plot(curve.rates, curve.smoothed, color=BLUE, linewidth=2, label="smoothed loss")
+    lowest = curve.smoothed[curve.best]
+    axes.plot(curve.lowest_at, lowest, "o", color=BLUE, label=f"lowest at {curve.lowest_at:.2g}")
+    axes.set_ylim(min(0.0, lowest), _ceiling(curve))
+
+
+def _mark_rates(axes: "Axes", finding: Finding, suggested: float, margin: float) -> None:
+    """Marks the edge, the suggestion, and from where on the loss diverged, up to `margin` times."""
+    curve, right = finding.curve, finding.curve.rates[-1]
     if finding.edge_seen:
         label = f"edge at {finding.edge:.2g}: {EDGE_SHARE:.0%} of the gain lost again"
-        axes.axvline(finding.edge, color=_GREY, linestyle="--", linewidth=1.5, label=label)
-    label = f"suggested: {suggested:.3g}"
-    axes.axvline(suggested, color=_GREEN, linewidth=2, label=label)
-    right = curve.rates[-1]
+        axes.axvline(finding.edge, color=GREY, linestyle="--", linewidth=1.5, label=label)
+    axes.axvline(suggested, color=GREEN, linewidth=2, label=f"suggested: {suggested:.3g}")
     if curve.diverged:
-        axes.axvline(right, color=_RED, linewidth=1.5, label=f"diverged at {right:.2g}")
-        right *= 1.5 if logarithmic else 1.05
-        axes.axvspan(curve.rates[-1], right, color=_RED, alpha=0.1, linewidth=0)
+        axes.axvline(right, color=RED, linewidth=1.5, label=f"diverged at {right:.2g}")
+        right *= margin
+        axes.axvspan(curve.rates[-1], right, color=RED, alpha=0.1, linewidth=0)
     axes.set_xlim(curve.rates[0], right)
-    axes.set_ylim(min(0.0, lowest), ceiling)
-    axes.set_xlabel(f"learning rate, applied at batch {plan.global_batch:,}")
-    axes.set_ylabel("training loss after the update")
-    if factor != 1:
-        upper = axes.secondary_xaxis(
-            "top", functions=(lambda rate: rate / factor, lambda rate: rate * factor)
-        )
-        upper.set_xlabel(f"at the reference batch {reference:,}", fontsize=9)
-        upper.tick_params(labelsize=8)
-    axes.set_title(title, fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def _ceiling(curve: Curve) -> float:

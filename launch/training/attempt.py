@@ -4,7 +4,6 @@ import dataclasses
 import math
 import pathlib
 import statistics
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from input_pipeline.bad_records import Faults
@@ -18,6 +17,7 @@ from launch.terminal import output
 from launch.terminal.plan_text import print_run
 from launch.terminal.summary import summary_text
 from launch.training.job import Job
+from launch.training.session import Session
 from launch.training.startup import Startup
 from launch.training.streams import training_data
 from trainer.files.storage import Storage
@@ -27,7 +27,15 @@ from trainer.run_folder.run_folder import checkpoint_steps
 
 if TYPE_CHECKING:
     from launch.training.host import Host
-    from trainer.run import Run
+    from trainer.actions.diverged import DivergedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended."""
+
+    code: int  # the process's exit code, if it was the last attempt
+    go_on: Job | None = None  # what the next attempt does, if it was not
 
 
 def train(job: Job, stop: StopRequests, startup: Startup) -> int:
@@ -47,137 +55,135 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
         faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
     stop.when_asked(lambda: run.most_steps.assign(1))
     print_run(run, job.plan)
-    outcome: Job | int = job
-    while isinstance(outcome, Job):
-        outcome = attempt(outcome, run, faults, reads, stop, startup)
-    return outcome
+    session = Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
+    outcome = attempt(job, session)
+    while outcome.go_on is not None:
+        outcome = attempt(outcome.go_on, session)
+    return outcome.code
 
 
-def attempt(
-    job: Job,
-    run: "Run",
-    faults: Mapping[str, Faults],
-    reads: Mapping[str, Reads],
-    stop: StopRequests,
-    startup: Startup,
-) -> Job | int:
-    """Goes on from what was found, trains, and leaves the folder complete.
-
-    Returns:
-      The exit code, or the job that goes on from an older checkpoint.
-    """
+def attempt(job: Job, session: Session) -> Outcome:
+    """Goes on from what was found, trains, and leaves the folder complete."""
     from launch.training.host import make_host
-    from launch.training.roll_back import roll_back
     from trainer.actions.diverged import DivergedError
     from trainer.actions.replica_check import ReplicasDifferError
     from trainer.checkpoint.checkpoints import SaveError
 
     with cli.wrong_command():
-        host = make_host(job, run, faults, reads, startup, stop)
-    startup.done("build")
+        host = make_host(job, session)
+    session.startup.done("build")
     try:
         if job.finished():  # and a kill came before its model was written
-            return conclude(job, run, host, job.found.step, faults)
-        with faults["train"].raised(), faults["eval"].raised():
-            step, complete = train_on(job, run, host, faults["train"], stop, startup)
+            return Outcome(conclude(job, session, host, job.found.step))
+        with session.faults["train"].raised(), session.faults["eval"].raised():
+            step, complete = train_on(job, session, host)
     except DivergedError as error:
-        host.save.close()  # what is being written is among the checkpoints to go back to
-        back, told = roll_back(job, error, host.history.now())
-        host.progress.say(told)
-        if back is not None:
-            return back
-        host.note(error.step, {"event": "diverged", "what": told.removeprefix("diverged: ")})
-        return cli.DIVERGED
+        return diverged(job, host, error)
     except SaveError as error:
-        host.progress.say(f"error: {error}")
-        return cli.FAILED
+        host.journal.say(f"error: {error}")
+        return Outcome(cli.FAILED)
     except ReplicasDifferError as error:
-        host.progress.say(f"error: {error}")
+        host.journal.say(f"error: {error}")
         event = {"event": "replicas differ", "variable": error.variable, "replicas": error.replicas}
-        host.note(error.step, event)
-        return cli.FAILED
+        host.journal.note(error.step, event)
+        return Outcome(cli.FAILED)
     finally:
         host.close()
     if not complete:
         output.last_words(
-            f"{stop.reason}: stopped at step {step:,}, everything saved{host.save.elsewhere()}; "
-            "the same command goes on from there"
+            f"{session.stop.reason}: stopped at step {step:,}, everything saved"
+            f"{host.save.elsewhere()}; the same command goes on from there"
         )
-        return cli.STOPPED
-    return conclude(job, run, host, step, faults)
+        return Outcome(cli.STOPPED)
+    return Outcome(conclude(job, session, host, step))
 
 
-def train_on(
-    job: Job,
-    run: "Run",
-    host: "Host",
-    faults: Faults,
-    stop: StopRequests,
-    startup: Startup,
-) -> tuple[int, bool]:
+def diverged(job: Job, host: "Host", error: "DivergedError") -> Outcome:
+    """Rolls the run back if it can be, and says so; else notes that it has diverged."""
+    from launch.training.roll_back import roll_back
+
+    host.save.close()  # what is being written is among the checkpoints to go back to
+    back, told = roll_back(job, error, host.journal.history.now())
+    host.journal.say(told)
+    if back is None:
+        event = {"event": "diverged", "what": told.removeprefix("diverged: ")}
+        host.journal.note(error.step, event)
+    return Outcome(cli.DIVERGED, go_on=back)
+
+
+def train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
     """Trains from the step that was found to the end or a stop; a stop is saved.
 
     Returns:
       The last step, and whether the run is complete.
     """
+    first, stop, history = job.found.step, session.stop, host.journal.history
+    with host.watchdog, asked_by(host.control.stop_waits, lambda: stop.ask("launch.control")):
+        ended = first >= job.plan.last_step or schedule_ended(session)
+        if history.to_evaluate:
+            with host.watchdog.during(EVALUATING):
+                host.evaluate.evaluate(first)
+            if ended and not history.to_evaluate:
+                host.save.save(first, final=True)
+        if ended and not history.to_evaluate:
+            return first, True
+        host.take_up(first)
+        if ended:
+            return first, False
+        block = train_blocks(job, session, host)
+    if block is None:
+        host.take_up(first)  # what has stopped it while it was traced
+        return first, False
+    if not block.final:
+        host.save.save(block.last)
+    return block.last, block.final and not history.to_evaluate
+
+
+def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
+    """Traces the step and trains block by block; see `trainer.loop.train`."""
     from trainer import loop
 
-    command, plan, first = job.command, job.plan, job.found.step
-
-    def finished() -> bool:
-        return bool(run.learning_rate.finished().numpy())
+    plan, run, startup, first = job.plan, session.run, session.startup, job.found.step
+    source, faults = job.sources["train"], session.faults["train"]
+    data = training_data(job.command, plan, source, plan.position(first), faults)
+    stream = cli.keep(iter(run.stream(data)))
+    startup.done("data")
+    run.trace(stream)
+    startup.done("trace")
+    session.stop.training()
+    host.watchdog.before_block()
 
     def stop_requested() -> bool:
         if host.control.stop_requested():
-            stop.ask("launch.control")
-        return stop.requested()
+            session.stop.ask("launch.control")
+        return session.stop.requested()
 
     def log_done(step: int) -> None:
         """The data of a later step can end a block; the rows of those done are still written."""
         if any(map(len, run.train_loop.before_error.values())):
             host.log(Block(step, run.train_loop.before_error, None))
 
-    with host.watchdog, asked_by(host.control.stop_waits, lambda: stop.ask("launch.control")):
-        ended = first >= plan.last_step or finished()
-        if host.history.to_evaluate:
-            with host.watchdog.during(EVALUATING):
-                host.evaluate.evaluate(first)
-            if ended and not host.history.to_evaluate:
-                host.save.save(first, final=True)
-        if ended and not host.history.to_evaluate:
-            return first, True
-        host.take_up(first)
-        if ended:
-            return first, False
-        data = training_data(command, plan, job.sources["train"], plan.position(first), faults)
-        stream = cli.keep(iter(run.stream(data)))
-        startup.done("data")
-        run.trace(stream)
-        startup.done("trace")
-        stop.training()
-        host.watchdog.before_block()
-        block = loop.train(
-            run.train_loop,
-            stream,
-            first=first,
-            last=plan.last_step,
-            next_boundary=lambda step: min(
-                plan.next_due(step, plan.eval_every),
-                plan.next_due(step, plan.checkpoint_every),
-                host.control.next_replay(step),
-            ),
-            steps_per_loop=command.settings.run.steps_per_loop,
-            actions=host.actions,
-            finished=finished,
-            stop_requested=stop_requested,
-            after_error=log_done,
-        )
-    if block is None:
-        host.take_up(first)  # what has stopped it while it was traced
-        return first, False
-    if not block.final:
-        host.save.save(block.last)
-    return block.last, block.final and not host.history.to_evaluate
+    return loop.train(
+        run.train_loop,
+        stream,
+        first=first,
+        last=plan.last_step,
+        next_boundary=lambda step: min(
+            plan.next_due(step, plan.eval_every),
+            plan.next_due(step, plan.checkpoint_every),
+            host.control.next_replay(step),
+        ),
+        steps_per_loop=job.command.settings.run.steps_per_loop,
+        actions=host.actions(),
+        finished=lambda: schedule_ended(session),
+        stop_requested=stop_requested,
+        after_error=log_done,
+    )
+
+
+def schedule_ended(session: Session) -> bool:
+    """Whether the learning rate has come to its end, which a cooldown brings forward."""
+    return bool(session.run.learning_rate.finished().numpy())
 
 
 def last_saved(job: Job) -> int:
@@ -187,17 +193,10 @@ def last_saved(job: Job) -> int:
     return max(steps, default=0)
 
 
-def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str, Faults]) -> int:
+def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     """Saves the trained model, prints the closing summary and returns the exit code."""
-    from trainer.export import save_model
-
-    for folder in (job.run_dir, job.fallback):
-        with Storage(print).attempt(f"the trained model in {folder}"):
-            if folder is not None:
-                save_model(run, folder / "model.keras")
-                write_text(folder / CLASSES, names_text(job.sources["train"].names()))
-                break
-    else:
+    folder = write_model(job, session)
+    if folder is None:
         print(
             "error: the model was not written; its weights are in the checkpoint of step "
             f"{step:,}, and the same command writes it from there"
@@ -208,14 +207,30 @@ def conclude(job: Job, run: "Run", host: "Host", step: int, faults: Mapping[str,
     summary = summary_text(
         job.plan,
         step,
-        host.history,
+        host.journal.history,
         str(job.run_dir),
-        noise_scale=noise_scale(job.run_dir) if run.noise.measured else None,
+        noise_scale=noise_scale(job.run_dir) if session.run.noise.measured else None,
         wait=host.log.input_wait_fraction(),
-        bad_records=sum(split.count for split in faults.values()),
+        bad_records=sum(split.count for split in session.faults.values()),
     )
     print(f"\n{summary}")
     return cli.FINISHED
+
+
+def write_model(job: Job, session: Session) -> pathlib.Path | None:
+    """Saves the trained model and its classes.
+
+    Returns:
+      The folder that has taken them: the run's, else the fallback; None if neither has.
+    """
+    from trainer.export import save_model
+
+    for folder in filter(None, (job.run_dir, job.fallback)):
+        with Storage(print).attempt(f"the trained model in {folder}"):
+            save_model(session.run, folder / "model.keras")
+            write_text(folder / CLASSES, names_text(job.sources["train"].names()))
+            return folder
+    return None
 
 
 def noise_scale(run_dir: pathlib.Path) -> float:

@@ -1,23 +1,16 @@
-"""The host's side of a run: its files, and what it does between two blocks of device steps."""
+"""The host's side of a run: what it does between two blocks of device steps, as a list."""
 
-import copy
 import dataclasses
 import math
-import pathlib
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from input_pipeline.bad_records import Faults
-from input_pipeline.class_names import CLASSES, names_text
-from input_pipeline.pending_reads import Reads
-from input_pipeline.sources import Source
-from launch.flags.command import flagfile_text
-from launch.process.stall_reports import StallReports
-from launch.process.stop import StopRequests
+from input_pipeline.class_names import names_text
 from launch.process.watchdog import EVALUATING, WRITING, Watchdog, watch
 from launch.terminal.progress import Progress
 from launch.training.job import Job, decided
-from launch.training.startup import Startup
+from launch.training.restore import note_start, open_run
+from launch.training.session import Session
 from launch.training.streams import evaluation_data
 from trainer.actions.control import Control
 from trainer.actions.divergence import Divergence
@@ -25,40 +18,51 @@ from trainer.actions.evaluate import Evaluate
 from trainer.actions.log import Log
 from trainer.actions.monitor import Monitor
 from trainer.actions.nonfinite import NonFinite
-from trainer.actions.replica_check import CheckReplicas, make_replica_check
+from trainer.actions.replica_check import replica_check
 from trainer.actions.save import Save
-from trainer.checkpoint.checkpoints import Checkpoints
-from trainer.checkpoint.on_disk import Keep
 from trainer.files.storage import Storage
-from trainer.files.whole_files import write_json, write_text
-from trainer.plan.plan import Plan
-from trainer.run_folder.history import History
-from trainer.run_folder.metrics_writer import MetricsWriter
-from trainer.run_folder.resume import progress_ratio, rederived
-from trainer.run_folder.run_folder import HELD_OUT
+from trainer.run_folder.journal import Journal
 
 if TYPE_CHECKING:
-    from trainer.loop import Action, Block
+    from trainer.loop import Action
     from trainer.run import Run
-
-Note = Callable[[int, Mapping[str, Any]], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """What the host does between two blocks of steps, and the parts of it that others ask for."""
+    """What the host does between two blocks of steps; the order is that of `actions`."""
 
-    actions: "tuple[Action, ...]"
-    control: Control
+    journal: Journal
+    storage: Storage
+    watchdog: Watchdog
+    divergence: Divergence
+    checks: "Sequence[Action]"  # of the replicas, where there are several
     log: Log
+    started: "Action"
+    progress: Progress
     evaluate: Evaluate
     save: Save
-    watchdog: Watchdog
-    history: History
-    metrics: MetricsWriter
-    progress: Progress
-    note: Note  # takes the step and an event, for metrics.jsonl and TensorBoard
-    storage: Storage
+    control: Control
+
+    def actions(self) -> "Sequence[Action]":
+        """What is called with every block that has ended, in this order.
+
+        A step that diverged is found before anything of it is logged, evaluated or saved, and what
+        is logged and evaluated is in the checkpoint of its step. Requests come last: they hold for
+        the next block.
+        """
+        return [
+            self.watchdog.after_block,
+            self.divergence,
+            *self.checks,
+            self.log,
+            self.started,
+            self.progress,
+            self.watchdog.around(EVALUATING, self.evaluate),
+            self.watchdog.around(WRITING, self.save),
+            self.storage.around(str(self.control.folder), self.control),
+            self.watchdog.before_block,
+        ]
 
     def take_up(self, step: int) -> None:
         """Takes up what was asked of the run, where no block has just ended and does."""
@@ -69,199 +73,118 @@ class Host:
         """Lets a checkpoint that is being written become whole, and closes the files."""
         self.save.close()
         self.progress.close()
-        self.metrics.close()
+        self.journal.metrics.close()
 
 
-def write_held_out(evaluation: Source, path: pathlib.Path) -> None:
-    """Lists the records that were held out, one a line, unless they are listed already.
-
-    Raises:
-      OSError: the file cannot be written.
-    """
-    # A run that goes on has the same ones: others would be other examples to train on.
-    if evaluation.held_out and not path.exists():
-        write_text(path, names_text(map(evaluation.describe, range(evaluation.length))))
-
-
-def make_host(
-    job: Job,
-    run: "Run",
-    faults: Mapping[str, Faults],
-    reads: Mapping[str, Reads],
-    startup: Startup,
-    stop: StopRequests,
-) -> Host:
+def make_host(job: Job, session: Session) -> Host:
     """Restores the run from what was found, opens its files, and makes the host's actions.
 
     Raises:
       ValueError: the checkpoint does not match.
     """
-    plan, run_dir, settings, found = job.plan, job.run_dir, job.command.settings, job.found
+    plan, run, settings, first = job.plan, session.run, job.command.settings, job.found.step
     progress = Progress(plan)
-    checkpoints, storage = job_checkpoints(job, run, progress.say), Storage(progress.say)
-    history, unwritten = restored_history(job, run, checkpoints)
-    classes = names_text(job.sources["train"].names())
-    with storage.attempt("flags.txt, plan.json, classes.txt or held_out.txt"):
-        write_text(run_dir / CLASSES, classes)
-        write_held_out(job.sources["eval"], run_dir / HELD_OUT)
-        write_text(run_dir / "flags.txt", flagfile_text(job.command))
-        write_json(run_dir / "plan.json", plan.to_json())
-    metrics = MetricsWriter(run_dir, found.step, unwritten, progress.say, history.to_evaluate)
+    storage = Storage(progress.say)
+    checkpoints, journal = open_run(job, run, storage, progress.say)
+    recovery, history = settings.recovery, journal.history
+    watchdog = watch(
+        job.run_dir, session.reads, recovery, replicas=plan.replicas, first=first, journal=journal
+    )
+    save = Save(
+        plan=plan,
+        history=history,
+        metrics=journal.metrics,
+        checkpoints=checkpoints,
+        flags=decided(job.command, plan),
+        keep_best=recovery.keep_best,
+    )
+    host = Host(
+        journal=journal,
+        storage=storage,
+        watchdog=watchdog,
+        divergence=make_divergence(job, run, journal),
+        checks=replica_check(plan, run),
+        log=make_log(run, journal, progress),
+        started=session.startup.reporter(journal),
+        progress=progress,
+        evaluate=make_evaluate(job, session, journal, storage, watchdog),
+        save=save,
+        control=make_control(job, run, journal),
+    )
+    note_start(job, journal)
+    if recovery.on_divergence == "rollback" and job.found.state is None:
+        save.save(0)  # the way back of a training that diverges before its first checkpoint
+    return host
 
-    def note(step: int, event: Mapping[str, Any]) -> None:
-        metrics.note(step, plan.epoch(step), history.now(), event)
 
-    report_to = StallReports(run_dir, reads, note, progress.say)
-    watchdog = watch(reads, settings.recovery, plan.replicas, found.step, report_to)
+def make_divergence(job: Job, run: "Run", journal: Journal) -> Divergence:
+    """The action that ends a training which diverges, as --on_nonfinite and --on_divergence say."""
+    settings, history = job.command.settings, journal.history
+    nonfinite = NonFinite(
+        stop=settings.run.on_nonfinite == "stop",
+        history=history,
+        places=run.places,
+        journal=journal,
+    )
+    return Divergence(
+        nonfinite=nonfinite,
+        history=history,
+        journal=journal,
+        reference=math.log(job.plan.dataset.num_classes),
+        rollback=settings.recovery.on_divergence == "rollback",
+    )
+
+
+def make_log(run: "Run", journal: Journal, progress: Progress) -> Log:
+    """The log; a person sees each of its rows, and the monitor judges the loss by them."""
+    plan, history = journal.plan, journal.history
+    monitor = Monitor(
+        steps_per_epoch=plan.steps_per_epoch,
+        global_batch=plan.global_batch,
+        chance=math.log(plan.dataset.num_classes),
+        history=history,
+        journal=journal,
+    )
+    return Log(
+        plan=plan,
+        history=history,
+        journal=journal,
+        groups=run.groups,
+        readers=(progress.row, monitor.row),
+    )
+
+
+def make_evaluate(
+    job: Job, session: Session, journal: Journal, storage: Storage, watchdog: Watchdog
+) -> Evaluate:
+    """The evaluation; each of its pieces is a sign of life, and a stop leaves the others out."""
 
     def go_on() -> bool:
         watchdog.sign()
-        return not stop.requested()
+        return not session.stop.requested()
 
-    evaluation = run.stream(evaluation_data(job.command, plan, job.sources["eval"], faults["eval"]))
-    plateau, best = settings.learning_rate.plateau, run_dir / "best"
-    evaluate = Evaluate(
-        run,
-        plan,
-        history,
-        metrics,
-        evaluation,
-        best,
-        plateau,
-        progress.say,
-        storage,
-        go_on,
-        classes,
-    )
-    show = watched(plan, history, progress, note)
-    log = Log(plan, history, metrics, run.groups, show)
-    keep_best = settings.recovery.keep_best
-    save = Save(plan, history, metrics, checkpoints, decided(job.command, plan), keep_best)
-    control = Control(
-        run_dir / "control",
-        plan,
-        run.learning_rate,
-        found.step,
-        note,
-        progress.say,
-        forget_backoff=history.backoff.clear,
-    )
-    stops = settings.run.on_nonfinite == "stop"
-    nonfinite = NonFinite(stops, history, run.places, note, progress.say)
-    rollback = settings.recovery.on_divergence == "rollback"
-    divergence = Divergence(
-        nonfinite,
-        history,
-        math.log(plan.dataset.num_classes),
-        rollback=rollback,
-        note=note,
-        say=progress.say,
-    )
-    started = startup.reporter(note, progress.say)
-    checked = (divergence, *replica_check(plan, run))
-    tell_of_start(job, note)
-    if rollback and found.state is None:
-        save.save(0)
-
-    def steered(block: "Block") -> None:
-        with storage.attempt(str(control.folder)):
-            control(block)
-
-    evaluating, saving = watchdog.around(EVALUATING, evaluate), watchdog.around(WRITING, save)
-    acting = (*checked, log, started, progress, evaluating, saving, steered)
-    acting = (watchdog.after_block, *acting, watchdog.before_block)
-    return Host(
-        acting, control, log, evaluate, save, watchdog, history, metrics, progress, note, storage
+    data = evaluation_data(job.command, job.plan, job.sources["eval"], session.faults["eval"])
+    return Evaluate(
+        run=session.run,
+        plan=job.plan,
+        history=journal.history,
+        journal=journal,
+        stream=session.run.stream(data),
+        folder=job.run_dir / "best",
+        classes=names_text(job.sources["train"].names()),
+        plateau=job.command.settings.learning_rate.plateau,
+        storage=storage,
+        go_on=go_on,
     )
 
 
-def job_checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpoints:
-    """The run's checkpoints, and those in its fallback folder."""
-    recovery = job.command.settings.recovery
-    keep = Keep(recovery.keep, recovery.keep_best, job.plan.keep_every)
-    fallback = job.fallback / "checkpoints" if job.fallback else None
-    folder = job.run_dir / "checkpoints"
-    # Another --precision has no loss scale to go on with, or begins with one.
-    optional = ("loss_scale",)
-    return Checkpoints(folder, run.variables(), keep, fallback=fallback, optional=optional, say=say)
-
-
-def restored_history(job: Job, run: "Run", checkpoints: Checkpoints) -> tuple[History, list[str]]:
-    """Restores what was found, all variables with it; a new history where there was nothing.
-
-    The learning rate then counts in steps of the present batch, and a rollback that the checkpoint
-    does not know of is caught up on.
-
-    Returns:
-      The history, and the lines of metrics.jsonl that could not be written before the checkpoint.
-
-    Raises:
-      ValueError: the checkpoint does not match.
-    """
-    if job.found.state is None:
-        return History(), []
-    # Of its own, since a rollback may come back to the same state; its clock begins here.
-    history = dataclasses.replace(copy.deepcopy(job.found.state.history))
-    if job.found.rollbacks:  # what they have undone
-        checkpoints.drop_after(job.found.step)
-    checkpoints.restore(job.found.step)
-    try:
-        run.learning_rate.check()
-    except ValueError as error:
-        raise ValueError(
-            f"the checkpoint of step {job.found.step:,} in {job.found.folder} cannot be gone on "
-            f"with: {error}; move it away to go on from the one before it."
-        ) from None
-    rate, ratio = run.learning_rate, progress_ratio(job.plan, job.found)
-    rate.count_in_steps(ratio)
-    for name in ("since", "over") if history.backoff else ():
-        history.backoff[name] *= ratio
-    progress = float(rate.progress.numpy())
-    history.catch_up(job.found.rollbacks, progress, job.plan.counted_batch)
-    rate.back_off(history.backoff)
-    print(f"going on from step {job.found.step:,} in {job.run_dir}")
-    return history, job.found.state.unwritten
-
-
-def tell_of_start(job: Job, note: Note) -> None:
-    """Notes what the run goes on with: rollbacks to this very step, and other flags."""
-    step = job.found.step
-    for rollback in job.found.rollbacks:
-        if rollback.to == step:
-            note(step, rollback.event())
-    if job.changes or job.told:
-        pairs = {name: list(pair) for name, pair in job.changes.items()}
-        numbers = rederived(job.plan, job.found)
-        event = {"event": "resumed", "changed": pairs} | ({"data": job.told} if job.told else {})
-        note(step, event | ({"rederived": numbers} if numbers else {}))
-
-
-def watched(
-    plan: Plan, history: History, progress: Progress, note: Note
-) -> Callable[[int, Mapping[str, float]], None]:
-    """What shows a logged row to a person, and to the monitor that judges the loss."""
-    monitor = Monitor(
-        plan.steps_per_epoch,
-        plan.global_batch,
-        math.log(plan.dataset.num_classes),
-        say=progress.say,
-        note=note,
-        state=history.monitor,
+def make_control(job: Job, run: "Run", journal: Journal) -> Control:
+    """What takes up the requests of launch.control."""
+    return Control(
+        folder=job.run_dir / "control",
+        plan=job.plan,
+        learning_rate=run.learning_rate,
+        first=job.found.step,
+        journal=journal,
+        forget_backoff=journal.history.backoff.clear,
     )
-
-    def show(step: int, values: Mapping[str, float]) -> None:
-        progress.row(step, values)
-        monitor.row(step, values)
-        history.monitor = monitor.to_json()
-
-    return show
-
-
-def replica_check(plan: Plan, run: "Run") -> "tuple[Action, ...]":
-    """The action that compares the replicas, where there are several and it was asked for."""
-    if plan.replicas == 1 or not plan.check_replicas_every:
-        return ()
-    groups = run.variables().items()
-    variables = {f"{group}/{name}": v for group, named in groups for name, v in named.items()}
-    checksums = make_replica_check(run.strategy, variables)
-    return (CheckReplicas(plan.check_replicas_every, tuple(variables), checksums),)

@@ -1,11 +1,10 @@
 """Where the time to the first step went: imports, data, build, trace, the step itself."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import launch
-from trainer.loop import Block
+from trainer.loop import Action, Block
+from trainer.run_folder.journal import Journal
 
 
 class Startup:
@@ -29,9 +28,7 @@ class Startup:
             f"started in {sum(self.seconds.values()):.1f} s: {parts.replace('first step', 'step')}"
         )
 
-    def reporter(
-        self, note: Callable[[int, Mapping[str, Any]], None], say: Callable[[str], None]
-    ) -> Callable[[Block], None]:
+    def reporter(self, journal: Journal) -> Action:
         """The action that tells of it after the process's first block, and of no other."""
 
         def report(block: Block) -> None:
@@ -42,7 +39,7 @@ class Startup:
                     f"{phase.replace(' ', '_')}_s": round(value, 3)
                     for phase, value in self.seconds.items()
                 }
-                note(block.last, {"event": "started", **seconds, "steps": block.steps})
-                say(self.text())
+                journal.note(block.last, {"event": "started", **seconds, "steps": block.steps})
+                journal.say(self.text())
 
         return report

@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,28 +27,26 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     and go to metrics.jsonl and TensorBoard; the replicas are compared.
     """
 
-    from launch.training.host import replica_check
     from trainer.actions.divergence import Divergence
     from trainer.actions.log import Log
     from trainer.actions.nonfinite import NonFinite
+    from trainer.actions.replica_check import replica_check
     from trainer.loop import Block
     from trainer.run import build_run
     from trainer.run_folder.history import History
+    from trainer.run_folder.journal import Journal
     from trainer.run_folder.metrics_writer import MetricsWriter
 
     settings, plan, devices = plan_cell(cell, extra)
     run, arrays = build_run(settings, plan, devices), make_data(plan)
     stream = cli.keep(iter(run.stream(lambda *_: endless(arrays, plan))))
     folder = pathlib.Path(cli.keep(tempfile.TemporaryDirectory()).name)
-    metrics, history = MetricsWriter(folder, 0), History()
-    log = Log(plan, history, metrics, run.groups, lambda *_: None)
-
-    def note(step: int, event: Mapping[str, Any]) -> None:
-        metrics.note(step, plan.epoch(step), history.now(), event)
-
-    nonfinite = NonFinite(True, history, run.places, note, print)
+    history = History()
+    journal = Journal(MetricsWriter(folder, 0), plan, history, print)
+    log = Log(plan, history, journal, run.groups, ())
+    nonfinite = NonFinite(True, history, run.places, journal)
     reference = math.log(plan.dataset.num_classes)
-    divergence = Divergence(nonfinite, history, reference, rollback=False, note=note, say=print)
+    divergence = Divergence(nonfinite, history, journal, reference, rollback=False)
     host = (divergence, *replica_check(plan, run), log)
     done = 0
 

@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import shutil
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,9 +111,7 @@ def _write_checkpoint(
     run_dir: pathlib.Path, asked: Command, plan: Any, step: int, kind: str
 ) -> None:
     after = kind == "rolled back" and step > ROLLBACK.to
-    monitor = Monitor(
-        plan.steps_per_epoch, 64, 2.3, say=lambda line: None, note=lambda *event: None
-    )
+    monitor = Monitor(plan.steps_per_epoch, 64, 2.3, History(), _journal([], []))
     detector = Detector(2.3)
     for row in range(1, step + 1):
         detector.step(row, 2.0 - row / 100, 1.0 + row % 7)
@@ -227,7 +226,7 @@ class Loader:
             variable.assign(value)
         control = Control(
             opened.run_dir / "control", opened.plan, self._rate, opened.found.step,
-            lambda step, event: notes.append((step, event)), said.append,
+            _journal(notes, said),
         )  # fmt: skip
         step = opened.found.step
         while step < opened.plan.last_step:
@@ -244,16 +243,20 @@ class Loader:
 
     def _judge_on(self, history: History, step: int, plan: Any) -> None:
         """Has what judges the losses go on from its state for some steps."""
-        monitor = Monitor(
-            plan.steps_per_epoch, 64, 2.3, say=lambda line: None, note=lambda *event: None,
-            state=history.monitor,
-        )  # fmt: skip
+        monitor = Monitor(plan.steps_per_epoch, 64, 2.3, history, _journal([], []))
         detector = Detector(2.3, history.spikes)
         for row in range(step + 1, step + 30):
             detector.step(row, 2.0, 1.0)
             monitor.row(row, {"train/loss": 2.0, "learning_rate": 0.1})
         json.dumps([monitor.to_json(), detector.to_json(), history.to_json()])
         next_due(step, plan.eval_every, plan.ahead)
+
+
+def _journal(notes: list[Any], said: list[str]) -> Any:
+    """One that takes events and lines down in these."""
+    return types.SimpleNamespace(
+        note=lambda step, event: notes.append((step, event)), say=said.append
+    )
 
 
 def json_of(value: Any) -> Any:

@@ -22,6 +22,7 @@ from trainer.evaluation import evaluate_in_pieces, make_evaluation
 from trainer.files.storage import Storage
 from trainer.learning_rate.plateau import parse_plateau
 from trainer.run_folder.history import History, score
+from trainer.run_folder.journal import Journal
 from trainer.run_folder.metrics_writer import MetricsWriter
 
 EXAMPLES = 360
@@ -156,14 +157,13 @@ class Evaluations:
             self.run,
             self.plan,
             self.history,
-            self.metrics,
+            Journal(self.metrics, self.plan, self.history, self.said.append),
             tf.data.Dataset.from_tensor_slices(batch).batch(2),
             self.folder / "best",
+            "",
             parse_plateau("reduce(0.5,patience=1)"),
-            self.said.append,
             Storage(self.said.append),
             lambda: True,
-            "",
         ).evaluate(self.step)
         self.metrics.flush()
         lines = (self.folder / "metrics.jsonl").read_text().splitlines()

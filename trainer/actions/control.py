@@ -11,8 +11,8 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from trainer.loop import Block
 from trainer.plan.curves import NEVER
 from trainer.plan.durations import parse_duration
 from trainer.plan.plan import Plan
+from trainer.run_folder.journal import Journal
 from trainer.run_folder.requests import (
     LARGEST_FACTOR,
     Request,
@@ -46,8 +47,6 @@ class Control:
     Args:
       folder: `RUN_DIR/control`.
       first: the step the process goes on from; what was applied from there on is replayed.
-      note: writes an event to the metrics, given the step and plain JSON.
-      say: tells a person.
       forget_backoff: called when a backoff is ended, so that no later process goes on with it.
     """
 
@@ -57,12 +56,12 @@ class Control:
         plan: Plan,
         learning_rate: "LearningRate",
         first: int,
-        note: Callable[[int, Mapping[str, Any]], None],
-        say: Callable[[str], None],
+        journal: Journal,
         forget_backoff: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self._plan, self._rate = folder, plan, learning_rate
-        self._note, self._say, self._forget_backoff = note, say, forget_backoff
+        self._note, self._say = journal.note, journal.say
+        self._forget_backoff = forget_backoff
         (folder / "requests").mkdir(parents=True, exist_ok=True)
         ledger, faults = read_ledger(folder)
         for fault in faults:

@@ -4,14 +4,12 @@ A spike is told, or undone where there is a way back; `SUSTAINED` steps that sta
 a divergence in any case.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from trainer.actions.diverged import DivergedError
 from trainer.actions.nonfinite import NonFinite
 from trainer.actions.spikes import IN_A_ROW, Detector, median
 from trainer.loop import Block
 from trainer.run_folder.history import History
+from trainer.run_folder.journal import Journal
 
 SUSTAINED = 100
 
@@ -27,23 +25,20 @@ class Divergence:
       history: of the run; keeps the detector's state.
       reference: the loss of knowing nothing.
       rollback: whether there is a way back.
-      note: takes the step and the event for `metrics.jsonl`.
-      say: takes the line for a person.
     """
 
     def __init__(
         self,
         nonfinite: NonFinite,
         history: History,
+        journal: Journal,
         reference: float,
         *,
         rollback: bool,
-        note: Callable[[int, Mapping[str, Any]], None],
-        say: Callable[[str], None],
     ) -> None:
-        self._nonfinite, self._history = nonfinite, history
+        self._nonfinite, self._history, self._journal = nonfinite, history, journal
         self._detector = Detector(reference, history.spikes)
-        self._most, self._note, self._say = IN_A_ROW if rollback else SUSTAINED, note, say
+        self._most = IN_A_ROW if rollback else SUSTAINED
         self._advice = "a lower --learning_rate, a longer --warmup or --clip_norm=1."
         if not rollback:
             self._advice = self._advice[:-1] + ", or --on_divergence=rollback."
@@ -70,9 +65,9 @@ class Divergence:
                 what = self._finding(step, rate)
                 raise DivergedError(step, f"{what}; try {self._advice}", self._detector.onset)
             if in_a_row == IN_A_ROW:
-                self._say(f"step {step:,}  {self._finding(step, rate)}")
+                self._journal.say(f"step {step:,}  {self._finding(step, rate)}")
                 event = {"event": "spike", "onset": self._detector.onset}
-                self._note(step, event | {"finding": self._finding(step, rate)})
+                self._journal.note(step, event | {"finding": self._finding(step, rate)})
         if later:
             raise later
         self._history.spikes = self._detector.to_json()

@@ -16,7 +16,7 @@ from trainer.plan.settings import PlateauSettings
 from trainer.replicas.streams import Stream
 from trainer.run import Run
 from trainer.run_folder.history import History
-from trainer.run_folder.metrics_writer import MetricsWriter
+from trainer.run_folder.journal import Journal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +32,13 @@ class Evaluate:
     run: Run
     plan: Plan
     history: History
-    metrics: MetricsWriter
+    journal: Journal
     stream: Stream
     folder: pathlib.Path
+    classes: str
     plateau: PlateauSettings | None
-    say: Callable[[str], None]
     storage: Storage
     go_on: Callable[[], bool]
-    classes: str
     left: list[Any] = dataclasses.field(default_factory=list)
 
     def __call__(self, block: Block) -> None:
@@ -63,7 +62,7 @@ class Evaluate:
             self.left.append(iterator)
             return
         values, epoch = means(rows), self.plan.epoch(step)
-        self.metrics.write(step, epoch, self.history.now(), values)
+        self.journal.rows({step: values})
         best = self.history.take_in(step, values)
         if best:
             kept = {"step": step, "epoch": epoch, **self.history.evaluation}
@@ -72,12 +71,12 @@ class Evaluate:
                 write_json(self.folder / "metrics.json", kept)
                 write_text(self.folder / "classes.txt", self.classes)
         if not rows[0, 2]:
-            self.say(
+            self.journal.say(
                 f"step {step:,} (epoch {epoch:.1f})  nothing was evaluated: the weights of all "
                 f"{self.plan.dataset.eval_examples:,} evaluation examples are 0"
             )
             return
-        self.say(
+        self.journal.say(
             f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
             f"eval/accuracy {values['eval/accuracy']:.2%}"
             + (f" ({values['eval/accuracy_raw']:.2%} raw)" if len(rows) > 1 else "")
@@ -96,15 +95,6 @@ class Evaluate:
             return
         scale.assign(after)
         reason = f"{settings.metric} has not improved in {settings.patience + 1} evaluations"
-        self.metrics.note(
-            step,
-            self.plan.epoch(step),
-            self.history.now(),
-            {
-                "event": "plateau",
-                "scale_before": before,
-                "scale": after,
-                "reason": reason,
-            },
-        )
-        self.say(f"step {step:,}  learning rate × {after / before:.4g}: {reason}")
+        event = {"event": "plateau", "scale_before": before, "scale": after, "reason": reason}
+        self.journal.note(step, event)
+        self.journal.say(f"step {step:,}  learning rate × {after / before:.4g}: {reason}")

@@ -11,7 +11,7 @@ from trainer.loop import Block
 from trainer.optimizer.variable_groups import Group
 from trainer.plan.plan import Plan
 from trainer.run_folder.history import History
-from trainer.run_folder.metrics_writer import MetricsWriter, Row
+from trainer.run_folder.journal import Journal
 
 # Columns of which a row holds the value of its own step, not the mean since the last row.
 OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale", "loss_scale")
@@ -26,18 +26,22 @@ class Log:
     What is in `OF_THE_STEP`, the applied learning rate above all, is the row's own step's; loss,
     accuracy, gradient norm and AdaScale's gain are means over the steps since the row before, but
     for those that were not finite, and loss and accuracy for those without an example that counts.
+
+    Args:
+      groups: of variables, by their rate.
+      readers: each takes the step and the values of a row that was written.
     """
 
     def __init__(
         self,
         plan: Plan,
         history: History,
-        metrics: MetricsWriter,
+        journal: Journal,
         groups: Sequence[Group],
-        show: Callable[[int, Mapping[str, float]], None],
+        readers: Sequence[Callable[[int, Mapping[str, float]], None]],
     ) -> None:
-        self._plan, self._history, self._metrics, self._show = plan, history, metrics, show
-        self._groups = groups
+        self._plan, self._history, self._journal = plan, history, journal
+        self._groups, self._readers = groups, readers
         # Of the steps since the row before: how many were timed, their seconds, those of them spent
         # waiting for data.
         self._timed, self._seconds, self._waits = 0, 0.0, 0.0
@@ -45,7 +49,7 @@ class Log:
 
     def __call__(self, block: Block) -> None:
         """Adds the block's steps and writes the rows that are due."""
-        now, begin, rows = self._history.now(), 0, []
+        begin, rows = 0, {}
         while begin < block.steps:
             due = self._plan.next_due(block.first + begin, self._plan.log_every)
             end = min(due - block.first, block.steps)
@@ -53,12 +57,13 @@ class Log:
             step = block.first + end
             if step == due or (block.final and step == block.last):
                 last = {name: float(c[end - 1]) for name, c in block.rows.items()}
-                rows.append(Row(step, self._plan.epoch(step), now, self._values(last)))
+                rows[step] = self._values(last)
             begin = end
         if rows:
-            self._metrics.write_all(rows)
-        for row in rows:
-            self._show(row.step, row.values)
+            self._journal.rows(rows)
+        for step, values in rows.items():
+            for read in self._readers:
+                read(step, values)
 
     def _add(self, block: Block, steps: slice) -> None:
         history, skipped = self._history, block.skipped[steps]

@@ -1,6 +1,6 @@
 """Tells a loss that explodes, stalls or oscillates from one that improves, and what to try.
 
-    monitor = Monitor(steps_per_epoch, global_batch, math.log(classes), say=print, note=note)
+    monitor = Monitor(steps_per_epoch, global_batch, math.log(classes), history, journal)
     monitor.row(step, {"train/loss": 2.1, "learning_rate": 0.4})  # for every row of the log
 
 It looks at the logged losses and rates alone, averaged over intervals of which `LONG` make the
@@ -9,10 +9,13 @@ stretch that a judgement takes. It would rather miss a sick loss than frighten a
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from trainer.run_folder.history import History
+from trainer.run_folder.journal import Journal
 
 # A stretch is 3 epochs (every example was seen, and seen again), 1,000 steps where epochs are long,
 # and 100 steps at least: momentum alone remembers ten, and the first few tell nothing.
@@ -124,9 +127,7 @@ class Monitor:
     Args:
       steps_per_epoch, global_batch: of the plan.
       chance: ln(classes), or None: then the first row's loss stands for it.
-      say: takes the line for a person.
-      note: takes the step and the event for `metrics.jsonl`.
-      state: what `to_json` gave before the interruption.
+      history: of the run; keeps the monitor's state.
     """
 
     def __init__(
@@ -134,15 +135,13 @@ class Monitor:
         steps_per_epoch: float,
         global_batch: int,
         chance: float | None,
-        *,
-        say: Callable[[str], None],
-        note: Callable[[int, Mapping[str, Any]], None],
-        state: Mapping[str, Any] | None = None,
+        history: History,
+        journal: Journal,
     ) -> None:
-        self._steps_per_epoch, self._say, self._note = steps_per_epoch, say, note
+        self._steps_per_epoch, self._history, self._journal = steps_per_epoch, history, journal
         stretch = max(LEAST_STEPS, min(MOST_STEPS, STRETCH_EPOCHS * steps_per_epoch))
         self._least_steps = max(stretch / LONG, EXAMPLES / global_batch)
-        state = state or {}
+        state = history.monitor
         # Of a single class nothing is to be known, and ln 1 = 0 is no measure of anything.
         self._reference = state.get("reference", chance or None)
         self._past = Past(*state["past"]) if state.get("past") else None
@@ -154,7 +153,10 @@ class Monitor:
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """Takes a row of the log: the mean loss of the steps since the last row."""
-        loss, rate = values["train/loss"], values["learning_rate"]
+        self._take(step, values["train/loss"], values["learning_rate"])
+        self._history.monitor = self.to_json()
+
+    def _take(self, step: int, loss: float, rate: float) -> None:
         steps, self._step = step - self._step, step
         if not math.isfinite(loss):
             return  # others stop the run or skip the update; one more voice would be noise
@@ -177,9 +179,9 @@ class Monitor:
         self._told = {kind: gone for kind, gone in told.items() if gone <= LONG}
         if verdict and found not in self._told:
             self._told[found] = 0
-            self._say(f"step {interval.step:,}  {verdict.finding}: try {verdict.advice}")
+            self._journal.say(f"step {interval.step:,}  {verdict.finding}: try {verdict.advice}")
             event = {"event": "monitor", "verdict": found, "finding": verdict.finding}
-            self._note(interval.step, event | {"advice": verdict.advice})
+            self._journal.note(interval.step, event | {"advice": verdict.advice})
 
     def to_json(self) -> dict[str, Any]:
         """The state as plain JSON, for `state`."""

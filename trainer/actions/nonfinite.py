@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from trainer.actions.diverged import DivergedError
 from trainer.loop import Block
 from trainer.run_folder.history import History
+from trainer.run_folder.journal import Journal
 
 # With --on_nonfinite=skip: the run ends after so many in a row. Each saw other examples, so it is
 # the weights that are past recovery, and nothing would ever change again.
@@ -27,15 +27,12 @@ class NonFinite:
       stop: --on_nonfinite=stop.
       history: of the run; keeps how many there were in a row.
       places: what `nonfinite_place` counts, see `trainer.locate`; empty where it is not asked for.
-      note: takes the step and the event for `metrics.jsonl`.
-      say: takes the line for a person.
     """
 
     stop: bool
     history: History
     places: Sequence[str]
-    note: Callable[[int, Mapping[str, Any]], None]
-    say: Callable[[str], None]
+    journal: Journal
 
     def __call__(self, block: Block) -> None:
         """Goes through the block's steps.
@@ -65,14 +62,14 @@ class NonFinite:
         event = {"event": "nonfinite", "overflow": overflowed, "total": total}
         if "loss_scale" in row:
             event["loss_scale"] = row["loss_scale"]
-        self.note(step, event | ({"first": first} if first else {}))
+        self.journal.note(step, event | ({"first": first} if first else {}))
         if total <= _TOLD or math.log10(total).is_integer():
             count = f"; {total:,} steps so far" if total > 1 else ""
             where = f", first the {first}" if first else ""
             what = "the loss or the gradients were not finite"
             if overflowed:
                 what = f"float16 gradients overflowed at a loss scale of {row['loss_scale']:,.0f}"
-            self.say(f"step {step:,}  {what}{where}: skipped{count}")
+            self.journal.say(f"step {step:,}  {what}{where}: skipped{count}")
 
     def _first_place(self, row: Mapping[str, float]) -> str:
         number = int(row.get("nonfinite_place", 0))

@@ -7,11 +7,16 @@ checksum of each of its copies, one all-reduce brings them together, and a diffe
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from trainer.loop import Block
+from trainer.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from trainer.run import Run
 
 _INTEGERS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 # 2^64 divided by the golden ratio: its multiples spread over all bits (Knuth 1998, 6.4).
@@ -121,6 +126,16 @@ class CheckReplicas:
             "the others: memory or a device is faulty; nothing was saved since, and the same "
             "command goes on from the newest checkpoint."
         )
+
+
+def replica_check(plan: Plan, run: "Run") -> tuple[CheckReplicas, ...]:
+    """The action that compares the replicas, where there are several and it was asked for."""
+    if plan.replicas == 1 or not plan.check_replicas_every:
+        return ()
+    groups = run.variables().items()
+    variables = {f"{group}/{name}": v for group, named in groups for name, v in named.items()}
+    checksums = make_replica_check(run.strategy, variables)
+    return (CheckReplicas(plan.check_replicas_every, tuple(variables), checksums),)
 
 
 def differences(checksums: np.ndarray) -> list[tuple[int, list[int]]]:

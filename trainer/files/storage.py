@@ -2,6 +2,9 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Storage:
@@ -30,3 +33,12 @@ class Storage:
             self._failing = reason
         else:
             self._failing = ""
+
+    def around(self, what: str, call: Callable[[T], object]) -> Callable[[T], None]:
+        """The function `call`, but that a fault is told and not raised."""
+
+        def attempt(argument: T) -> None:
+            with self.attempt(what):
+                call(argument)
+
+        return attempt

@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.compat.tensorflow_stub import dtypes
@@ -17,6 +17,7 @@ from tensorboard.util import tensor_util
 from trainer.files.append_file import AppendFile
 from trainer.files.from_json import AnyFloat, Count, from_json
 from trainer.files.whole_files import parse_line, read_file
+from trainer.run_folder.journal import Row
 from trainer.run_folder.tensorboard import Board, event_of
 
 
@@ -32,15 +33,6 @@ class _Begin:
 
 # The events that come after the checkpoint of their step.
 _AFTER = ("control", "resumed", "rollback")
-
-
-class Row(NamedTuple):
-    """The metrics of a step."""
-
-    step: int  # updates done; a training row's values are those of the update with this number
-    epoch: float  # epochs of training data used
-    seconds: float  # of training, over all the processes that the run took
-    values: Mapping[str, float]  # by name; JSON has no infinity: what is not finite becomes null
 
 
 class MetricsWriter:
@@ -76,10 +68,6 @@ class MetricsWriter:
         self._boards = {name: Board(run_dir / name, it, warn) for name, it in firsts.items()}
         self._file.add(*lines)
         self._add_to_boards((row["step"], row) for row in rows if "event" not in row)
-
-    def write(self, step: int, epoch: float, seconds: float, values: Mapping[str, float]) -> None:
-        """Writes one row; see `Row`."""
-        self.write_all([Row(step, epoch, seconds, values)])
 
     def write_all(self, rows: Sequence[Row]) -> None:
         """Hands rows over, in one go and without waiting for the disk: training goes on beside."""

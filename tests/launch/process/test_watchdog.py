@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -222,7 +223,7 @@ def test_the_report_holds_the_reads_the_files_and_all_stacks(tmp_path: pathlib.P
     def note(step: int, event: dict[str, Any]) -> None:
         notes.append((step, event))
 
-    report = StallReports(tmp_path, reads, note, said.append)
+    report = StallReports(tmp_path, reads, types.SimpleNamespace(note=note, say=said.append))
     (tmp_path / "stall-1.txt").touch()
     with (tmp_path / "open.bin").open("w"):
         report(
@@ -248,7 +249,8 @@ def test_the_report_holds_the_reads_the_files_and_all_stacks(tmp_path: pathlib.P
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: pathlib.Path) -> None:
     said: list[str] = []
-    report = StallReports(tmp_path / "gone", {}, lambda *_: None, said.append)
+    journal = types.SimpleNamespace(note=lambda *_: None, say=said.append)
+    report = StallReports(tmp_path / "gone", {}, journal)
     report(Stall(7, 300.0, WRITING, WRITING))
     assert said == [
         "step 7  nothing has moved for 300 s: writing a checkpoint; the stacks could not be "

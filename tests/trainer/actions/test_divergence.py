@@ -121,21 +121,15 @@ def test_a_resumed_detector_goes_on_as_if_undisturbed() -> None:
 
 
 class Host:
-    """A host that takes down what it is told, and goes through blocks."""
+    """A host that is its own journal, and goes through blocks."""
 
     def __init__(self, rollback: bool, stop: bool = True) -> None:
         self.history, self.lines, self.notes, self.step = History(), [], [], 0
-        nonfinite = NonFinite(stop, self.history, (), self._note, self.lines.append)
-        self._action = Divergence(
-            nonfinite,
-            self.history,
-            CHANCE,
-            rollback=rollback,
-            note=self._note,
-            say=self.lines.append,
-        )
+        self.say = self.lines.append
+        nonfinite = NonFinite(stop, self.history, (), self)
+        self._action = Divergence(nonfinite, self.history, self, CHANCE, rollback=rollback)
 
-    def _note(self, step: int, event: dict[str, Any]) -> None:
+    def note(self, step: int, event: dict[str, Any]) -> None:
         self.notes.append((step, event))
 
     def block(self, losses: Sequence[float], weightless: bool = False) -> None:

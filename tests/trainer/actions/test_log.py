@@ -14,6 +14,7 @@ from trainer.actions.log import Log
 from trainer.files.from_json import from_json
 from trainer.loop import Block
 from trainer.run_folder.history import History
+from trainer.run_folder.journal import Journal
 from trainer.run_folder.metrics_writer import MetricsWriter
 
 NAN, INF = np.nan, np.inf
@@ -35,7 +36,7 @@ def logged(folder: pathlib.Path, blocks: list[int], restarts: bool = False) -> l
     plan = dataclasses.replace(plan, log_every=2.0)
     folder.mkdir()
     writer, history, first = MetricsWriter(folder, 0), History(), 0
-    log = Log(plan, history, writer, (), lambda step, values: None)
+    log = Log(plan, history, Journal(writer, plan, history, print), (), ())
     for length in blocks:
         columns = {n: np.float32(c[first : first + length]) for n, c in ROWS.items()}
         log(Block(first, columns, None))
@@ -43,7 +44,7 @@ def logged(folder: pathlib.Path, blocks: list[int], restarts: bool = False) -> l
         kept = json.dumps(history.to_json(), allow_nan=False)
         if restarts:
             history = from_json(History, json.loads(kept), "it")
-            log = Log(plan, history, writer, (), lambda step, values: None)
+            log = Log(plan, history, Journal(writer, plan, history, print), (), ())
     writer.flush()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from trainer.actions.monitor import LONG, Interval, Monitor, judge
+from trainer.run_folder.history import History
 
 CURVES = {path.stem: path for path in pathlib.Path(__file__).with_name("curves").glob("*.json")}
 HEALTHY = sorted(name for name in CURVES if name.startswith("healthy"))
@@ -43,7 +44,7 @@ EXPECTED = {
 
 
 class Listener:
-    """A monitor and what it said."""
+    """A monitor and, being its journal, what it said."""
 
     def __init__(
         self,
@@ -55,11 +56,10 @@ class Listener:
         self.lines: list[str] = []
         self.events: list[Event] = []
         self.notes: list[dict[str, Any]] = []
-        self.monitor = Monitor(
-            steps_per_epoch, batch, chance, say=self.lines.append, note=self._note, state=state
-        )
+        self.say = self.lines.append
+        self.monitor = Monitor(steps_per_epoch, batch, chance, History(monitor=state or {}), self)
 
-    def _note(self, step: int, event: dict[str, Any]) -> None:
+    def note(self, step: int, event: dict[str, Any]) -> None:
         assert event["event"] == "monitor"
         self.events.append((step, event["verdict"]))
         self.notes.append(event)

@@ -12,13 +12,14 @@ from trainer.run_folder.history import History
 
 
 class Told:
-    """A host that takes down what it is told, and goes through blocks."""
+    """A host that is its own journal, and goes through blocks."""
 
     def __init__(self, stop: bool, places: tuple[str, ...] = ()) -> None:
         self.history, self.lines, self.notes, self.step = History(), [], [], 0
-        self._action = NonFinite(stop, self.history, places, self._note, self.lines.append)
+        self.say = self.lines.append
+        self._action = NonFinite(stop, self.history, places, self)
 
-    def _note(self, step: int, event: dict[str, Any]) -> None:
+    def note(self, step: int, event: dict[str, Any]) -> None:
         self.notes.append((step, event))
 
     def block(self, finite: list[int], **columns: list[float]) -> None:

@@ -19,6 +19,7 @@ from trainer.checkpoint.on_disk import Keep, best_steps, checkpoint_steps, read_
 from trainer.files.from_json import from_json
 from trainer.loop import Block
 from trainer.run_folder.history import History
+from trainer.run_folder.journal import Row
 from trainer.run_folder.metrics_writer import MetricsWriter
 
 
@@ -174,7 +175,7 @@ def test_a_history_of_an_older_version_has_the_defaults() -> None:
 def test_a_checkpoint_holds_the_rows_that_the_disk_may_not_have(tmp_path: pathlib.Path) -> None:
     saver = Saver(tmp_path, 1.0)
     for step in (1, 2):
-        saver.metrics.write(step, 0.0, 0.0, {"train/loss": 1.0})
+        saver.metrics.write_all([Row(step, 0.0, 0.0, {"train/loss": 1.0})])
         saver.block(step)
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     kept = {step: read_state(saver.folder / f"step-{step}")["unwritten"] for step in (1, 2)}

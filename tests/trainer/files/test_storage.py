@@ -25,6 +25,7 @@ from trainer.files.append_file import AppendFile
 from trainer.files.storage import Storage
 from trainer.files.whole_files import append_line, read_lines, write_json
 from trainer.plan.dataset import DatasetFacts
+from trainer.run_folder.journal import Row
 from trainer.run_folder.metrics_writer import MetricsWriter
 from trainer.run_folder.run_folder import newest_checkpoint, open_run_folder
 
@@ -141,7 +142,9 @@ def test_metrics_have_no_gap_after_a_full_disk(disk: Disk, kill: bool) -> None:
     metrics = MetricsWriter(disk.folder / "run", 0, (), said.append)
 
     def write(step: int) -> None:
-        metrics.write(step, step / 4, step, {"train/loss": float(step), "eval/loss": 2.0 * step})
+        metrics.write_all(
+            [Row(step, step / 4, step, {"train/loss": float(step), "eval/loss": 2.0 * step})]
+        )
 
     write(1)
     metrics.close()  # waits until it is there
@@ -169,7 +172,7 @@ def test_metrics_have_no_gap_after_a_full_disk(disk: Disk, kill: bool) -> None:
 def test_lines_that_were_written_after_all_are_not_repeated(tmp_path: pathlib.Path) -> None:
     metrics = MetricsWriter(tmp_path, 0)
     for step in (1, 2, 3):
-        metrics.write(step, 0.0, 0.0, {"train/loss": 1.0})
+        metrics.write_all([Row(step, 0.0, 0.0, {"train/loss": 1.0})])
     metrics.close()
     kept = (tmp_path / "metrics.jsonl").read_text().splitlines()
     MetricsWriter(tmp_path, 2, [kept[1]]).close()
@@ -181,7 +184,7 @@ def test_what_is_done_again_after_the_checkpoint_is_not_in_the_log_twice(
 ) -> None:
     """A stop saves after what was asked for at that very step, and holds that row too."""
     metrics = MetricsWriter(tmp_path, 0)
-    metrics.write(2, 0.0, 0.0, {"train/loss": 1.0})
+    metrics.write_all([Row(2, 0.0, 0.0, {"train/loss": 1.0})])
     metrics.note(2, 0.0, 0.0, {"event": "control"})
     unwritten = [line.decode().rstrip("\n") for line in metrics.unwritten()]
     metrics.close()

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 from helpers import Run
 
+from trainer.run_folder.journal import Row
 from trainer.run_folder.metrics_writer import MetricsWriter
 
 
@@ -13,8 +14,10 @@ def write(folder: pathlib.Path, resumed_at: int, steps: range, factor: float) ->
     writer = MetricsWriter(folder, resumed_at)
     for step in steps:
         values = {"train/loss": factor * step, "learning_rate": 0.5}
-        writer.write(step, epoch=step / 4, seconds=step, values=values)
-        writer.write(step, epoch=step / 4, seconds=step, values={"eval/loss": factor * step})
+        writer.write_all([Row(step, epoch=step / 4, seconds=step, values=values)])
+        writer.write_all(
+            [Row(step, epoch=step / 4, seconds=step, values={"eval/loss": factor * step})]
+        )
     writer.flush()
     writer.close()
 
@@ -36,7 +39,7 @@ def test_rows_after_the_checkpoint_are_replaced_and_not_repeated(
 def test_an_evaluation_that_is_made_again_is_written_once(tmp_path: pathlib.Path) -> None:
     write(tmp_path, 0, range(1, 4), factor=1)
     writer = MetricsWriter(tmp_path, 3, to_evaluate=True)
-    writer.write(3, epoch=0.75, seconds=3.0, values={"eval/loss": 3.5})
+    writer.write_all([Row(3, epoch=0.75, seconds=3.0, values={"eval/loss": 3.5})])
     writer.close()
     run = Run(tmp_path)
     assert [row["step"] for row in run.rows("train/")] == [1, 2, 3]
@@ -55,7 +58,9 @@ def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path: pathlib.Path) -> None:
 
 def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path: pathlib.Path) -> None:
     writer = MetricsWriter(tmp_path, 0)
-    writer.write(1, 0.1, 0.1, {"train/loss": float("nan"), "gradient_norm": float("inf")})
+    writer.write_all(
+        [Row(1, 0.1, 0.1, {"train/loss": float("nan"), "gradient_norm": float("inf")})]
+    )
     writer.close()
 
     def refuse(constant: str) -> None:

@@ -35,9 +35,16 @@ class Run:
             self.plan,
             self.rate,
             first,
-            lambda step, event: self.notes.append({"step": step, **event}),
-            self.said.append,
+            self,
         )
+
+    def note(self, step: int, event: dict[str, Any]) -> None:
+        """Takes an event down, as a journal does."""
+        self.notes.append({"step": step, **event})
+
+    def say(self, text: str) -> None:
+        """Takes a line down, as a journal does."""
+        self.said.append(text)
 
     def at(self, step: int) -> "Run":
         """After so many steps."""
