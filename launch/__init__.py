@@ -1,4 +1,4 @@
-"""What a person runs: `python -m launch.<name> --flagfile=…`. Flags live here and nowhere below."""
+"""The commands: `python -m launch.<name> --flagfile=…`. Flags live here and nowhere below."""
 
 import sys
 import time

@@ -142,7 +142,7 @@ def wait_for_answer(run_dir: pathlib.Path, request: Request, seconds: float) -> 
 
 
 def status_text(run_dir: pathlib.Path) -> str:
-    """Where the run is, what was asked of it and what still waits."""
+    """Tells where the run is, what was asked of it and what still waits."""
     folder = run_dir / "control"
     running = is_locked(run_dir)
     finished = None if running else finished_step(run_dir)

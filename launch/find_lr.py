@@ -57,6 +57,8 @@ class Sweep:
     plan: Plan
     kind: str
     factor: float  # a rate at this batch over that at the reference batch
+    reference: int  # the reference batch
+    scaling: str  # from the one to the other, by name
     out: pathlib.Path
 
 
@@ -125,7 +127,7 @@ def plan_range_test(command: Command, plan: Plan) -> Sweep:
         plan, steps=steps, epochs=steps / plan.steps_per_epoch, learning_rate=rising
     )
     out = path(values, "out") or f"runs/find_lr/{folder_name(values)}"
-    return Sweep(swept, kind, factor, pathlib.Path(out))
+    return Sweep(swept, kind, factor, rate.reference_batch, rate.scaling, pathlib.Path(out))
 
 
 def open_out_folder(out: pathlib.Path) -> None:
@@ -164,49 +166,75 @@ def intended(sweep: Sweep) -> str:
 
 
 def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -> int:
-    """Sweeps, reads the curve, tries the suggestion, and leaves everything in the folder."""
+    """Sweeps, reads the curve, tries the suggestion, and leaves everything in the folder.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      NoSuggestionError: the curve shows no rate to suggest.
+    """
     from trainer.run import build_run
     from trainer.run_folder.metrics_writer import MetricsWriter
 
-    rate, plan = command.settings.learning_rate, sweep.plan
-    reference, scaling = rate.reference_batch, rate.scaling
     with cli.wrong_command():
-        run = build_run(command.settings, plan, devices)
-    before = Snapshot(run.variables(), run.strategy.experimental_local_results)
+        run = build_run(command.settings, sweep.plan, devices)
     metrics = MetricsWriter(sweep.out, 0)
+    try:
+        finding = find(command, sweep, run, source, metrics)
+        suggested = rounded_down(finding.suggestion / sweep.factor)
+        sentence, at = suggestion_text(suggested, sweep), suggested * sweep.factor
+        picture = sweep.out / "range_test.png"
+        range_test_chart.save_chart(
+            finding,
+            at,
+            title=(title(sweep), sentence),
+            plan=sweep.plan,
+            factor=sweep.factor,
+            reference=sweep.reference,
+            path=picture,
+        )
+        metrics.picture(sweep.plan.steps, "range_test", picture.read_bytes())
+    finally:
+        metrics.close()
+    write_found(command, sweep, finding, suggested)
+    print(f"\n{range_test_chart.terminal_chart(finding, at)}\n\n{summary_text(finding, sweep)}")
+    print(sentence)
+    return cli.FINISHED
+
+
+def find(
+    command: Command, sweep: Sweep, run: "Run", source: Source, metrics: "MetricsWriter"
+) -> Finding:
+    """Sweeps, and tries what the sweep suggests; the rows of the sweep itself go to `metrics`.
+
+    Raises:
+      NoSuggestionError: the curve shows no rate to suggest.
+    """
+    before = Snapshot(run.variables(), run.strategy.experimental_local_results)
     faults = Faults(source, command.data.max_bad_records)
 
     def sweep_once(held_at: float) -> Curve:
-        data = training_data(command, plan, source, first_position=0, faults=faults)
-        recorder = sweep_rates(run, plan, cli.keep(iter(run.stream(data))), held_at)
+        data = training_data(command, sweep.plan, source, first_position=0, faults=faults)
+        recorder = sweep_rates(run, sweep.plan, cli.keep(iter(run.stream(data))), held_at)
         before.put_back()
         if held_at == math.inf:
-            log(metrics, plan, recorder)
+            log(metrics, sweep.plan, recorder)
         return recorder.curve()
 
-    try:
-        with faults.raised():
-            finding = find_rate(sweep_once)
-        suggested = rounded_down(finding.suggestion / sweep.factor)
-        at = suggested * sweep.factor
-        sentence = suggestion_text(suggested, sweep, reference, scaling)
-        picture = sweep.out / "range_test.png"
-        range_test_chart.save_chart(
-            finding, at, (title(sweep), sentence), plan, sweep.factor, reference, picture
-        )
-        metrics.picture(plan.steps, "range_test", picture.read_bytes())
-    finally:
-        metrics.close()
+    with faults.raised():
+        return find_rate(sweep_once)
+
+
+def write_found(command: Command, sweep: Sweep, finding: Finding, suggested: float) -> None:
+    """Writes the finding, and a flagfile that trains with the suggestion."""
     comment = (
-        f"{sentence}, by launch.find_lr.\n"
+        f"{suggestion_text(suggested, sweep)}, by launch.find_lr.\n"
         "Every flag of the run: python -m launch.train --flagfile=THIS_FILE trains with it."
     )
     found_flags = flagfile_text(command, comment, {"learning_rate": suggested})
     (sweep.out / "found.flags").write_text(found_flags, encoding="utf-8")
     write_json(sweep.out / _RESULT, to_json(finding, suggested, sweep))
-    print(f"\n{range_test_chart.terminal_chart(finding, at)}\n\n{summary_text(finding, sweep)}")
-    print(sentence)
-    return cli.FINISHED
 
 
 def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder:
@@ -258,12 +286,12 @@ def rounded_down(rate: float) -> float:
     return float(f"{math.floor(rate / digit + 1e-9) * digit:.2g}")
 
 
-def suggestion_text(suggested: float, sweep: Sweep, reference: int, scaling: str) -> str:
+def suggestion_text(suggested: float, sweep: Sweep) -> str:
     """The suggestion in a line; `suggested` is the rate at the reference batch."""
     here = f"suggested: {suggested * sweep.factor:.3g} at batch {sweep.plan.global_batch:,}"
     if sweep.factor == 1:
         return here
-    return f"{here} = {suggested:.2g} at the reference batch {reference:,} ({scaling})"
+    return f"{here} = {suggested:.2g} at the reference batch {sweep.reference:,} ({sweep.scaling})"
 
 
 def summary_text(finding: Finding, sweep: Sweep) -> str:

@@ -186,7 +186,7 @@ def summary_text(sources: dict[str, Source], contents: dict[str, Contents]) -> s
 
 
 def classes_text(source: Source, labels: np.ndarray) -> str:
-    """How many records each class has; of many classes the fewest and the most."""
+    """The number of records of each class; of many classes the fewest and the most."""
     counts = np.bincount(labels, minlength=source.num_classes)
     parts = [f"{class_name(source, label)}: {count:,}" for label, count in enumerate(counts)]
     if len(parts) > 20:

@@ -25,19 +25,20 @@ _DATASET = (
 
 def define_data_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the data."""
-    add = Group(values, "data")
+    add = Group(values, "data", decisive=True)
     _define_splits(add)
     _define_records(add)
     _define_images(add)
 
 
 def _define_splits(add: Group) -> None:
-    add.text("dataset", "digits", _DATASET, decisive=True)
+    add.text("dataset", "digits", _DATASET)
     add.text(
         "data_dir",
         "",
         "Where TFDS keeps its data.\nDefault: its own, ~/tensorflow_datasets.",
         rare=True,
+        decisive=False,
     )
     add.text(
         "train_split",
@@ -45,7 +46,6 @@ def _define_splits(add: Group) -> None:
         "What to train on; default: train.\n"
         "tfds: a split or slices of it, train[:90%], train[1000:]+test; folder: a folder's name;\n"
         "csv: what the column of the split holds.",
-        decisive=True,
         rare=True,
     )
     add.text(
@@ -54,7 +54,6 @@ def _define_splits(add: Group) -> None:
         "What to evaluate on; default: test.\n"
         "Of tfds: else validation; of folder: else val, validation, eval, valid, …\n"
         "Where there is none: see --holdout.",
-        decisive=True,
         rare=True,
     )
     add.text(
@@ -63,7 +62,6 @@ def _define_splits(add: Group) -> None:
         "Share held out to evaluate on: 10%.\n"
         "Of each class, chosen by --seed. Default: 10% where the dataset has no split to evaluate\n"
         "on; given, it is taken from the training records and such a split stays unused.",
-        decisive=True,
         rare=True,
     )
 
@@ -74,7 +72,6 @@ def _define_records(add: Group) -> None:
         "",
         "Features: image=NAME,label=NAME.\nOf tf.train.Examples; of csv and parquet, the columns.\n"
         "weight=NAME: a float of 0 or more that the loss and evaluation weigh an example by.",
-        decisive=True,
         rare=True,
     )
     add.integer(
@@ -83,13 +80,12 @@ def _define_records(add: Group) -> None:
         0,
         "Classes of tfrecord.\n0: as many as its classes.txt has lines.",
         high=10_000_000,
-        decisive=True,
         rare=True,
     )
 
 
 def _define_images(add: Group) -> None:
-    add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.", decisive=True)
+    add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.")
     add.integer(
         "shuffle_block",
         0,
@@ -97,7 +93,6 @@ def _define_images(add: Group) -> None:
         "Permute blocks of records; 0: all records.\n"
         "For disks and stores where random reads are slow: 1024, say. Blocks are read in large\n"
         "pieces and 8 at a time shuffled into each other; 2 x 8 of them are kept in memory.",
-        decisive=True,
         rare=True,
     )
     add.text(
@@ -106,16 +101,14 @@ def _define_images(add: Group) -> None:
         "Augmentation, such as crop|flip.\nOf crop, flip, shift(PIXELS), "
         "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
         "erase(PROBABILITY), joined by |.",
-        decisive=True,
     )
-    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.", decisive=True)
-    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.", decisive=True)
+    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.")
+    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.")
     add.integer(
         "max_bad_records",
         0,
         0,
         "Unusable records to leave out.\nOf each split; one more ends the run.",
-        decisive=True,
         rare=True,
     )
 

@@ -77,13 +77,16 @@ class _Switch(flags.BooleanParser):
 class Group:
     """A group of flags of `values`: each method adds one; none takes a value below 0.
 
-    A flag is marked `decisive=True` where it decides what comes out of a run, by more than the
-    order of a sum: the others decide what is seen of it. `rare=True` leaves it out of the short
-    help.
+    Attributes:
+      decisive: whether a flag decides what comes out of a run, by more than the order of a sum; the
+        others decide what is seen of it. This and `rare` hold for the flags that do not say else.
+      rare: whether the short help leaves a flag out.
     """
 
     values: flags.FlagValues
     name: str
+    decisive: bool = False
+    rare: bool = False
 
     def text(self, name: str, default: str | None, help_text: str, **marks: bool) -> None:
         """Adds a flag that takes any text."""
@@ -105,8 +108,11 @@ class Group:
         flag.parser = _Switch()
         self._add(flag, **marks)
 
-    def _add(self, flag: flags.Flag, decisive: bool = False, rare: bool = False) -> None:
-        flag.decisive, flag.rare = decisive, rare
+    def _add(
+        self, flag: flags.Flag, decisive: bool | None = None, rare: bool | None = None
+    ) -> None:
+        flag.decisive = self.decisive if decisive is None else decisive
+        flag.rare = self.rare if rare is None else rare
         flags.DEFINE_flag(flag, self.values, self.name)
 
 

@@ -1,4 +1,4 @@
-"""What `--help` and `--helpfull` say."""
+"""The text of `--help` and `--helpfull`."""
 
 import textwrap
 

@@ -14,30 +14,26 @@ SCALINGS = ("linear", "sqrt", "none", "adascale")
 
 def define_learning_rate_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the learning rate."""
-    add = Group(values, "learning rate")
+    add = Group(values, "learning rate", decisive=True)
     _define_scaling(add)
     _define_schedule(add)
     _define_adjustments(add)
 
 
 def _define_scaling(add: Group) -> None:
-    add.number("learning_rate", 0.1, "The rate at the reference batch.", decisive=True)
+    add.number("learning_rate", 0.1, "The rate at the reference batch.")
     add.text(
         "lr_scaling",
         "linear",
         "linear, sqrt, none or adascale.\nHow the rate follows the global batch.",
-        decisive=True,
     )
     add.boolean(
         "scale_betas",
         False,
         "With sqrt: Adam's betas and epsilon too.\nadam, adamw, lamb; Malladi et al. 2022.",
-        decisive=True,
         rare=True,
     )
-    add.integer(
-        "lr_reference_batch", 256, 1, "The batch that learning_rate is meant for.", decisive=True
-    )
+    add.integer("lr_reference_batch", 256, 1, "The batch that learning_rate is meant for.")
 
 
 def _define_schedule(add: Group) -> None:
@@ -47,7 +43,6 @@ def _define_schedule(add: Group) -> None:
         "Warmup to the full rate.\nA duration (linear), linear(5ep,start=0.01), "
         "exponential(5ep,start=0.001),\nconstant(5ep,start=0.01) or none; "
         "start is meant for the reference batch.",
-        decisive=True,
     )
     add.text(
         "decay",
@@ -58,13 +53,11 @@ def _define_schedule(add: Group) -> None:
         "inverse_sqrt(timescale=1ep),\nwsd(cooldown=20%,shape=linear|cosine|sqrt), "
         "one_cycle(rise=30%,start=25,end=1e4,\nlow=0.85,high=0.95) or python:module:function, "
         "called with (peak, steps).\none_cycle is PyTorch's where there is no warmup.",
-        decisive=True,
     )
     add.number(
         "end_learning_rate",
         0.0,
         "The rate a decay leads to.\nAt the reference batch, scaled like learning_rate.",
-        decisive=True,
     )
 
 
@@ -74,12 +67,9 @@ def _define_adjustments(add: Group) -> None:
         "",
         "Factors by variable: backbone/.*=0.1,head=1.\nRegular expressions of variables' paths; "
         "the first that matches counts; 0 freezes.",
-        decisive=True,
         rare=True,
     )
-    add.number(
-        "layer_decay", 1.0, "Factor from a layer to the one before.", decisive=True, rare=True
-    )
+    add.number("layer_decay", 1.0, "Factor from a layer to the one before.", rare=True)
     add.text(
         "plateau",
         "",
@@ -87,7 +77,6 @@ def _define_adjustments(add: Group) -> None:
         "metric=eval/loss,threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
         "evaluations, threshold is relative, minimum is of the scale. By PyTorch's rule: "
         "the cut comes with evaluation patience + 1 without a gain; Keras's comes one earlier.",
-        decisive=True,
     )
 
 

@@ -11,23 +11,18 @@ MODELS = ("mlp", "cnn", "resnet20")
 
 def define_model_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the model."""
-    add = Group(values, "model")
-    add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.", decisive=True)
+    add = Group(values, "model", decisive=True)
+    add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
     add.text(
         "batch_norm",
         "synchronized",
         "synchronized or local.\n"
         "BatchNormalization sees the micro-batches of all replicas, or its own;\n"
         "local gives the same weights for an equal number of replicas only.",
-        decisive=True,
     )
-    add.number("dropout", 0.0, "Share of features dropped before the logits.", decisive=True)
+    add.number("dropout", 0.0, "Share of features dropped before the logits.")
     add.number(
-        "l2",
-        0.0,
-        "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.",
-        decisive=True,
-        rare=True,
+        "l2", 0.0, "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.", rare=True
     )
 
 

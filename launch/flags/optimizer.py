@@ -14,7 +14,7 @@ _CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
 
 def define_optimizer_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the optimizer."""
-    add = Group(values, "optimizer")
+    add = Group(values, "optimizer", decisive=True)
     _define_method(add)
     _define_clipping(add)
     _define_weights(add)
@@ -26,36 +26,25 @@ def _define_method(add: Group) -> None:
         "sgd",
         f"sgd, adamw, lamb, lars and others.\n{', '.join(OPTIMIZERS)}; with arguments where they "
         "are not Keras's defaults: lamb(beta_2=0.99), sgd(nesterov=false).",
-        decisive=True,
     )
-    add.number(
-        "momentum", 0.9, "Momentum of sgd and lars.\nNesterov's for sgd; 0: none.", decisive=True
-    )
+    add.number("momentum", 0.9, "Momentum of sgd and lars.\nNesterov's for sgd; 0: none.")
     add.text(
         "weight_decay",
         "0.0",
         "Decoupled weight decay.\nTimes the learning rate; biases and normalization are left out. "
         "Others by pattern of variables' paths: 1e-4,.*embedding.*=0,head=1e-3; the first that "
         "matches counts, for biases too. With lars it is inside the local rate.",
-        decisive=True,
     )
 
 
 def _define_clipping(add: Group) -> None:
-    add.number("clip_norm", 0.0, "Largest global gradient norm.\n0: no clipping.", decisive=True)
-    add.number(
-        "clip_value",
-        0.0,
-        "Largest part of the gradient.\n0: no clipping.",
-        decisive=True,
-        rare=True,
-    )
+    add.number("clip_norm", 0.0, "Largest global gradient norm.\n0: no clipping.")
+    add.number("clip_value", 0.0, "Largest part of the gradient.\n0: no clipping.", rare=True)
     add.number(
         "clip_adaptive",
         0.0,
         "Largest gradient norm ÷ weight norm of a unit.\nBrock et al. 2021; the last layer is "
         "left out; 0: no clipping.",
-        decisive=True,
         rare=True,
     )
 
@@ -66,15 +55,13 @@ def _define_weights(add: Group) -> None:
         0.0,
         "Decay of the averaged weights, such as 0.9999.\n"
         "0: none. The averages are what is evaluated and saved as a model; the decay warms up.",
-        decisive=True,
     )
-    add.number("label_smoothing", 0.0, "Share of the label spread evenly.", decisive=True)
+    add.number("label_smoothing", 0.0, "Share of the label spread evenly.")
     add.text(
         "class_weights",
         "",
         'Of the loss: "0=1,3=2.5" or balanced.\n'
         "By class name or number, 1 for the others; balanced: every class counts the same.",
-        decisive=True,
         rare=True,
     )
 

@@ -15,66 +15,50 @@ _MOST_DAYS = 10_000
 
 def define_recovery_flags(values: flags.FlagValues) -> None:
     """Adds the flags of recovery."""
-    add = Group(values, "recovery")
+    add = Group(values, "recovery", rare=True)
     _define_keeping(add)
     _define_stopping(add)
     _define_rollbacks(add)
 
 
 def _define_keeping(add: Group) -> None:
-    add.integer("keep", 3, 1, "The newest checkpoints that are kept.", rare=True)
-    add.integer(
-        "keep_best", 0, 0, "And as many of the best evaluations.\nBy eval/accuracy.", rare=True
-    )
-    add.text(
-        "keep_every", "0", "And one every so often, for ever.\nA duration; 0: none.", rare=True
-    )
-    add.text(
-        "fallback_dir",
-        "",
-        "Where to save what --run_dir cannot take.\nA full or lost disk.",
-        rare=True,
-    )
+    add.integer("keep", 3, 1, "The newest checkpoints that are kept.")
+    add.integer("keep_best", 0, 0, "And as many of the best evaluations.\nBy eval/accuracy.")
+    add.text("keep_every", "0", "And one every so often, for ever.\nA duration; 0: none.")
+    add.text("fallback_dir", "", "Where to save what --run_dir cannot take.\nA full or lost disk.")
 
 
 def _define_stopping(add: Group) -> None:
-    add.text("stop_after", "", "Save and exit with 75 after this time.\nFor queues: 3h50m.")
     add.text(
-        "grace",
-        "60s",
-        "Time to save in when asked to stop.\nExit within it, in any case.",
-        rare=True,
+        "stop_after", "", "Save and exit with 75 after this time.\nFor queues: 3h50m.", rare=False
     )
+    add.text("grace", "60s", "Time to save in when asked to stop.\nExit within it, in any case.")
     add.text(
         "stall_after",
         "auto",
         "No step for so long is a stall.\nauto: ten times the median step, at least 5 minutes; "
         "0: never.",
-        rare=True,
     )
-    add.boolean("restart_on_stall", False, "Exit with 75 on a stall.", rare=True)
+    add.boolean("restart_on_stall", False, "Exit with 75 on a stall.")
 
 
 def _define_rollbacks(add: Group) -> None:
-    add.text("on_divergence", "stop", "stop or rollback, where training diverges.", decisive=True)
+    add.text(
+        "on_divergence",
+        "stop",
+        "stop or rollback, where training diverges.",
+        decisive=True,
+        rare=False,
+    )
     add.boolean(
         "skip_window",
         True,
         "After a rollback, other data.\nSkips what it diverged on.",
         decisive=True,
-        rare=True,
     )
-    add.number("backoff", 0.5, "Rate's factor after a rollback.", decisive=True, rare=True)
-    add.text(
-        "backoff_for",
-        "5%",
-        "How long until the rate is back.\nA duration.",
-        decisive=True,
-        rare=True,
-    )
-    add.integer(
-        "rollbacks", 3, 0, "Most rollbacks.\nThen the run exits with 76.", decisive=True, rare=True
-    )
+    add.number("backoff", 0.5, "Rate's factor after a rollback.", decisive=True)
+    add.text("backoff_for", "5%", "How long until the rate is back.\nA duration.", decisive=True)
+    add.integer("rollbacks", 3, 0, "Most rollbacks.\nThen the run exits with 76.", decisive=True)
 
 
 def recovery_settings(values: flags.FlagValues) -> RecoverySettings:

@@ -105,7 +105,7 @@ def class_names(data: DatasetFacts) -> Sequence[str]:
 
 
 def classes_text(data: DatasetFacts) -> str:
-    """How many classes there are and, where they are few and have names, these by label."""
+    """The number of classes and, where they are few and have names, these by label."""
     names, text = class_names(data), f"{data.num_classes:,} classes"
     if len(names) > _CLASSES_SHOWN or all(map(str.isdecimal, names)):
         return text

@@ -7,11 +7,11 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from launch.terminal.table import command_text, table, whole
 from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
     from trainer.run_folder.history import History
-from launch.terminal.table import command_text, table, whole
 
 # Below this share of the time, waiting for data is not worth a line.
 _INPUT_BOUND = 0.05

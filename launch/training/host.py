@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """What the host does between two blocks of steps; the order is that of `actions`."""
+    """The parts of the host's work between two blocks of steps; `actions` has their order."""
 
     journal: Journal
     storage: Storage
@@ -45,7 +45,7 @@ class Host:
     control: Control
 
     def actions(self) -> "Sequence[Action]":
-        """What is called with every block that has ended, in this order.
+        """The actions, each of which is called with every block that has ended, in this order.
 
         A step that diverged is found before anything of it is logged, evaluated or saved, and what
         is logged and evaluated is in the checkpoint of its step. Requests come last: they hold for
@@ -179,7 +179,7 @@ def make_evaluate(
 
 
 def make_control(job: Job, run: "Run", journal: Journal) -> Control:
-    """What takes up the requests of launch.control."""
+    """The action that takes up the requests of launch.control."""
     return Control(
         folder=job.run_dir / "control",
         plan=job.plan,

@@ -1,4 +1,4 @@
-"""What a command asks for and what there is of it already: plan, devices, data, run folder."""
+"""A training command made ready: its plan, devices and data, and what its run folder holds."""
 
 import dataclasses
 import glob
@@ -118,7 +118,7 @@ def plan_command(command: Command) -> tuple[Plan, Devices, dict[str, Source]]:
 
 
 def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
-    """What the plan needs to know of the sources.
+    """The facts of the sources that the plan is made from.
 
     Raises:
       ValueError: they do not suit the data's settings or each other.
@@ -148,12 +148,12 @@ def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
 
 
 def digests(source: Source) -> SplitDigests:
-    """What tells the examples of a split from others."""
+    """The digests that tell the examples of a split from others."""
     return SplitDigests(labels_digest(source), source.order, source.contents)
 
 
 def gpus_here(command: Command) -> int:
-    """How many GPUs TensorFlow finds; it loads for seconds, so it is only asked if some can be."""
+    """The number of GPUs; asks TensorFlow, which loads for seconds, only if there can be some."""
     device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
     if command.settings.devices.device == "cpu" or not any(map(glob.glob, device_files)):
         return 0
@@ -169,7 +169,7 @@ def decided(command: Command, plan: Plan) -> dict[str, Any]:
 
 
 def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
-    """What the checkpoint was made with and this command asks for instead, by flag."""
+    """The decisive flags that differ from the checkpoint's, each with its value then and now."""
     if found.state is None:
         return {}
     then, now = found.state.flags, decided(command, plan)

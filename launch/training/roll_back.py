@@ -11,44 +11,53 @@ from trainer.run_folder.run_folder import Found, checkpoints_found
 
 
 def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | None, str]:
-    """Writes the rollback down; the job that goes on from there, and a sentence for a person.
-
-    There is no job where there is no way back, or none was asked for; the sentence says why.
+    """Writes a rollback down, if --on_divergence=rollback and there is a way back.
 
     Args:
       job: the one that diverged.
       error: how and where.
       seconds: of training up to now.
 
+    Returns:
+      The job that goes on from an older checkpoint, None if there is no way back; and a sentence
+      for a person.
+
     Raises:
       ValueError: a checkpoint's state cannot be read.
     """
-    recovery, plan = job.command.settings.recovery, job.plan
+    recovery = job.command.settings.recovery
     if recovery.on_divergence != "rollback":
         return None, f"diverged: {error}"
-    done, found = (
-        read_rollbacks(job.run_dir),
-        list(checkpoints_found(job.run_dir, job.fallback, [])),
-    )
-    chosen = choose_checkpoint(
-        [(each.step, each.state.history.healthy) for each in found],
-        error.onset,
-        [rollback.to for rollback in done],
-    )
+    done = read_rollbacks(job.run_dir)
+    found = list(checkpoints_found(job.run_dir, job.fallback, []))
     if len(done) >= recovery.rollbacks:
         return None, f"diverged: {error} It was rolled back --rollbacks={len(done)} times before."
+    healthy = [(each.step, each.state.history.healthy) for each in found]
+    chosen = choose_checkpoint(healthy, error.onset, [rollback.to for rollback in done])
     if chosen is None:
         kept = ", ".join(f"{each.step:,}" for each in found) or "none"
         return None, (
             f"diverged: {error} There is no way back: of the checkpoints (of step {kept}) none is "
             f"healthy and from well before step {error.onset:,}; save more often, or --keep more."
         )
-    found = next(each for each in found if each.step == chosen)
-    position, skipped = window(plan, found, error.step) if recovery.skip_window else (None, 0)
-    rollback = Rollback(
+    back = next(each for each in found if each.step == chosen)
+    rollback = _rollback(job, error, back, seconds)
+    try:
+        write_rollback(job.run_dir, rollback)
+    except OSError as storage:
+        return None, f"diverged: {error} The way back cannot be written down ({storage.strerror})."
+    back = dataclasses.replace(back, rollbacks=(*back.rollbacks, rollback))
+    return going_on_from(job, back), _told(rollback, len(done) + 1, recovery.rollbacks)
+
+
+def _rollback(job: Job, error: DivergedError, back: Found, seconds: float) -> Rollback:
+    """The way back to this checkpoint."""
+    recovery, plan = job.command.settings.recovery, job.plan
+    position, skipped = window(plan, back, error.step) if recovery.skip_window else (None, 0)
+    return Rollback(
         at=error.step,
         onset=error.onset,
-        to=found.step,
+        to=back.step,
         why=str(error).partition("; try")[0],
         position=position,
         skipped=skipped,
@@ -56,16 +65,10 @@ def roll_back(job: Job, error: DivergedError, seconds: float) -> tuple[Job | Non
         over=plan.backoff_steps * plan.counted_batch,
         seconds=seconds,
     )
-    try:
-        write_rollback(job.run_dir, rollback)
-    except OSError as storage:
-        return None, f"diverged: {error} The way back cannot be written down ({storage.strerror})."
-    found = dataclasses.replace(found, rollbacks=(*found.rollbacks, rollback))
-    return going_on_from(job, found), _told(rollback, len(done) + 1, recovery.rollbacks)
 
 
 def window(plan: Plan, found: Found, step: int) -> tuple[int, int]:
-    """Where the data go on so as to leave out what diverged, and the examples that this costs.
+    """The position at which the data go on behind what diverged, and the examples left out.
 
     They go on behind the step that made it certain: not behind its block, whose length is a matter
     of time. A further window from the same checkpoint is longer by those before: a stretch of bad

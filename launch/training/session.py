@@ -1,4 +1,4 @@
-"""What all attempts of one process share."""
+"""The parts of a process that trains which all its attempts share."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A process that trains: the run that it has built, and what it knows of data and time."""
+    """The run that was built, the state of its data, the stopwatch, and the requests to stop."""
 
     run: "Run"
     reads: Mapping[str, Reads]  # of train and eval

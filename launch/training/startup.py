@@ -1,4 +1,4 @@
-"""Where the time to the first step went: imports, data, build, trace, the step itself."""
+"""The time to the first step by phase: imports, data, build, trace, the step itself."""
 
 import time
 
@@ -8,7 +8,7 @@ from trainer.run_folder.journal import Journal
 
 
 class Startup:
-    """A stopwatch that is told what has just been done; all time up to now is somebody's."""
+    """A stopwatch of phases, which begins with the process."""
 
     def __init__(self) -> None:
         self._last = launch.BEGAN
