@@ -131,7 +131,7 @@ def test_what_tells_only_waits_for_its_reader_and_fails_where_nobody_can(
     tmp_path: pathlib.Path,
 ) -> None:
     program = (
-        "from launch import cli\n"
+        "from launch.process import cli\n"
         "cli.exit_with(lambda argv: [print('line', number) for number in range(12_000)] and 0)"
     )
     command = [sys.executable, "-c", program]
