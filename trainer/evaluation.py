@@ -54,12 +54,13 @@ def make_evaluation(
             averaged = sums(batch)
         return tf.stack([averaged, sums(batch)])
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def add(iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-        for _ in tf.range(batches):
+        def add_batch(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             parts = strategy.run(rows, args=(next_of_each(strategy, iterator),))
-            total += tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
-        return total
+            return done + 1, total + tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
+
+        return tf.while_loop(lambda done, _: done < batches, add_batch, (0, total))[1]
 
     def evaluate(
         iterator: Iterator[Batch], batches: tf.Tensor, so_far: tf.Tensor | None = None

@@ -73,18 +73,18 @@ class TrainStep:
             row["nonfinite_place"] = self.locator.locate(
                 row["finite"], micro_batches, sums.gradient, row["train/loss"]
             )
-        # The condition stands between two `run` calls: inside one it would cross a synchronization.
-        if row["finite"]:
+
+        def update() -> None:
             run(self.apply, args=(gradients,))
             # Here only: a step that is skipped does not use up the learning rate's curve.
             self.learning_rate.progress.assign_add(gain)
-        else:
-            run(self.restore, args=(before,))
+
+        # The condition stands between two `run` calls: inside one it would cross a synchronization.
+        tf.cond(row["finite"], update, lambda: run(self.restore, args=(before,)))
         if self.noise.adascale:
             row |= {"gain": gain, "progress": self.learning_rate.progress.read_value()}
         return row | self.noise.columns() | self.learning_rate.columns()
 
-    @tf.autograph.experimental.do_not_convert
     def sum_gradients(self, *micro_batches: Batch) -> tuple[Sums, list[tf.Tensor]]:
         """On every replica: the sums over the whole global batch, and what `restore` puts back."""
         # The forward pass assigns moving statistics before it is known whether the step is finite.
@@ -134,7 +134,6 @@ class TrainStep:
         part = Sums(objective, count_correct(batch, logits), weight, square, gradient)
         return part.pack(self.pieces)
 
-    @tf.autograph.experimental.do_not_convert
     def average_and_clip(
         self, sums: Sums
     ) -> tuple[list[tf.Tensor], tf.Tensor, dict[str, tf.Tensor]]:
@@ -182,14 +181,12 @@ class TrainStep:
         self.learning_rate.set_applied(gain)
         return gain
 
-    @tf.autograph.experimental.do_not_convert
     def apply(self, gradients: list[tf.Tensor]) -> None:
         """On every replica: updates the weights, and then their averages."""
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.averages is not None:
             self.averages.update()
 
-    @tf.autograph.experimental.do_not_convert
     def restore(self, before: list[tf.Tensor]) -> None:
         """On every replica: puts back what the forward pass has assigned."""
         for variable, value in zip(self.model.non_trainable_variables, before, strict=True):

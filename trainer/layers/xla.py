@@ -19,7 +19,7 @@ def compiled(function: Callable[..., T]) -> Callable[..., T]:
     `strategy.run`, which XLA refuses, nor the collective, which stays outside; a synchronized
     BatchNormalization brings one along unless it is `traced_as` something else.
     """
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def choose_xla(
