@@ -59,7 +59,7 @@ def test_no_import_leads_back_to_where_it_comes_from() -> None:
     [
         ("input_pipeline", ("trainer", "launch", "absl.flags")),
         ("trainer", ("input_pipeline", "launch", "absl.flags")),
-        ("trainer.plan", ("tensorflow", "keras", "trainer.run", "trainer.step")),
+        ("trainer.plan", ("tensorflow", "keras", "trainer.learning_rate", "trainer.run")),
         ("trainer.files", ("tensorflow", "keras")),
     ],
 )
