@@ -29,7 +29,9 @@ def plan_text(plan: Plan) -> str:
     ]
     for phase in phases(plan.learning_rate):
         span = f"steps {phase.start + 1:,}–{phase.stop:,}"
-        epochs = f"epochs {plan.epoch(phase.start):.3g}–{plan.epoch(phase.stop):.3g}"
+        # Phases count in steps of the present batch, those of before included.
+        begin, end = (plan.epoch(step - plan.ahead) for step in (phase.start, phase.stop))
+        epochs = f"epochs {begin:.3g}–{end:.3g}"
         rates = f"{phase.begin:.3g} → {phase.end:.3g}"
         if math.isnan(phase.begin):
             rates = "a schedule of your own"

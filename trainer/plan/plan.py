@@ -73,9 +73,9 @@ class Plan:
         """Examples of training data used after `step` steps."""
         return step * self.global_batch + self.offset
 
-    def epoch(self, step: int) -> float:
+    def epoch(self, step: float) -> float:
         """Epochs of training data used after `step` steps."""
-        return self.position(step) / self.dataset.train_examples
+        return (step * self.global_batch + self.offset) / self.dataset.train_examples
 
     @property
     def last_step(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from launch.flags.command import read_command
+from launch.terminal.plan_text import plan_text
 from launch.training.job import plan_command
 from trainer.plan.durations import due, next_due
 from trainer.plan.plan import Plan
@@ -125,3 +126,8 @@ def test_a_way_back_needs_checkpoints_from_before_a_spike() -> None:
         plan_of(f"{way_back} --checkpoint_every=3st")
     with pytest.raises(ValueError, match="--backoff=0 is out of bounds"):
         plan_of(f"{way_back} --backoff=0")
+
+
+def test_a_plan_at_another_batch_tells_the_epochs_of_the_whole_run() -> None:
+    plan = going_on(plan_of("--global_batch=16"), found(50))
+    assert plan.ahead and "epochs 0–1:" in plan_text(plan) and "epochs 1–10:" in plan_text(plan)
