@@ -22,7 +22,7 @@ from trainer.locate import Locator
 from trainer.optimizer.averaging import WeightAverages
 from trainer.optimizer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.optimizer.loss_scale import LossScale
-from trainer.plan.settings import Clipping, Communication
+from trainer.plan.settings import Communication, OptimizerSettings
 from trainer.replicas.all_reduce import all_reduce
 from trainer.replicas.streams import Batch, first_replica
 from trainer.replicas.sums import Pieces, Sums, join, square_norm, take_apart
@@ -43,9 +43,8 @@ class TrainStep:
     locator: Locator | None
     draws: Draws  # of random layers
     global_batch: int
-    label_smoothing: float
     class_weights: tuple[float, ...]  # by label; empty: all 1
-    clipping: Clipping
+    settings: OptimizerSettings
     xla: bool
     pieces: Pieces
     communication: Communication
@@ -113,7 +112,7 @@ class TrainStep:
             # Random layers draw by the examples' positions: the same numbers on any replica.
             with self.draws(batch):
                 logits = self.model(batch["image"], training=True)
-            losses = mixed_losses(make_losses(self.label_smoothing), batch, logits)
+            losses = mixed_losses(make_losses(self.settings.label_smoothing), batch, logits)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses * batch["weight"])
             # Divided by the global batch, not by its own, a part is what it adds to the whole. A
@@ -144,7 +143,7 @@ class TrainStep:
         finite. All scalars are float32 [], but for `finite`, bool [].
         """
         weights = [v.value for v in self.model.trainable_variables]
-        clipping, square = self.clipping, square_norm(sums.gradient)
+        clipping, square = self.settings.clipping, square_norm(sums.gradient)
         # The parts were divided by the number of examples; the mean is over what they weigh.
         factor = tf.math.divide_no_nan(float(self.global_batch), sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor

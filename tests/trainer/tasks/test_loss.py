@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.plan.class_weights import class_weights
-from trainer.plan.settings import Clipping, Communication
+from trainer.plan.settings import Clipping, Communication, OptimizerSettings
 from trainer.replicas.sums import Sums, unpack
 from trainer.step import TrainStep
 from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
@@ -50,9 +50,8 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
         locator=None,
         draws=lambda batch: contextlib.nullcontext(),
         global_batch=EXAMPLES,
-        label_smoothing=SMOOTHING,
         class_weights=of_classes,
-        clipping=clipping,
+        settings=OptimizerSettings("sgd", {}, clipping=clipping, label_smoothing=SMOOTHING),
         xla=False,
         pieces="one",
         communication=Communication(),
