@@ -5,6 +5,7 @@ import pytest
 from launch.flags.command import Command, read_command
 from launch.terminal.plan_text import plan_text
 from launch.training.job import changed_flags, decided, plan_command
+from trainer.plan.dataset import DatasetFacts
 from trainer.run_folder.history import History
 from trainer.run_folder.run_folder import Found
 from trainer.run_folder.state import State
@@ -23,7 +24,8 @@ def changes(before: str, now: str) -> dict[str, tuple[object, object]]:
 
 
 def found(made_with: dict[str, object]) -> Found:
-    return Found(10, State(10, made_with, History(), False))
+    dataset = DatasetFacts("own", 64, 64, 10, (8, 8, 1))
+    return Found(10, State(10, made_with, History(), False, dataset, {}, {}))
 
 
 def test_the_global_batch_stays_what_it_is_when_the_number_of_devices_changes() -> None:
@@ -41,7 +43,7 @@ def test_a_resume_compares_the_number_that_auto_came_to() -> None:
     assert changes(f"{auto} --replicas=2", f"{auto} --replicas=1") == {"accumulate": (2, 4)}
 
 
-def test_a_checkpoint_from_before_auto_holds_a_number_and_nothing_has_changed() -> None:
+def test_a_number_that_was_given_is_the_same_as_that_of_now() -> None:
     command, plan = planned("")
     made_with = command.values.flag_values_dict() | {"accumulate": 1}
     assert changed_flags(command, plan, found(made_with)) == {}

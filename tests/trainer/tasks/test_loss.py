@@ -51,7 +51,7 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
         draws=lambda batch: contextlib.nullcontext(),
         global_batch=EXAMPLES,
         class_weights=of_classes,
-        settings=OptimizerSettings("sgd", {}, clipping=clipping, label_smoothing=SMOOTHING),
+        settings=OptimizerSettings("sgd", {}, 0.0, (), clipping, SMOOTHING),
         xla=False,
         pieces="one",
         communication=Communication(),
