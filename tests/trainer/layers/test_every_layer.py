@@ -8,7 +8,7 @@ import keras_layers
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import REPOSITORY, call
+from helpers import call
 
 from trainer.layers.random_layers import draws_of, find_draws
 
@@ -23,8 +23,7 @@ Arrays = dict[str, np.ndarray]
 def trained(folder: pathlib.Path) -> Arrays:
     """What the branches of all layers have learned on two replicas."""
     out = folder / "variables.npz"
-    modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests/trainer'}"}
-    ended = call(f"{out} --replicas=2", folder, modules, module="train_every_layer")
+    ended = call(f"{out} --replicas=2", folder, module="tests.trainer.layers.train_every_layer")
     assert ended.code == 0, ended.err
     with np.load(out) as arrays:
         return dict(arrays)
