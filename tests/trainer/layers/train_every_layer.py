@@ -1,4 +1,4 @@
-"""Trains two steps of every layer of Keras: `tests.trainer.layers.train_every_layer OUT.npz --replicas=2 …`
+"""Trains two steps of every layer of Keras: `train_every_layer OUT.npz --replicas=2 …`
 
 A model has some twenty branches, one a layer, each with a head of its own; the logits are the mean
 of the heads. OUT.npz gets what a branch has learned, as LAYER/VARIABLE with the replicas' copies in
