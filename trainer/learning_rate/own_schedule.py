@@ -1,6 +1,7 @@
 """The user's own decay, `--decay=python:module:function`: imported, made, called, drawn."""
 
 import importlib
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,8 @@ def own_decay(plan: LearningRatePlan) -> Callable[[Any], tf.Tensor] | None:
     It takes and returns a float64 [], for a schedule may take a single step only.
 
     Raises:
-      ValueError: it cannot be imported, ends with an exception or returns no Keras schedule.
+      ValueError: it cannot be imported, ends with an exception, returns no Keras schedule, or one
+        that does not give a single number for a step.
     """
     if not plan.has_own_decay:
         return None
@@ -42,14 +44,34 @@ def own_decay(plan: LearningRatePlan) -> Callable[[Any], tf.Tensor] | None:
             f"--decay={plan.decay} returned {type(schedule).__name__}; "
             "it must return a keras.optimizers.schedules.LearningRateSchedule."
         )
-    return lambda step: tf.cast(schedule(step), tf.float64)
+
+    # With AutoGraph, which the step goes without: a schedule may say `if step < 100`.
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
+    def rate(step: tf.Tensor) -> tf.Tensor:
+        return tf.cast(schedule(step), tf.float64)
+
+    try:
+        shape = rate.get_concrete_function().output_shapes
+    except Exception as error:
+        raise ValueError(_fault(plan, error)) from error
+    if shape.as_list() != []:
+        raise ValueError(
+            f"--decay={plan.decay} gives {shape} numbers a step; it must give a single one."
+        )
+    return rate
 
 
 def _fault(plan: LearningRatePlan, error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
+    file, line, said = last.filename, last.lineno, str(error)
+    # AutoGraph runs a copy of the code, and tells of the original in its message.
+    originals = re.findall(r'File "(.+)", line (\d+)', said)
+    if originals:
+        (file, line), said = originals[-1], said.strip().splitlines()[-1].partition(": ")[2]
     return (
-        f"--decay={plan.decay} ended with {type(error).__name__} ({' '.join(str(error).split())}) "
-        f"in line {last.lineno} of {last.filename}; mend it: it is called with (peak, steps)."
+        f"--decay={plan.decay} ended with {type(error).__name__} ({' '.join(said.split())}) "
+        f"in line {line} of {file}; mend it: it is called with (peak, steps), and what it returns "
+        "with the step, a tensor."
     )
 
 
