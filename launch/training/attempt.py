@@ -135,7 +135,7 @@ def train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
         host.take_up(first)  # what has stopped it while it was traced
         return first, False
     if not block.final:
-        host.save.save(block.last)
+        host.save_stopped(block)
     return block.last, block.final and not history.to_evaluate
 
 

@@ -24,7 +24,7 @@ from trainer.files.storage import Storage
 from trainer.run_folder.journal import Journal
 
 if TYPE_CHECKING:
-    from trainer.loop import Action
+    from trainer.loop import Action, Block
     from trainer.run import Run
 
 
@@ -68,6 +68,12 @@ class Host:
         """Takes up what was asked of the run, where no block has just ended and does."""
         with self.storage.attempt(str(self.control.folder)):
             self.control.take_up(step)
+
+    def save_stopped(self, block: "Block") -> None:
+        """Saves what a stop after this block leaves, and tells `launch.control --status` of it."""
+        self.save.save(block.last)
+        with self.storage.attempt(str(self.control.folder)):
+            self.control.write_status(block)
 
     def close(self) -> None:
         """Lets a checkpoint that is being written become whole, and closes the files."""

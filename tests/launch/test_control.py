@@ -117,6 +117,7 @@ def refuse_and_stop(folder: pathlib.Path) -> tuple[Run, dict[str, Ended]]:
     (ended["stop"],) = steer(run, gate, process, "--stop")
     gate.remove()
     ended["run"] = finish(process)
+    ended["stopped"] = control(run.folder, "--status")
     return run, ended
 
 
@@ -211,4 +212,5 @@ def test_stop_saves_and_a_second_process_is_refused(stories: dict[str, Any]) -> 
     assert ended["stop"].code == 0
     assert ended["run"].code == 75, ended["run"]
     stopped = run.checkpoints()[-1]
+    assert ended["stopped"].out.startswith(f"not running, step {stopped} of ")
     assert logged_step(run.folder) == stopped == requests(run)[-1]["step"]

@@ -94,7 +94,8 @@ class Control:
         """Takes up what has come in during the block."""
         if not block.final:
             self.take_up(block.last)
-        self._write_status(block)
+        if block.final or time.monotonic() - self._last_status >= _STATUS_SECONDS:
+            self.write_status(block)
 
     def take_up(self, step: int) -> None:
         """Replays what was applied at this step before, then takes up what is new.
@@ -239,9 +240,8 @@ class Control:
         self._note(step, {"event": "refused", "request": shown, "why": why})
         self._say(f"step {step:,}  the request {shown} was rejected: {why}")
 
-    def _write_status(self, block: Block) -> None:
-        if time.monotonic() - self._last_status < _STATUS_SECONDS and not block.final:
-            return
+    def write_status(self, block: Block) -> None:
+        """Writes where the run is after this block, for `launch.control --status`."""
         self._last_status = time.monotonic()
         now = self._rate.current()
         status = Status(

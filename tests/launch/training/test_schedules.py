@@ -138,14 +138,18 @@ def test_every_applied_rate_is_the_closed_formula(runs: list[Run]) -> None:
         )
 
 
+def planned_rate(decay: str, warmup: str) -> curves.LearningRatePlan:
+    return plan_learning_rate(
+        LearningRateSettings(PEAK, "none", 64, parse_warmup(warmup), parse_decay(decay), END),
+        global_batch=64,
+        examples=640,
+        train_for=parse_duration(f"{STEPS}st"),
+    )
+
+
 def test_every_decay_with_every_warmup_is_the_closed_formula_on_the_device() -> None:
     for decay, warmup in PRODUCT:
-        plan = plan_learning_rate(
-            LearningRateSettings(PEAK, "none", 64, parse_warmup(warmup), parse_decay(decay), END),
-            global_batch=64,
-            examples=640,
-            train_for=parse_duration(f"{STEPS}st"),
-        )
+        plan = planned_rate(decay, warmup)
         wanted = expected(decay, warmup)
         planned = curves.rate(plan, np.arange(STEPS))
         on_device = [curves.rate(plan, tf.constant(p, tf.float64), ops) for p in range(STEPS)]
@@ -156,13 +160,7 @@ def test_every_decay_with_every_warmup_is_the_closed_formula_on_the_device() -> 
 
 def test_the_bits_of_a_rate_do_not_depend_on_where_its_loop_began() -> None:
     for decay, warmup in PRODUCT:
-        plan = plan_learning_rate(
-            LearningRateSettings(PEAK, "none", 64, parse_warmup(warmup), parse_decay(decay), END),
-            global_batch=64,
-            examples=640,
-            train_for=parse_duration(f"{STEPS}st"),
-        )
-        rate = LearningRate(plan, tf.distribute.get_strategy())
+        rate = LearningRate(planned_rate(decay, warmup), tf.distribute.get_strategy())
         # Those of the float64s that the applied ones are rounded from, which seldom show in them.
         together = rate._planned(tf.constant(0.0, tf.float64), tf.constant(STEPS)).numpy()
         for first, updates in ((0, 1), (5, 3), (6, 7), (13, 18), (59, 1)):

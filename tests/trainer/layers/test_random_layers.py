@@ -31,13 +31,17 @@ LAYERS = {
 }
 
 
-@keras.saving.register_keras_serializable("tests")
-class KernelNoise(layers.Layer):
-    """Noise on a kernel of as many rows as a replica may have examples."""
+class Drawing(layers.Layer):
+    """A layer that draws with a generator of its own."""
 
     def __init__(self, **arguments: object) -> None:
         super().__init__(**arguments)
         self.seed_generator = keras.random.SeedGenerator(0)
+
+
+@keras.saving.register_keras_serializable("tests")
+class KernelNoise(Drawing):
+    """Noise on a kernel of as many rows as a replica may have examples."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training:
@@ -47,12 +51,8 @@ class KernelNoise(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tests")
-class Windows(layers.Layer):
+class Windows(Drawing):
     """Cuts each image into seven rows, and drops some pixels of each."""
-
-    def __init__(self, **arguments: object) -> None:
-        super().__init__(**arguments)
-        self.seed_generator = keras.random.SeedGenerator(0)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         rows = tf.reshape(inputs, [-1, 7, 3])
@@ -169,12 +169,8 @@ def test_every_function_that_keras_draws_by_is_replaced() -> None:
 
 
 @keras.saving.register_keras_serializable("tests")
-class Gamma(layers.Layer):
+class Gamma(Drawing):
     """Draws what cannot be divided."""
-
-    def __init__(self, **arguments: object) -> None:
-        super().__init__(**arguments)
-        self.seed_generator = keras.random.SeedGenerator(0)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training:
