@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,37 @@ def plan_learning_rate(
             f"--lr_reference_batch={max(1, global_batch // 2)}."
         )
     batch = settings.reference_batch if adascale else global_batch
+    steps = _count_steps(train_for, batch, examples)
+    units = {"global_batch": batch, "examples": examples, "total": steps}
+    over = settings.warmup.arguments.get("over")
+    warmup = over.steps(**units) if over else 0
+    if warmup > steps:
+        raise ValueError(
+            f"--warmup={over} is {warmup:,} steps, longer than the run of {steps:,}; "
+            "use a shorter one, for example --warmup=5%."
+        )
+    peak, _ = scaled_rate(settings, global_batch)
+    scale = peak / settings.learning_rate if settings.learning_rate else 0.0
+    plan = LearningRatePlan(
+        peak=peak,
+        end=settings.end_learning_rate * scale,
+        steps=steps,
+        warmup=settings.warmup.name,
+        warmup_steps=warmup,
+        warmup_start=float(settings.warmup.arguments.get("start", 0.0)) * scale,
+        decay=settings.decay.name,
+        arguments=_decay_arguments(settings.decay, units, warmup),
+        milestones=tuple(
+            (when.steps(**units), factor) for when, factor in settings.decay.milestones
+        ),
+        adascale=global_batch / settings.reference_batch if adascale else 1.0,
+    )
+    _check_lengths(plan, settings.decay)
+    _check_rates(plan)
+    return plan
+
+
+def _count_steps(train_for: Duration, batch: int, examples: int) -> int:
     try:
         steps = train_for.steps(global_batch=batch, examples=examples)
     except ValueError as error:
@@ -155,43 +187,22 @@ def plan_learning_rate(
         raise ValueError(
             f"--train_for={train_for} is {steps:.3g} steps; give at most {MOST_STEPS:,}."
         )
+    return steps
 
-    def in_steps(duration: Duration) -> int:
-        return duration.steps(global_batch=batch, examples=examples, total=steps)
 
-    over = settings.warmup.arguments.get("over")
-    warmup = in_steps(over) if over else 0
-    if warmup > steps:
-        raise ValueError(
-            f"--warmup={over} is {warmup:,} steps, longer than the run of {steps:,}; "
-            "use a shorter one, for example --warmup=5%."
-        )
-    peak, _ = scaled_rate(settings, global_batch)
-    scale = peak / settings.learning_rate if settings.learning_rate else 0.0
+def _decay_arguments(
+    decay: CurveSettings, units: Mapping[str, int], warmup: int
+) -> dict[str, float | bool | str]:
+    """The arguments of a decay, their durations in steps."""
     arguments = {
-        name: float(in_steps(value)) if isinstance(value, Duration) else value
-        for name, value in settings.decay.arguments.items()
+        name: float(value.steps(**units)) if isinstance(value, Duration) else value
+        for name, value in decay.arguments.items()
     }
-    if settings.decay.name == "one_cycle":
-        rise = settings.decay.arguments["rise"]  # not rounded, as PyTorch's is
-        arguments["rise"] = rise.exact_steps(global_batch=batch, examples=examples, total=steps)
-    if settings.decay.name == "inverse_sqrt" and not arguments["timescale"]:
+    if decay.name == "one_cycle":  # not rounded, as PyTorch's is
+        arguments["rise"] = decay.arguments["rise"].exact_steps(**units)
+    if decay.name == "inverse_sqrt" and not arguments["timescale"]:
         arguments["timescale"] = float(max(warmup, 1))
-    plan = LearningRatePlan(
-        peak=peak,
-        end=settings.end_learning_rate * scale,
-        steps=steps,
-        warmup=settings.warmup.name,
-        warmup_steps=warmup,
-        warmup_start=float(settings.warmup.arguments.get("start", 0.0)) * scale,
-        decay=settings.decay.name,
-        arguments=arguments,
-        milestones=tuple((in_steps(when), factor) for when, factor in settings.decay.milestones),
-        adascale=global_batch / settings.reference_batch if adascale else 1.0,
-    )
-    _check_lengths(plan, settings.decay)
-    _check_rates(plan)
-    return plan
+    return arguments
 
 
 def _check_lengths(plan: LearningRatePlan, decay: CurveSettings) -> None:
