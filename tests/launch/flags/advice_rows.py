@@ -1,0 +1,168 @@
+"""Wrong commands, and the advice in their messages.
+
+A row has a wrong command, how its message words the advice, and what to give then, made of the
+message's own words.
+"""
+
+FLAG = r"(--\w+=[^\s,;]*[^\s,;.])"
+
+# Wrong command, the advice in its message, and the flags to give: each template by itself.
+PLAN: list[tuple[str, str, list[str]]] = [
+    # The batch and its parts.
+    (
+        "--replicas=2 --global_batch=65",
+        r"use (\d+) or (\d+), the nearest",
+        ["--global_batch={0}", "--global_batch={1}"],
+    ),
+    ("--replicas=4 --global_batch=1", r"use (\d+), the nearest", ["--global_batch={0}"]),
+    ("--replicas=2 --global_batch=1437", r"use (\d+), the nearest", ["--global_batch={0}"]),
+    ("--replicas=2000 --global_batch=64", r"use fewer replicas", ["--replicas=2"]),
+    ("--replicas=2 --global_batch=2000", r"use at most (\d+)", ["--global_batch={0}"]),
+    (
+        "--replicas=2000 --global_batch=2000",
+        r"use at most (\d+), and fewer replicas",
+        ["--global_batch={0} --replicas=3"],
+    ),
+    (
+        "--accumulate=auto",
+        f"give it, {FLAG}, or give the number",
+        ["{0}", "--accumulate=2"],
+    ),
+    ("--accumulate=0", r"give one, or (auto)", ["--accumulate={0} --max_replica_batch=8"]),
+    ("--max_replica_batch=16", f"use {FLAG}", ["{0}"]),
+    (
+        "--mixup=0.2 --global_batch=63",
+        r"use a --global_batch .* even number, or leave them out",
+        ["--global_batch=64", "--mixup=0 --cutmix=0"],
+    ),
+    (
+        "--image_size=30000",
+        r"use a smaller --image_size or --global_batch",
+        ["--image_size=8", "--image_size=300 --global_batch=2"],
+    ),
+    # Devices.
+    ("--device=gpu", f"use {FLAG}", ["{0}"]),
+    ("--all_reduce=nccl", r"use (auto), or (ring)", ["--all_reduce={0}", "--all_reduce={1}"]),
+    # The learning rate.
+    (
+        "--optimizer=adamw --lr_scaling=adascale --global_batch=256 --accumulate=2 "
+        "--lr_reference_batch=32",
+        f"use {FLAG}, or {FLAG}",
+        ["{0}", "{1}"],
+    ),
+    ("--lr_scaling=adascale --accumulate=2", f"for example {FLAG}", ["{0}"]),
+    ("--lr_scaling=adascale --accumulate=2 --global_batch=2", f"for example {FLAG}", ["{0}"]),
+    ("--lr_scaling=adascale --lr_reference_batch=32", f"use {FLAG}", ["{0}"]),
+    (
+        "--optimizer=lion --scale_betas --lr_scaling=sqrt",
+        f"leave it out, or use {FLAG}",
+        ["--scale_betas=false", "{0}"],
+    ),
+    ("--optimizer=adamw --scale_betas", f"use {FLAG}", ["{0}"]),
+    (
+        "--optimizer=adamw --scale_betas --lr_scaling=sqrt --lr_reference_batch=32 "
+        "--global_batch=512",
+        f"use a --global_batch of at most (\\d+), or {FLAG}",
+        ["--global_batch={0}", "{1}"],
+    ),
+    (
+        "'--optimizer=adamw(beta_1=0)' --scale_betas --lr_scaling=sqrt --lr_reference_batch=1",
+        f"use {FLAG}",
+        ["{0}"],
+    ),
+    (
+        "--optimizer=rmsprop --decay=one_cycle",
+        f"use {FLAG}, or one of (.*), lamb, lion",
+        ["{0}", "--optimizer=lars", "--optimizer=adam"],
+    ),
+    ("--momentum=0 --decay=one_cycle", f"for example {FLAG} {FLAG}", ["{0} {1}"]),
+    ("'--optimizer=sgd(momentum=0)' --decay=one_cycle", f"{FLAG} {FLAG}", ["{0} {1}"]),
+    ("--optimizer=ftrl", f"use {FLAG} {FLAG}, without --plateau", ["{0} {1}"]),
+    (
+        "--optimizer=ftrl '--plateau=reduce(0.1)'",
+        f"use {FLAG} {FLAG}, without --plateau",
+        ["{0} {1} --plateau="],
+    ),
+    ("--warmup=60ep", f"for example {FLAG}", ["{0}"]),
+    ("'--warmup=exponential(2ep)'", r"\(start=…\)", ["'--warmup=exponential(2ep,start=0.01)'"]),
+    ("'--warmup=exponential(2ep,start=0)'", r"give (\S+),", ["'--warmup=exponential(2ep,{0})'"]),
+    ("--warmup=90% --decay=wsd", r"at most (\S+)\.", ["'--decay=wsd(cooldown={0})'"]),
+    ("--warmup=100% --decay=one_cycle", r"at most (\S+)\.", ["'--decay=one_cycle(rise={0})'"]),
+    (
+        "'--decay=step(30ep:0.1)'",
+        r"between the end of the warmup, ([\d,]+), and the end of the run, ([\d,]+)",
+        ["'--decay=step({0}st:0.1)'"],
+    ),
+    (
+        "'--decay=step(6ep:0.1,3ep:0.1)'",
+        r"write them so",
+        ["'--decay=step(3ep:0.1,6ep:0.1)'"],
+    ),
+    (
+        "--train_for=100000ep '--decay=cosine_restarts(period=1st,longer=1)'",
+        r"use a longer period",
+        ["'--decay=cosine_restarts(period=100ep,longer=1)'"],
+    ),
+    ("--decay=cosin", r"did you mean (\w+)", ["--decay={0}"]),
+    ("--train_for=5epochs", r"did you mean (\w+)", ["--train_for={0}"]),
+    ("--train_for=50%", r"for example (\w+)", ["--train_for={0}"]),
+    ("--train_for=0ep", r"give at least (\w+)", ["--train_for={0}"]),
+    ("--train_for=1e14ep", r"give at most ([\d,]+)", ["--train_for={0}st"]),
+    ("--train_for=1e30ep", r"to (\S+)ep", ["--train_for=1e4ep"]),
+    ("--checkpoint_every=0min", r"example (\w+)", ["--checkpoint_every={0}"]),
+    (
+        "--learning_rate=1e37 --global_batch=1024 --lr_reference_batch=1",
+        r"give --learning_rate, --lr_scaling, --warmup and --decay that keep it",
+        ["--learning_rate=0.1", "--lr_scaling=none"],
+    ),
+    # The optimizer.
+    ("--clip_norm=1 --clip_value=2", r"give one of them", ["--clip_norm=0", "--clip_value=0"]),
+    ("--optimizer=adamw --momentum=0.8", r"leave it out", ["--momentum=0.9"]),
+    (
+        "'--optimizer=sgd(momentum=0.5)' --momentum=0.8",
+        r"write (\S+), and leave out --momentum",
+        ["'{0}' --momentum=0.9"],
+    ),
+    ("'--optimizer=lamb(beta2=0.9)'", r"mean (\w+)", ["'--optimizer=lamb({0}=0.9)'"]),
+    ("'--optimizer=adamw(weight_decay=1)'", r"use (--\w+)\.", ["--optimizer=adamw {0}=1"]),
+    ("'--optimizer=sgd(clipvalue=1)'", r"use (--\w+)\.", ["--optimizer=sgd {0}=1"]),
+    ("'--optimizer=adafactor(warmup_steps=9)'", r"(--\w+)\.", ["--optimizer=adafactor {0}=9st"]),
+    ("'--optimizer=adafactor(relative_step=1)'", r"(--\w+)\.", ["--optimizer=lion {0}=linear"]),
+    ("'--optimizer=adam(loss_scale_factor=2)'", r"(--\w+)\.", ["--optimizer=adam {0}=float16"]),
+    ("'--optimizer=adam(use_ema=true)'", r"(--\w+)\.", ["--optimizer=adam {0}=0.99"]),
+    ("'--optimizer=adam(gradient_accumulation_steps=2)'", r"(--\w+)\.", ["--optimizer=adam {0}=2"]),
+    ("--class_weights=zero=2", r"from (\d+) to (\d+)", ["--class_weights={0}=2,{1}=3"]),
+    ("--weight_decay=head=1e-3", r"for example (\S+)\.$", ["--weight_decay={0}"]),
+    ("--lr_multiplier=head", r"for example (\S+)\.$", ["--lr_multiplier={0}"]),
+    # Recovery and times.
+    (
+        "--on_divergence=rollback --checkpoint_every=1st",
+        r"save every (\S+), or keep more",
+        ["--checkpoint_every={0}", "--keep=100"],
+    ),
+    ("--backoff=0", r"for example (\S+)\.", ["--backoff={0}"]),
+    ("--grace=0", r"for example (\S+)\.", ["--grace={0}"]),
+    ("--stop_after=soon", r"for example (\S+)\.", ["--stop_after={0}"]),
+    ("--stop_after=20000d", r"give at most (\w+)", ["--stop_after={0}"]),
+    # Data.
+    ("--dataset=digit", r"valid one is (\w+)", ["--dataset={0}"]),
+    ("--dataset=imagenet", r"for example (\S+)\.", ["--dataset={0}"]),
+    (
+        "--dataset=synthetic:8by8",
+        r"for example (\S+) or (\S+)\.",
+        ["--dataset={0}", "--dataset={1}"],
+    ),
+    ("--train_split=train[:5]", r"leave it out", ["--train_split="]),
+    ("'--augment=flip|crop'", r"use '([^']*)'", ["'--augment={0}'"]),
+    ("--augment=zzz", r"for example '([^']*)'", ["'--augment={0}'"]),
+    ("--flagfile=digit", r"did you mean (\w+)", ["--flagfile={0}"]),
+]
+FIND_LR = [
+    (
+        "--lr_scaling=adascale --accumulate=2 --global_batch=512",
+        f"{FLAG} {FLAG}",
+        ["{0} {1}"],
+    ),
+    ("--sweep_for=3st", r"at least (\w+)", ["--sweep_for={0}"]),
+    ("--from_rate=2 --to_rate=1", r"two rates above 0, the second", ["--to_rate=3"]),
+]
