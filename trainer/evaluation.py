@@ -34,9 +34,10 @@ def make_evaluation(
     first of which is theirs. Each replica sees the same number of batches; what pads the last one
     weighs nothing, and what weighs nothing adds nothing, whatever the model says of it. An answer
     with a NaN in it is not correct. `so_far`, if given, is what the pieces before came to: this one
-    goes on adding to it, so that the bits do not depend on the pieces.
+    goes on adding to it, one batch of one replica after the other, so that the bits depend neither
+    on the pieces nor on the number of replicas.
     """
-    losses = make_losses(0.0)
+    losses, replicas = make_losses(0.0), strategy.num_replicas_in_sync
 
     def sums(batch: Batch) -> tf.Tensor:
         logits = model(batch["image"], training=False)
@@ -49,16 +50,20 @@ def make_evaluation(
 
     def rows(batch: Batch) -> tf.Tensor:
         if averages is None:
-            return sums(batch)[None]
+            return sums(batch)[None, None]
         with averages.in_place():
             averaged = sums(batch)
-        return tf.stack([averaged, sums(batch)])
+        return tf.stack([averaged, sums(batch)])[None]
 
     @tf.function(reduce_retracing=True, autograph=False)
     def add(iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         def add_batch(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             parts = strategy.run(rows, args=(next_of_each(strategy, iterator),))
-            return done + 1, total + tf.cast(strategy.reduce("SUM", parts, axis=None), tf.float64)
+            # What pads a pass to a whole number of batches for each replica adds 0, which no sum
+            # notices.
+            for part in tf.unstack(strategy.gather(parts, axis=0), replicas):
+                total += tf.cast(part, tf.float64)
+            return done + 1, total
 
         return tf.while_loop(lambda done, _: done < batches, add_batch, (0, total))[1]
 

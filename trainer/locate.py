@@ -53,7 +53,7 @@ def make_locator(strategy: tf.distribute.Strategy, model: keras.Model, draws: Dr
     ]
 
     def seen_in(batch: Batch) -> list[tf.Tensor]:
-        with draws(batch):
+        with draws(batch), keras.StatelessScope():  # it assigns nothing
             return probe(batch["image"], training=True)
 
     def examine(gradient: Sequence[tf.Tensor], loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:

@@ -25,7 +25,7 @@ from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
 from trainer.plan.plan import Plan
 from trainer.plan.settings import LayerSettings, Settings
-from trainer.replicas.all_reduce import sparse_text
+from trainer.replicas.all_reduce import make_exchange, sparse_text
 from trainer.replicas.strategy import make_strategy
 from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
 from trainer.replicas.sums import choose_pieces
@@ -167,6 +167,8 @@ def build_step(
     )
     locate, devices = settings.run.locate_nonfinite, settings.devices
     xla, xla_note = choose_xla(devices.xla, model, plan.replicas, plan.micro_batch)
+    pack_bytes = devices.communication.pack_bytes
+    pieces = choose_pieces(pack_bytes, plan.device, plan.micro_batches, plan.exact)
     step = TrainStep(
         strategy=strategy,
         model=model,
@@ -181,8 +183,7 @@ def build_step(
         class_weights=plan.dataset.class_weights,
         settings=settings.optimizer,
         xla=xla,
-        pieces=choose_pieces(devices.communication.pack_bytes, plan.device, plan.replicas),
-        communication=devices.communication,
+        exchange=make_exchange(strategy, pieces, plan.exact, devices.communication, plan.device),
     )
     return step, [note for note in (xla_note, sparse_text(model)) if note]
 
@@ -200,6 +201,6 @@ def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
         raise ValueError(
             "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "
             f"BatchNormalization of {model.name} mixes them; use --batch_norm=local, a model "
-            "without it, or one replica with --accumulate=2 or more."
+            "without it, or one replica."
         )
-    return 1 if synchronized else plan.replicas * plan.accumulate
+    return 1 if synchronized else plan.micro_batches

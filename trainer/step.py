@@ -1,20 +1,23 @@
 """The training step: one update of the weights, the same on any number of replicas.
 
-    forward_backward × micro-batches → all_reduce → average_and_clip → set_rate → apply or restore
+    forward_backward × micro-batches → add_up → average_and_clip → set_rate → apply
 
 `TrainStep.__call__` is the whole of it, and the methods below it follow in this order. Each replica
 goes forward and backward over its micro-batches; one all-reduce adds up everything; on the sums,
-equal everywhere, the step is averaged, checked, clipped and applied.
+equal everywhere, the step is averaged, checked, clipped and applied. Until then nothing has been
+assigned: a step that is not finite changes nothing.
 """
 
 import dataclasses
+import functools
 import math
 
 import keras
 import tensorflow as tf
 
-from trainer.layers.batch_norm import LocalStatistics, traced_as
+from trainer.layers.batch_norm import traced_as
 from trainer.layers.random_layers import Draws
+from trainer.layers.state import State, assign_state, state_after
 from trainer.layers.xla import compiled
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
@@ -22,10 +25,10 @@ from trainer.locate import Locator
 from trainer.optimizer.averaging import WeightAverages
 from trainer.optimizer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.optimizer.loss_scale import LossScale
-from trainer.plan.settings import Communication, OptimizerSettings
-from trainer.replicas.all_reduce import all_reduce
+from trainer.plan.settings import OptimizerSettings
+from trainer.replicas.all_reduce import Exchange
 from trainer.replicas.streams import Batch, first_replica
-from trainer.replicas.sums import Pieces, Sums, join, square_norm, take_apart
+from trainer.replicas.sums import Sums, join, square_norm, take_apart
 from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
 
 
@@ -46,8 +49,7 @@ class TrainStep:
     class_weights: tuple[float, ...]  # by label; empty: all 1
     settings: OptimizerSettings
     xla: bool
-    pieces: Pieces
-    communication: Communication
+    exchange: Exchange
 
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
         """Trains one step; returns its row of scalars by name, the same names each time.
@@ -57,7 +59,7 @@ class TrainStep:
         """
         run = self.strategy.run
         with traced_as(self.model, self.strategy.num_replicas_in_sync, self.xla):
-            sums, before = run(self.sum_gradients, args=micro_batches)
+            sums = run(self.sum_gradients, args=micro_batches)
         gradients, square, row = run(self.average_and_clip, args=(sums,))
         # These are equal on all replicas: what follows is decided once, and holds for all.
         micro_square, square, row = first_replica(self.strategy, (sums.micro_square, square, row))
@@ -68,39 +70,32 @@ class TrainStep:
             row["loss_scale"] = self.loss_scale.scale.read_value()
             self.loss_scale.update(row["finite"])
         if self.locator:
-            # Before `restore`: it goes through the layers again, which moves their statistics.
             row["nonfinite_place"] = self.locator.locate(
                 row["finite"], micro_batches, sums.gradient, row["train/loss"]
             )
 
         def update() -> None:
-            run(self.apply, args=(gradients,))
+            run(self.apply, args=(gradients, sums.state))
             # Here only: a step that is skipped does not use up the learning rate's curve.
             self.learning_rate.progress.assign_add(gain)
 
         # The condition stands between two `run` calls: inside one it would cross a synchronization.
-        tf.cond(row["finite"], update, lambda: run(self.restore, args=(before,)))
+        tf.cond(row["finite"], update, lambda: None)
         if self.noise.adascale:
             row |= {"gain": gain, "progress": self.learning_rate.progress.read_value()}
         return row | self.noise.columns() | self.learning_rate.columns()
 
-    def sum_gradients(self, *micro_batches: Batch) -> tuple[Sums, list[tf.Tensor]]:
-        """On every replica: the sums over the whole global batch, and what `restore` puts back."""
-        # The forward pass assigns moving statistics before it is known whether the step is finite.
-        before = [v.value.read_value() for v in self.model.non_trainable_variables]
+    def sum_gradients(self, *micro_batches: Batch) -> Sums:
+        """On every replica: the sums over the whole global batch."""
         part_of = compiled(self.forward_backward) if self.xla else self.forward_backward
-        # Added up here first: whatever the number of micro-batches, the replicas speak once.
-        packs = part_of(micro_batches[0])
-        for batch in micro_batches[1:]:
-            packs = [a + b for a, b in zip(packs, part_of(batch), strict=True)]
-        # The one all-reduce: gradients, loss, accuracy and local moving statistics ride together.
-        moving = LocalStatistics(self.model, self.strategy.num_replicas_in_sync)
-        sums, merged = all_reduce(packs, moving.part(), self.pieces, self.communication)
-        moving.assign(merged)
-        return sums, before
+        # Whatever the number of micro-batches, the replicas speak once: gradients, loss, accuracy
+        # and the layers' state ride together.
+        sums = self.exchange.add_up([functools.partial(part_of, b) for b in micro_batches])
+        count = len(micro_batches) * self.strategy.num_replicas_in_sync
+        return sums._replace(state={place: part / count for place, part in sums.state.items()})
 
-    def forward_backward(self, batch: Batch) -> list[tf.Tensor]:
-        """One micro-batch's part of the sums, packed.
+    def forward_backward(self, batch: Batch) -> Sums:
+        """One micro-batch's part of the sums.
 
         The loss that the sums over all micro-batches give, times batch / weight, is Σ weight × loss
         of the examples / Σ weight, and the regularizers once. What layers add to the loss
@@ -109,29 +104,28 @@ class TrainStep:
         variables = [v.value for v in self.model.trainable_variables]
         batch = weigh_classes(batch, self.class_weights)
         with tf.GradientTape() as tape:
-            # Random layers draw by the examples' positions: the same numbers on any replica.
-            with self.draws(batch):
+            # Random layers draw by the examples' positions: the same numbers on any replica. What
+            # layers assign is only noted: each micro-batch begins with the same state.
+            with self.draws(batch), keras.StatelessScope(collect_losses=True) as noted:
                 logits = self.model(batch["image"], training=True)
+                penalty = sum(self.model.losses)
             losses = mixed_losses(make_losses(self.settings.label_smoothing), batch, logits)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses * batch["weight"])
             # Divided by the global batch, not by its own, a part is what it adds to the whole. A
             # regularizer counts once in the whole: each micro-batch bears its share.
-            objective = (loss + sum(self.model.losses) * weight) / float(self.global_batch)
+            objective = (loss + penalty * weight) / float(self.global_batch)
         # The backward pass starts from the scale in place of 1, so that float16 does not underflow.
         scale = self.loss_scale.scale.read_value() if self.loss_scale else None
         gradient = tape.gradient(objective, variables, scale, unconnected_gradients="zero")
         # That of an embedding's table comes sparse, and is summed with the others.
-        gradient = [tf.convert_to_tensor(part) for part in gradient]
-        if self.loss_scale or self.noise.measured:
-            # Division and norm are then one operation a piece, not one a variable.
-            gradient = join(gradient, self.pieces)
+        gradient = join([tf.convert_to_tensor(part) for part in gradient], self.exchange.pieces)
         if self.loss_scale:
             gradient = [piece / scale for piece in gradient]
         # The sum over micro-batches no longer shows how far apart they were: their noise.
         square = square_norm(gradient) if self.noise.measured else tf.zeros([])
-        part = Sums(objective, count_correct(batch, logits), weight, square, gradient)
-        return part.pack(self.pieces)
+        state = state_after(self.model, noted)
+        return Sums(objective, count_correct(batch, logits), weight, square, state, gradient)
 
     def average_and_clip(
         self, sums: Sums
@@ -180,13 +174,9 @@ class TrainStep:
         self.learning_rate.set_applied(gain)
         return gain
 
-    def apply(self, gradients: list[tf.Tensor]) -> None:
-        """On every replica: updates the weights, and then their averages."""
+    def apply(self, gradients: list[tf.Tensor], state: State) -> None:
+        """On every replica: updates the weights, then their averages, and the layers' state."""
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.averages is not None:
             self.averages.update()
-
-    def restore(self, before: list[tf.Tensor]) -> None:
-        """On every replica: puts back what the forward pass has assigned."""
-        for variable, value in zip(self.model.non_trainable_variables, before, strict=True):
-            variable.value.assign(value)
+        assign_state(self.model, state)

@@ -14,6 +14,12 @@ from launch.flags.run import define_training_flags, training_settings
 from trainer.plan.settings import Settings
 
 _REPEATS = "Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."
+# Flags of before, and what to give in their place.
+_RETIRED = {
+    "accumulate": "give --micro_batch, the examples that a replica takes at a time (the global "
+    "batch ÷ replicas ÷ accumulated micro-batches).",
+    "max_replica_batch": "give --micro_batch, the examples that a replica takes at a time.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +90,10 @@ def _take(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         raise ValueError(
             "a flag with so long a name is unknown. Run with --help for the list."
         ) from None
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname in _RETIRED:
+            raise ValueError(f"--{error.flagname} is gone: {_RETIRED[error.flagname]}") from None
+        raise ValueError(f"{_sentence(str(error))} Run with --help for the list.") from None
     except (flags.Error, ValueError) as error:
         text = str(error).removeprefix("flag ")
         raise ValueError(f"{_sentence(text)} Run with --help for the list.") from None

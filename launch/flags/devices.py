@@ -3,7 +3,7 @@
 from absl import flags
 
 from launch.flags.group import Group
-from launch.flags.parsing import one_of, whole_or_auto
+from launch.flags.parsing import one_of
 from trainer.plan.precision import POLICIES
 from trainer.plan.settings import Communication, DeviceSettings
 
@@ -22,19 +22,14 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
     )
     add.integer("global_batch", 64, 1, "Examples an update, over all replicas.", decisive=True)
-    add.text(
-        "accumulate",
-        "1",
-        "Micro-batches a replica sums an update.\nThe global batch stays what it is.\n"
-        "auto: the fewest of at most --max_replica_batch examples.",
-        decisive=True,
-    )
     add.integer(
-        "max_replica_batch",
+        "micro_batch",
         0,
         0,
-        "Most examples a replica takes at a time.\nFor --accumulate=auto; 0: any number.",
-        rare=True,
+        "Examples a replica takes at a time.\nA replica sums its micro-batches before an update, "
+        "and any number of replicas that divides theirs gives the same weights. 0: a replica's "
+        "share of the global batch.",
+        decisive=True,
     )
     add.text(
         "precision",
@@ -82,6 +77,13 @@ def _define_exchange_flags(add: Group) -> None:
         rare=True,
     )
     add.text(
+        "exact_sums",
+        "auto",
+        "on, off or auto: sum in one order.\nThe same bits on any number of replicas; auto: on "
+        "CPUs, where it costs nothing.",
+        decisive=True,
+    )
+    add.text(
         "check_replicas_every",
         "1000st",
         "How often to compare the replicas.\nBy a checksum of every variable; 0: never.",
@@ -99,8 +101,7 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
         device=one_of("device", values.device, ("auto", "gpu", "cpu")),
         replicas=values.replicas or None,
         global_batch=values.global_batch,
-        accumulate=whole_or_auto(values, "accumulate"),
-        max_replica_batch=values.max_replica_batch,
+        micro_batch=values.micro_batch,
         precision=one_of("precision", values.precision, POLICIES),
         tf32=values.tf32,
         xla=one_of("xla", values.xla, ("off", "on", "auto")),
@@ -116,4 +117,5 @@ def _communication(values: flags.FlagValues) -> Communication:
         all_reduce=one_of("all_reduce", values.all_reduce, ALL_REDUCE),
         pack_bytes=int(1e6 * values.pack_mb),
         gradient_dtype=one_of("gradient_dtype", values.gradient_dtype, dtypes),
+        exact_sums=one_of("exact_sums", values.exact_sums, ("auto", "on", "off")),
     )

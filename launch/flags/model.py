@@ -15,10 +15,10 @@ def define_model_flags(values: flags.FlagValues) -> None:
     add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
     add.text(
         "batch_norm",
-        "synchronized",
-        "synchronized or local.\n"
-        "BatchNormalization sees the micro-batches of all replicas, or its own;\n"
-        "local gives the same weights for an equal number of replicas only.",
+        "local",
+        "local or synchronized.\n"
+        "BatchNormalization sees a micro-batch, or those of all replicas together, which takes "
+        "five collectives a layer and is the same on any number of replicas up to rounding only.",
     )
     add.number("dropout", 0.0, "Share of features dropped before the logits.")
     add.number(
@@ -44,7 +44,7 @@ def layer_settings(values: flags.FlagValues) -> LayerSettings:
     if values.dropout >= 1:
         raise ValueError(f"--dropout={values.dropout} is too large; give less than 1.")
     return LayerSettings(
-        batch_norm=one_of("batch_norm", values.batch_norm, ("synchronized", "local")),
+        batch_norm=one_of("batch_norm", values.batch_norm, ("local", "synchronized")),
         dropout=values.dropout,
         l2=values.l2,
     )

@@ -49,23 +49,6 @@ def duration_or_time(values: flags.FlagValues, name: str) -> Duration:
     return parsed(values, name, parse_duration_or_time)
 
 
-def whole_or_auto(values: flags.FlagValues, name: str) -> int | None:
-    """A flag's value read as a whole number of at least 1, None for `auto`.
-
-    Raises:
-      ValueError: it is neither.
-    """
-    text = values[name].value
-    if text == "auto":
-        return None
-    number = int(text) if text.isdecimal() and len(text) < 10 else 0
-    if not number:
-        raise ValueError(
-            f"{given(name, text)} is no whole number from 1 to 999,999,999; give one, or auto."
-        )
-    return number
-
-
 def path(values: flags.FlagValues, name: str) -> str:
     """A flag's value where it names a folder that may be made.
 

@@ -58,11 +58,10 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:
         share += f" × {plan.accumulate} micro-batches"
-    because = plan.because["accumulate"]
     return [
         ("devices", plan.because["replicas"]),
         ("batch", f"{share} × {plan.micro_batch:,}"),
-        *([("", because)] if because else []),
+        ("", plan.because["exact"]),
         (
             "data",
             f"{whole(data.name)}: {data.train_examples:,} to train, "
@@ -131,7 +130,7 @@ def print_run(run: "Run", plan: Plan) -> None:
     print_groups(run.decay_groups, "decay")
     for note in run.notes:
         print(note)
-    if not run.noise.measured and plan.replicas * plan.accumulate > 1:
+    if not run.noise.measured and plan.micro_batches > 1:
         print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
 
 

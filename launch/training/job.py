@@ -1,5 +1,6 @@
 """A training command made ready: its plan, devices and data, and what its run folder holds."""
 
+import contextlib
 import dataclasses
 import glob
 import os
@@ -82,6 +83,7 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
     # First the lock: a process that is still saving would be found without what it saves.
     held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
     found = newest_checkpoint(run_dir, fallback)
+    command, plan = keep_micro_batch(command, plan, devices, found)
     told = check_changes(command, plan, found)
     job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)
     cooled = asked_for(run_dir / "control", "cooldown")
@@ -89,6 +91,25 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
     first = job.plan.position(found.step)
     check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch, first)
     return job
+
+
+def keep_micro_batch(
+    command: Command, plan: Plan, devices: Devices, found: Found
+) -> tuple[Command, Plan]:
+    """Where --micro_batch is left out, a run keeps the one that it began with if it still can.
+
+    Another number of replicas then gives the same weights. Where they cannot share these
+    micro-batches, their size follows from their number anew, and is told as a change.
+    """
+    begun = found.state.flags.get("micro_batch", 0) if found.state else 0
+    if command.settings.devices.micro_batch or begun in (0, plan.micro_batch):
+        return command, plan
+    of_devices = dataclasses.replace(command.settings.devices, micro_batch=begun)
+    settings = dataclasses.replace(command.settings, devices=of_devices)
+    with contextlib.suppress(ValueError):
+        plan = make_plan(settings, plan.dataset, devices)
+        command = dataclasses.replace(command, settings=settings)
+    return command, plan
 
 
 def going_on_from(job: Job, found: Found) -> Job:
@@ -164,8 +185,8 @@ def gpus_here(command: Command) -> int:
 
 
 def decided(command: Command, plan: Plan) -> dict[str, Any]:
-    """The flags as a checkpoint keeps them: what --accumulate=auto has come to, not `auto`."""
-    return command.values.flag_values_dict() | {"accumulate": plan.accumulate}
+    """The flags as a checkpoint keeps them: the micro-batch that was not given is what it was."""
+    return command.values.flag_values_dict() | {"micro_batch": plan.micro_batch}
 
 
 def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:

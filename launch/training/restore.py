@@ -104,7 +104,8 @@ def _write_files(job: Job) -> None:
     # A run that goes on has the same ones: others would be other examples to train on.
     if evaluation.held_out and not held_out.exists():
         write_text(held_out, names_text(map(evaluation.describe, range(evaluation.length))))
-    write_text(job.run_dir / "flags.txt", flagfile_text(job.command))
+    micro_batch = {"micro_batch": job.plan.micro_batch}  # not what another machine would make it
+    write_text(job.run_dir / "flags.txt", flagfile_text(job.command, changed=micro_batch))
     write_json(job.run_dir / "plan.json", job.plan.to_json())
 
 

@@ -1,33 +1,61 @@
-"""The micro-batches that a replica's share of the global batch is cut into: as told, or fewest."""
+"""The micro-batches that a global batch is cut into, and the replicas that can share them.
 
+The micro-batch belongs to the recipe: what sees one (BatchNormalization, AdaScale, the gradient
+noise scale) then sees the same on any number of replicas that divides the number of micro-batches.
+"""
+
+from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import DeviceSettings
 
 
-def count_micro_batches(settings: DeviceSettings, replicas: int) -> tuple[int, str]:
-    """The micro-batches that a replica sums in an update, and what there is to say about them.
-
-    A count that was given is the one; `auto` (None) takes the fewest that divide the replica's
-    share into micro-batches of at most `max_replica_batch` examples. So the global batch stays what
-    it is when the number of devices changes.
+def size_of_micro_batch(settings: DeviceSettings, dataset: DatasetFacts, replicas: int) -> int:
+    """Examples that one replica takes at a time; where not given, its share of the global batch.
 
     Raises:
-      ValueError: `auto` without a largest micro-batch, or a count that makes them larger.
+      ValueError: the global batch does not divide, or is more than an epoch.
     """
-    most, share = settings.max_replica_batch, settings.global_batch // replicas
-    if settings.accumulate is not None:
-        if most and share > most * settings.accumulate:
-            raise ValueError(
-                f"--max_replica_batch={most}, but --accumulate={settings.accumulate} makes a "
-                f"replica take {share / settings.accumulate:.4g} examples at a time; use "
-                "--accumulate=auto."
-            )
-        return settings.accumulate, ""
-    if not most:
+    batch, size = settings.global_batch, settings.micro_batch
+    if batch > dataset.train_examples:
+        parts = size or replicas
+        most = dataset.train_examples // parts * parts
+        use = f"at most {most}" if most else f"at most {dataset.train_examples}, and fewer replicas"
         raise ValueError(
-            "--accumulate=auto needs to know how many examples a replica can take at a time; "
-            "give it, --max_replica_batch=32, or give the number of micro-batches."
+            f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
+            f"of {dataset.name}; use {use}."
         )
-    if settings.global_batch % replicas:
-        return 1, ""  # does not divide at all, and is told so
-    count = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= most)
-    return count, f"{count} micro-batches, the fewest of at most {most} examples (auto)"
+    if not size:
+        if batch % replicas:
+            near = _nearest(batch, replicas, dataset.train_examples)
+            raise ValueError(
+                f"--global_batch={batch} does not divide by {replicas} replicas; use "
+                + (f"{near}, the nearest that do." if near else "fewer replicas.")
+            )
+        return batch // replicas
+    if batch % size:
+        sizes = [n for n in range(1, batch + 1) if batch % n == 0]
+        below = max(n for n in sizes if n < size) if size > 1 else 1
+        above = min((n for n in sizes if n > size), default=batch)
+        raise ValueError(
+            f"--micro_batch={size} does not divide --global_batch={batch}; use "
+            f"{' or '.join(map(str, sorted({below, above})))}, the nearest that do."
+        )
+    count = batch // size
+    if count % replicas:
+        allowed = [n for n in range(1, count + 1) if count % n == 0]
+        raise ValueError(
+            f"--global_batch={batch} is {count} micro-batches of {size}, which "
+            f"{replicas} replicas cannot share; use {_any_of(allowed)} of them, or another "
+            "--micro_batch."
+        )
+    return size
+
+
+def _nearest(batch: int, parts: int, most: int) -> str:
+    """The multiples of `parts` next to a batch that an epoch has, as text."""
+    near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
+    return " or ".join(str(size) for size in near if size <= most)
+
+
+def _any_of(numbers: list[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last

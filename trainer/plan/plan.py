@@ -21,7 +21,7 @@ from trainer.plan.learning_rate import (
     scaled_rate,
     to_json,
 )
-from trainer.plan.micro_batches import count_micro_batches
+from trainer.plan.micro_batches import size_of_micro_batch
 from trainer.plan.precision import precision_text, repeats_text
 from trainer.plan.settings import (
     STEPS_TO_TELL,
@@ -44,9 +44,10 @@ class Plan:
     precision: str
     replicas: int
     global_batch: int
-    accumulate: int
+    accumulate: int  # micro-batches of a step that each replica adds up
     micro_batch: int
     eval_batch: int
+    exact: bool  # whether sums have one order, whatever the number of replicas
     steps: int
     steps_per_epoch: float
     epochs: float
@@ -78,6 +79,11 @@ class Plan:
         return (step * self.global_batch + self.offset) / self.dataset.train_examples
 
     @property
+    def micro_batches(self) -> int:
+        """Micro-batches of a step, on all replicas together."""
+        return self.replicas * self.accumulate
+
+    @property
     def last_step(self) -> int:
         """The number of the last step; with AdaScale, whose gain ends the run, of the latest."""
         if self.learning_rate.adascale > 1:
@@ -105,13 +111,11 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
       ValueError: the settings contradict each other, the data or the devices; one sentence that
         says what was given, what is allowed and what to do.
     """
-    parts = devices.replicas * (settings.devices.accumulate or 1)
-    check_batch(settings.devices.global_batch, dataset, parts)
-    accumulate, because_accumulate = count_micro_batches(settings.devices, devices.replicas)
-    division = dataclasses.replace(settings.devices, accumulate=accumulate)
-    share = micro_batch(division, dataset, devices)
-    batch, run = division.global_batch, settings.run
+    batch, run = settings.devices.global_batch, settings.run
+    micro_batch = size_of_micro_batch(settings.devices, dataset, devices.replicas)
+    micro_batches = batch // micro_batch
     check_all_reduce(settings.devices, devices)
+    exact, because_exact = choose_exact(settings, devices, micro_batches)
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
     arguments, because_arguments = scaled_betas(settings.learning_rate, settings.optimizer, batch)
@@ -121,7 +125,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         examples=dataset.train_examples,
         train_for=run.train_for,
     )
-    check_micro_batches(rate, devices.replicas * accumulate)
+    check_micro_batches(rate, micro_batches)
     # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
@@ -133,12 +137,13 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         optimizer=settings.optimizer.optimizer,
         optimizer_arguments=arguments,
         device=devices.kind,
-        precision=division.precision,
+        precision=settings.devices.precision,
         replicas=devices.replicas,
         global_batch=batch,
-        accumulate=accumulate,
-        micro_batch=share,
-        eval_batch=share * devices.replicas,
+        accumulate=micro_batches // devices.replicas,
+        micro_batch=micro_batch,
+        eval_batch=micro_batch * devices.replicas,
+        exact=exact,
         steps=steps,
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
@@ -151,15 +156,15 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **units | {"global_batch": round(batch / rate.adascale)}
         ),
         because={
-            **_because_devices(division, devices, share, run.deterministic),
-            "accumulate": because_accumulate,
+            **_because_devices(settings.devices, devices, micro_batch, run.deterministic),
+            "exact": because_exact,
             "steps": _steps_because(rate, run.train_for, per_epoch),
             "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
             "learning_rate": scaled_rate(settings.learning_rate, batch)[1],
             "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **because_every,
-            **_because_layers(settings, devices, share),
+            **_because_layers(settings, devices),
         },
     )
 
@@ -195,7 +200,8 @@ def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
     """
     if rate.adascale > 1 and micro_batches < 2:
         raise ValueError(
-            "--lr_scaling=adascale compares micro-batches and there is one; use --accumulate=2."
+            "--lr_scaling=adascale compares micro-batches and there is one; use a smaller "
+            "--micro_batch."
         )
 
 
@@ -227,22 +233,31 @@ def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
         )
 
 
-def check_batch(batch: int, dataset: DatasetFacts, parts: int) -> None:
-    """Sees that an epoch has a whole batch.
-
-    Args:
-      parts: what the batch is cut into.
+def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tuple[bool, str]:
+    """Whether sums have one order, which gives the same bits on any number of replicas, and why.
 
     Raises:
-      ValueError: it has not.
+      ValueError: it was asked for, with what it does not go with.
     """
-    if batch > dataset.train_examples:
-        most = dataset.train_examples // parts * parts
-        use = f"at most {most}" if most else f"at most {dataset.train_examples}, and fewer replicas"
-        raise ValueError(
-            f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
-            f"of {dataset.name}; use {use}."
-        )
+    asked, why_not = settings.devices.communication, None
+    if asked.gradient_dtype != "float32":
+        why_not = f"--gradient_dtype={asked.gradient_dtype} rounds what replicas exchange"
+    elif asked.all_reduce not in ("auto", "reduce_to_one"):
+        why_not = f"--all_reduce={asked.all_reduce} adds in an order of its own"
+    elif devices.kind == "GPU" and not settings.run.deterministic:
+        why_not = "a GPU repeats its bits with --deterministic only"
+    if asked.exact_sums == "on" and why_not:
+        raise ValueError(f"--exact_sums=on, but {why_not}; change that, or use --exact_sums=off.")
+    if asked.exact_sums == "off" or why_not:
+        return False, f"up to rounding: {why_not or '--exact_sums=off'}"
+    if asked.exact_sums == "auto" and devices.kind == "GPU":
+        return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
+    counts = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
+    but = ", up to rounding" * (settings.layers.batch_norm == "synchronized")
+    return (
+        True,
+        f"the same weights{but or ', to the bit,'} on {', '.join(map(str, counts))} replicas",
+    )
 
 
 def check_memory(plan: Plan, available: int) -> None:
@@ -264,26 +279,6 @@ def check_memory(plan: Plan, available: int) -> None:
         )
 
 
-def micro_batch(settings: DeviceSettings, dataset: DatasetFacts, devices: Devices) -> int:
-    """Examples that one replica takes at a time: the global batch over replicas and accumulation.
-
-    Raises:
-      ValueError: the batch does not divide.
-    """
-    batch, parts = settings.global_batch, devices.replicas * settings.accumulate
-    if batch % parts:
-        near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
-        near = [str(size) for size in near if size <= dataset.train_examples]
-        by = f"{devices.replicas} replicas"
-        if settings.accumulate > 1:
-            by += f" × {settings.accumulate} micro-batches"
-        raise ValueError(
-            f"--global_batch={batch} does not divide by {by}; use "
-            + (f"{' or '.join(near)}, the nearest that do." if near else "fewer replicas.")
-        )
-    return batch // parts
-
-
 def _because_devices(
     settings: DeviceSettings, devices: Devices, share: int, deterministic: bool
 ) -> dict[str, str]:
@@ -297,12 +292,12 @@ def _because_devices(
     }
 
 
-def _because_layers(settings: Settings, devices: Devices, share: int) -> dict[str, str]:
+def _because_layers(settings: Settings, devices: Devices) -> dict[str, str]:
     because, ema = {}, settings.optimizer.ema
-    if settings.layers.batch_norm == "local" and devices.replicas > 1:
+    if settings.layers.batch_norm == "synchronized" and devices.replicas > 1:
         because["batch_norm"] = (
-            f"local: each replica normalizes by its own {share:,}; the weights are the same for "
-            "an equal number of replicas only"
+            "synchronized: the replicas' examples of a turn are normalized together, by 5 "
+            "collectives a layer; the weights are the same up to rounding only"
         )
     if ema:
         because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
@@ -317,5 +312,6 @@ def _steps_because(rate: LearningRatePlan, train_for: Duration, per_epoch: float
 
 
 def _share_because(settings: DeviceSettings, devices: Devices, share: int) -> str:
+    accumulate = settings.global_batch // (devices.replicas * share)
     text = f"{share} = {settings.global_batch} / {devices.replicas} replicas"
-    return text + (f" / {settings.accumulate} micro-batches" if settings.accumulate > 1 else "")
+    return text + (f" / {accumulate} micro-batches" if accumulate > 1 else "")

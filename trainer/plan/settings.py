@@ -32,6 +32,7 @@ class Communication:
     all_reduce: str = "auto"  # nccl, ring, hierarchical_copy or reduce_to_one
     pack_bytes: int = 0  # 0: everything in one piece
     gradient_dtype: str = "float32"  # or bfloat16
+    exact_sums: str = "auto"  # on or off: in one order on any number of replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,7 @@ class DeviceSettings:
     device: str  # auto, gpu or cpu
     replicas: int | None  # None: every GPU, or one CPU
     global_batch: int
-    accumulate: int | None  # None: the fewest micro-batches of at most max_replica_batch
-    max_replica_batch: int = 0  # examples that a replica can take at a time; 0: any number
+    micro_batch: int = 0  # examples that a replica takes at a time; 0: its share of the batch
     precision: str = "float32"  # or bfloat16 or float16
     tf32: bool = True
     xla: str = "off"  # on or auto
@@ -53,7 +53,7 @@ class DeviceSettings:
 class LayerSettings:
     """Settings of a model's layers, whichever model it is."""
 
-    batch_norm: str = "synchronized"  # or local
+    batch_norm: str = "local"  # or synchronized
     dropout: float = 0.0  # before the logits
     l2: float = 0.0  # the penalty on kernels, added to the loss
 

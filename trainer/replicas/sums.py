@@ -6,27 +6,33 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
+from trainer.layers.state import State
+
 # Everything in one tensor, a tensor for each variable, or tensors of about so many bytes.
 Pieces = Literal["one", "per_variable"] | int
+_GATHERED_BYTES = 32_000_000
 
 
-def choose_pieces(pack_bytes: int, kind: str, replicas: int) -> Pieces:
+def choose_pieces(pack_bytes: int, kind: str, micro_batches: int, exact: bool) -> Pieces:
     """The pieces in which a step sums its gradients.
 
     In one piece, flat, as the collective would pack it anyway, summing, norm and clipping are one
     operation each, not one a variable: on a GPU, one kernel to start. In pieces of some bytes those
     of the last layers, whose gradients are there first, travel while the backward pass goes on.
 
-    On a single CPU replica nothing travels, and no copy should stand between a gradient, its norm
-    and its update: a piece for each variable makes a step of ResNet-20 2 % shorter. Several
-    replicas would lose by it.
+    A single micro-batch on a CPU is summed with nothing, and no copy should stand between a
+    gradient, its norm and its update: a piece for each variable makes a step of ResNet-20 2 %
+    shorter. Norms are sums over pieces, so what decides must not be the number of replicas.
 
     Args:
       pack_bytes: as asked for; 0: everything in one piece.
       kind: of the devices, CPU or GPU.
+      micro_batches: of a step, on all replicas together.
+      exact: whether GPUs gather the parts to add them in order, a piece at a time.
     """
-    alone = replicas == 1 and kind == "CPU"
-    return "per_variable" if alone else pack_bytes or "one"
+    if micro_batches == 1 and kind == "CPU":
+        return "per_variable"
+    return pack_bytes or (_GATHERED_BYTES if exact and kind == "GPU" else "one")
 
 
 class Sums(NamedTuple):
@@ -36,35 +42,24 @@ class Sums(NamedTuple):
     correct: tf.Tensor  # []
     weight: tf.Tensor  # []
     micro_square: tf.Tensor  # []; Σ |g|² of the micro-batches, 0 where it is not measured
+    state: State  # of layers, of the variables' shapes
     gradient: Sequence[tf.Tensor]  # in pieces: flat [n], or of a variable's shape
 
-    def pack(self, pieces: Pieces) -> list[tf.Tensor]:
-        """All numbers in these pieces, to be added to those of other parts.
+    def pack(self) -> list[tf.Tensor]:
+        """The same numbers as tensors to be added: all but the gradient, flat; its pieces."""
+        statistics = [tf.stack(self[:_SCALARS]), *self.state.values()]
+        return [_joined(statistics), *self.gradient]
 
-        The statistics lead the first piece; "per_variable" they are a piece of their own.
-        """
-        statistics = tf.stack(self[:_STATISTICS])
-        if pieces == "per_variable":
-            return [statistics, *self.gradient]
-        first, *others = _groups(self.gradient, pieces)
-        return [_joined([statistics, *first]), *map(_joined, others)]
-
-
-_STATISTICS = len(Sums._fields) - 1  # the scalars
-
-
-def unpack(packs: Sequence[tf.Tensor], pieces: Pieces) -> Sums:
-    """The sums that `Sums.pack` has packed, with the gradient still in its pieces."""
-    statistics, gradient = split_packs(packs, pieces)
-    return Sums(*tf.unstack(statistics), gradient)
+    def unpack(self, packs: Sequence[tf.Tensor]) -> "Sums":
+        """The sums of what was packed, of which this is one part."""
+        statistics, *gradient = packs
+        state = statistics[_SCALARS:]
+        parts = take_apart([state], [value.shape for value in self.state.values()])
+        scalars = tf.unstack(statistics[:_SCALARS])
+        return Sums(*scalars, dict(zip(self.state, parts, strict=True)), gradient)
 
 
-def split_packs(packs: Sequence[tf.Tensor], pieces: Pieces) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The statistics of what `Sums.pack` has packed, float32 [statistics], and the gradient."""
-    first, *gradient = packs
-    if pieces != "per_variable":
-        gradient.insert(0, first[_STATISTICS:])
-    return first[:_STATISTICS], gradient
+_SCALARS = Sums._fields.index("state")
 
 
 def join(tensors: Sequence[tf.Tensor], pieces: Pieces) -> list[tf.Tensor]:

@@ -25,7 +25,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.history.check_step(self.step)
-        for name in ("global_batch", "lr_reference_batch"):  # the learning rate is counted in them
+        for name in ("global_batch", "micro_batch", "lr_reference_batch"):
             batch = self.flags.get(name, 1)
             if type(batch) is not int or not 1 <= batch < 2**31:
                 raise ValueError(f"its flag {name} is {batch!r:.40}")
