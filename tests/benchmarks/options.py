@@ -21,8 +21,9 @@ from tests.benchmarks.step import ratio_text
 OPTIONS = {
     "plain": (),
     "control": (),
-    "--accumulate=2": ("--accumulate=2",),
-    "--accumulate=8": ("--accumulate=8",),
+    "2 micro-batches a replica": ("--micro_batch={half}",),
+    "8 micro-batches a replica": ("--micro_batch={eighth}",),
+    "--batch_norm=synchronized": ("--batch_norm=synchronized",),
     "--clip_norm=0.1": ("--clip_norm=0.1",),
     "--ema=0.999": ("--ema=0.999",),
     "--check_replicas_every=0": ("--check_replicas_every=0",),
@@ -42,7 +43,9 @@ def train(option: str, cell: Cell, turns: Turns) -> None:
         import trainer.run
 
         trainer.run.comparable_micro_batches = lambda *_: 1
-    train_lockstep(cell, turns, OPTIONS[option])
+    share = cell.network.global_batch // cell.replicas
+    sizes = {"half": share // 2, "eighth": share // 8}
+    train_lockstep(cell, turns, [argument.format(**sizes) for argument in OPTIONS[option]])
 
 
 def main(argv: Sequence[str]) -> int:

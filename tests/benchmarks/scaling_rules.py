@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from tests.benchmarks.trained import Trained, train_all
 
 COMMON = (
-    "--dataset=digits --augment=shift(1) --model=cnn --device=cpu --replicas=1 --accumulate=2 "
+    "--dataset=digits --augment=shift(1) --model=cnn --device=cpu --replicas=1 "
     "--learning_rate=0.05 --lr_reference_batch=32 --decay=cosine --optimizer=sgd --momentum=0.9 "
     "--weight_decay=0.001 --clip_norm=0 --eval_every=0 --checkpoint_every=0 --log_every=1ep"
 )
@@ -40,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     commands = {
         run_name(rule, batch, seed): f"{COMMON} {RULES[rule]} --train_for={given.epochs}ep "
-        f"--global_batch={batch} --seed={seed}"
+        f"--global_batch={batch} --micro_batch={batch // 2} --seed={seed}"
         for rule in RULES
         for batch in BATCHES
         for seed in range(given.seeds)

@@ -29,11 +29,11 @@ def table(stories: Sequence[Story]) -> str:
     for story in stories:
         differences = story.differences
         found = [0] * 6 if differences is None else differences.counts()
-        tallies = defaultdict(int)
+        tallies: dict[tuple[str, str], int] = defaultdict(int)
         for struck in story.struck:
-            tallies[struck.kill.place] += 1
+            tallies[str(struck.replicas), struck.kill.place] += 1
         for key, kills in [
-            *(((str(story.replicas), place), count) for place, count in tallies.items()),
+            *tallies.items(),
             (("all", "anywhere"), len(story.struck)),
         ]:
             # Every kill is followed by a start; the last of them ends the story.

@@ -1,4 +1,4 @@
-"""Which stories are told: every place meets every number of replicas, in a random order."""
+"""Which stories are told: where their runs are killed, in a random order."""
 
 import dataclasses
 import pathlib
@@ -34,7 +34,7 @@ class Planned:
     """A story that is to be told: where the run is killed, in this order if it can be."""
 
     name: str
-    replicas: int
+    replicas: int  # that it begins with
     places: tuple[str, ...]
 
 
@@ -86,10 +86,7 @@ def tell_all(
       out: a folder; stories that it has the results of are not told again.
       struck: is told how many kills a story had.
     """
-    # One after the other: several stories have the same.
-    for replicas in sorted({story.replicas for story in stories}):
-        undisturbed(_reference(out, replicas), replicas)
-
+    undisturbed(out / "undisturbed")  # before there are several at once
     return tell_rounds(stories, lambda story: _told_once(out, story, seed), at_once, struck)
 
 
@@ -127,14 +124,9 @@ def tell_rounds(
 
 
 def _told_once(out: pathlib.Path, story: Planned, seed: int) -> Story:
-    path, reference = out / f"{story.name}.json", _reference(out, story.replicas)
+    path, reference = out / f"{story.name}.json", out / "undisturbed"
     if not path.exists():
-        seconds = undisturbed(reference, story.replicas)
-        kills = plan_kills(story.places, f"{seed} {story.name}", seconds)
+        kills = plan_kills(story.places, f"{seed} {story.name}", undisturbed(reference))
         told = tell(out / story.name, reference, story.replicas, kills)
         write_json(path, dataclasses.asdict(told))
     return Story.from_json(read_json(path))
-
-
-def _reference(out: pathlib.Path, replicas: int) -> pathlib.Path:
-    return out / f"undisturbed-{replicas}"

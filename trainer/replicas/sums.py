@@ -53,10 +53,9 @@ class Sums(NamedTuple):
     def unpack(self, packs: Sequence[tf.Tensor]) -> "Sums":
         """The sums of what was packed, of which this is one part."""
         statistics, *gradient = packs
-        state = statistics[_SCALARS:]
-        parts = take_apart([state], [value.shape for value in self.state.values()])
-        scalars = tf.unstack(statistics[:_SCALARS])
-        return Sums(*scalars, dict(zip(self.state, parts, strict=True)), gradient)
+        shapes = [tf.TensorShape([_SCALARS]), *(value.shape for value in self.state.values())]
+        scalars, *state = take_apart([statistics], shapes)
+        return Sums(*tf.unstack(scalars), dict(zip(self.state, state, strict=True)), gradient)
 
 
 _SCALARS = Sums._fields.index("state")
