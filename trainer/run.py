@@ -86,7 +86,7 @@ def build_run(
     settings: Settings, plan: Plan, devices: Devices, make_model: MakeModel = make_model
 ) -> Run:
     """Builds the run on this machine's devices; weights depend on the seed alone."""
-    set_operations(settings.devices.tf32, settings.run.deterministic)
+    set_operations(settings.devices.tf32, settings.run.deterministic, devices.threads)
     strategy = make_strategy(devices, settings.devices.communication.all_reduce)
     return build_run_on(strategy, settings, plan, make_model)
 

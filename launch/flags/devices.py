@@ -5,7 +5,7 @@ from absl import flags
 from launch.flags.group import Group
 from launch.flags.parsing import one_of
 from trainer.plan.precision import POLICIES
-from trainer.plan.settings import Communication, DeviceSettings
+from trainer.plan.settings import MOST_THREADS, Communication, DeviceSettings
 
 ALL_REDUCE = ("auto", "nccl", "ring", "hierarchical_copy", "reduce_to_one")
 _MOST_MB = 1_000_000
@@ -30,6 +30,15 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "and any number of replicas that divides theirs gives the same weights. 0: a replica's "
         "share of the global batch.",
         decisive=True,
+    )
+    add.integer(
+        "threads",
+        0,
+        0,
+        "Threads of an operation on the processor.\nTheir number decides about last bits; a run "
+        "keeps what it began with. 0: as many as there are cores.",
+        decisive=True,
+        rare=True,
     )
     add.text(
         "precision",
@@ -97,11 +106,14 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
     Raises:
       ValueError: a value that does not exist.
     """
+    if values.threads > MOST_THREADS:
+        raise ValueError(f"--threads={values.threads} is too many; give at most {MOST_THREADS:,}.")
     return DeviceSettings(
         device=one_of("device", values.device, ("auto", "gpu", "cpu")),
         replicas=values.replicas or None,
         global_batch=values.global_batch,
         micro_batch=values.micro_batch,
+        threads=values.threads,
         precision=one_of("precision", values.precision, POLICIES),
         tf32=values.tf32,
         xla=one_of("xla", values.xla, ("off", "on", "auto")),

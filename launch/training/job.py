@@ -83,7 +83,7 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
     # First the lock: a process that is still saving would be found without what it saves.
     held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
     found = newest_checkpoint(run_dir, fallback)
-    command, plan = keep_micro_batch(command, plan, devices, found)
+    plan, devices = as_begun(command, plan, devices, found)
     told = check_changes(command, plan, found)
     job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)
     cooled = asked_for(run_dir / "control", "cooldown")
@@ -93,23 +93,25 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
     return job
 
 
-def keep_micro_batch(
-    command: Command, plan: Plan, devices: Devices, found: Found
-) -> tuple[Command, Plan]:
-    """Where --micro_batch is left out, a run keeps the one that it began with if it still can.
+def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tuple[Plan, Devices]:
+    """A run keeps the micro-batch and the threads that it began with, where none are given now.
 
-    Another number of replicas then gives the same weights. Where they cannot share these
-    micro-batches, their size follows from their number anew, and is told as a change.
+    On other devices it then trains the same weights. Where the replicas cannot share these
+    micro-batches, their size follows from the number of replicas anew, and is told as a change.
     """
-    begun = found.state.flags.get("micro_batch", 0) if found.state else 0
-    if command.settings.devices.micro_batch or begun in (0, plan.micro_batch):
-        return command, plan
-    of_devices = dataclasses.replace(command.settings.devices, micro_batch=begun)
-    settings = dataclasses.replace(command.settings, devices=of_devices)
-    with contextlib.suppress(ValueError):
-        plan = make_plan(settings, plan.dataset, devices)
-        command = dataclasses.replace(command, settings=settings)
-    return command, plan
+    begun, asked = found.state.flags if found.state else {}, command.settings.devices
+    threads = begun.get("threads", devices.threads)
+    if not asked.threads and threads != devices.threads:
+        text = f"{devices.because}; {threads} threads, as it began, not {devices.threads}"
+        devices = dataclasses.replace(devices, threads=threads, because=text)
+        plan = make_plan(command.settings, plan.dataset, devices)
+    micro_batch = begun.get("micro_batch", plan.micro_batch)
+    if not asked.micro_batch and micro_batch != plan.micro_batch:
+        asked = dataclasses.replace(asked, micro_batch=micro_batch)
+        settings = dataclasses.replace(command.settings, devices=asked)
+        with contextlib.suppress(ValueError):
+            plan = make_plan(settings, plan.dataset, devices)
+    return plan, devices
 
 
 def going_on_from(job: Job, found: Found) -> Job:
@@ -185,8 +187,13 @@ def gpus_here(command: Command) -> int:
 
 
 def decided(command: Command, plan: Plan) -> dict[str, Any]:
-    """The flags as a checkpoint keeps them: the micro-batch that was not given is what it was."""
-    return command.values.flag_values_dict() | {"micro_batch": plan.micro_batch}
+    """The flags as a checkpoint keeps them; what devices decide where nothing was given, too."""
+    return command.values.flag_values_dict() | settled(plan)
+
+
+def settled(plan: Plan) -> dict[str, int]:
+    """Flags that another machine would settle otherwise, and that decide about the weights."""
+    return {"micro_batch": plan.micro_batch, "threads": plan.threads}
 
 
 def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:

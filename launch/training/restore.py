@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from input_pipeline.class_names import CLASSES, names_text
 from launch.flags.command import flagfile_text
-from launch.training.job import Job
+from launch.training.job import Job, settled
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.checkpoint.on_disk import Keep
 from trainer.files.storage import Storage
@@ -104,8 +104,8 @@ def _write_files(job: Job) -> None:
     # A run that goes on has the same ones: others would be other examples to train on.
     if evaluation.held_out and not held_out.exists():
         write_text(held_out, names_text(map(evaluation.describe, range(evaluation.length))))
-    micro_batch = {"micro_batch": job.plan.micro_batch}  # not what another machine would make it
-    write_text(job.run_dir / "flags.txt", flagfile_text(job.command, changed=micro_batch))
+    text = flagfile_text(job.command, changed=settled(job.plan))
+    write_text(job.run_dir / "flags.txt", text)
     write_json(job.run_dir / "plan.json", job.plan.to_json())
 
 

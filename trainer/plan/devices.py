@@ -14,6 +14,7 @@ class Devices:
     kind: str  # GPU or CPU
     replicas: int
     because: str
+    threads: int = 0  # of an operation on the processor; 0: as many as TensorFlow likes
 
 
 def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
@@ -39,8 +40,10 @@ def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
                 f"; warning: {count} on {cores} core{'s' * (cores != 1)} take turns, which is "
                 f"slower than --replicas={cores}"
             )
-        return Devices("CPU", count, f"{count} logical CPU device{'s' * (count != 1)}{note}")
+        text = f"{count} logical CPU device{'s' * (count != 1)}{note}"
+        return Devices("CPU", count, text, settings.threads or cores)
     count = settings.replicas or gpus
     if count > gpus:
         raise ValueError(f"--replicas={count}, but {found}; use at most {gpus}, or --device=cpu.")
-    return Devices("GPU", count, f"{count} of {gpus} GPU{'s' * (gpus != 1)}")
+    text = f"{count} of {gpus} GPU{'s' * (gpus != 1)}"
+    return Devices("GPU", count, text, settings.threads or cores)

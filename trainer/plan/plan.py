@@ -43,6 +43,7 @@ class Plan:
     device: str
     precision: str
     replicas: int
+    threads: int
     global_batch: int
     accumulate: int  # micro-batches of a step that each replica adds up
     micro_batch: int
@@ -139,6 +140,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         device=devices.kind,
         precision=settings.devices.precision,
         replicas=devices.replicas,
+        threads=devices.threads,
         global_batch=batch,
         accumulate=micro_batches // devices.replicas,
         micro_batch=micro_batch,

@@ -43,6 +43,7 @@ class DeviceSettings:
     replicas: int | None  # None: every GPU, or one CPU
     global_batch: int
     micro_batch: int = 0  # examples that a replica takes at a time; 0: its share of the batch
+    threads: int = 0  # of an operation on the processor; 0: as many as it has cores
     precision: str = "float32"  # or bfloat16 or float16
     tf32: bool = True
     xla: str = "off"  # on or auto
@@ -142,3 +143,6 @@ class Settings:
 
 # Steps in a row that stand out before it is a divergence, see `trainer.actions.divergence`.
 STEPS_TO_TELL = 8
+
+# Of an operation on the processor: each takes memory.
+MOST_THREADS = 1024

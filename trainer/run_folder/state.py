@@ -4,8 +4,17 @@ import dataclasses
 
 from trainer.files.from_json import Count
 from trainer.plan.dataset import DatasetFacts
+from trainer.plan.settings import MOST_THREADS
 from trainer.run_folder.history import Accuracy, History
 
+_BATCH = 2**31 - 1
+# The flags that a run goes on with, or counts in.
+_MOST = {
+    "global_batch": _BATCH,
+    "micro_batch": _BATCH,
+    "lr_reference_batch": _BATCH,
+    "threads": MOST_THREADS,
+}
 Flag = bool | int | float | str | list[str] | None
 
 
@@ -25,7 +34,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.history.check_step(self.step)
-        for name in ("global_batch", "micro_batch", "lr_reference_batch"):
-            batch = self.flags.get(name, 1)
-            if type(batch) is not int or not 1 <= batch < 2**31:
-                raise ValueError(f"its flag {name} is {batch!r:.40}")
+        for name, most in _MOST.items():
+            number = self.flags.get(name, 1)
+            if type(number) is not int or not 1 <= number <= most:
+                raise ValueError(f"its flag {name} is {number!r:.40}")
