@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trainer.device_loop import DeviceLoop
 from trainer.evaluation import EvaluateBatches, make_evaluation
-from trainer.layers.batch_norm import synchronized_layers
+from trainer.layers.batch_norm import few_examples_text, synchronized_layers
 from trainer.layers.precision import layers_in, set_operations
 from trainer.layers.random_layers import make_draws
 from trainer.layers.xla import choose_xla
@@ -185,7 +185,8 @@ def build_step(
         xla=xla,
         exchange=make_exchange(strategy, pieces, plan.exact, devices.communication, plan.device),
     )
-    return step, [note for note in (xla_note, sparse_text(model)) if note]
+    notes = (xla_note, sparse_text(model), few_examples_text(model, plan.micro_batch))
+    return step, [note for note in notes if note]
 
 
 def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:

@@ -17,6 +17,7 @@ import keras
 from trainer.layers.fused_batch_norm import call_fused, can_be_fused
 
 SYNCHRONIZED, LOCAL = "synchronized", "local"
+_FEW = 16  # examples, below which statistics are noisy: Wu and He 2018, arxiv.org/abs/1803.08494
 
 
 def set_batch_norm(model: keras.Model, kind: str) -> None:
@@ -28,6 +29,19 @@ def set_batch_norm(model: keras.Model, kind: str) -> None:
 def synchronized_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers whose forward pass sums over the replicas, if there are several."""
     return [layer for layer in model._flatten_layers() if getattr(layer, "synchronized", False)]
+
+
+def few_examples_text(model: keras.Model, micro_batch: int) -> str | None:
+    """What there is to say where a BatchNormalization has the statistics of few examples."""
+    local = [
+        layer for layer in _normalizations(model) if layer.trainable and not layer.synchronized
+    ]
+    if not local or micro_batch >= _FEW:
+        return None
+    return (
+        f"warning: {local[0].name} and such normalize by the statistics of {micro_batch} examples; "
+        f"below {_FEW} these are noisy: use a larger --micro_batch, or --batch_norm=synchronized"
+    )
 
 
 @contextlib.contextmanager
