@@ -19,6 +19,8 @@ def repeats_text(deterministic: bool, kind: str) -> str:
         return "the same bits (--deterministic)"
     if kind == "GPU":
         what = "sums by atomics, the choice of convolution algorithms"
-    else:
-        what = "where an operation's threads add in the order they finish"
-    return f"last bits may differ: {what}; not so with --deterministic"
+        return f"last bits may differ: {what}; not so with --deterministic"
+    return (
+        "the same bits, but where an operation's threads add in the order they finish; there only "
+        "with --deterministic"
+    )
