@@ -108,7 +108,8 @@ class TrainStep:
             # layers assign is only noted: each micro-batch begins with the same state.
             with self.draws(batch), keras.StatelessScope(collect_losses=True) as noted:
                 logits = self.model(batch["image"], training=True)
-                penalty = sum(self.model.losses)
+            # Keras finds no regularizer's variable within the scope, and no `add_loss` outside.
+            penalty = sum([*noted.losses, *self.model.losses])
             losses = mixed_losses(make_losses(self.settings.label_smoothing), batch, logits)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses * batch["weight"])
