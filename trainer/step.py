@@ -109,7 +109,9 @@ class TrainStep:
             with self.draws(batch), keras.StatelessScope(collect_losses=True) as noted:
                 logits = self.model(batch["image"], training=True)
             # Keras finds no regularizer's variable within the scope, and no `add_loss` outside.
-            penalty = sum([*noted.losses, *self.model.losses])
+            added = [*noted.losses, *self.model.losses]
+            # In the precision of the layers, some of them.
+            penalty = sum(tf.reduce_sum(tf.cast(part, tf.float32)) for part in added)
             losses = mixed_losses(make_losses(self.settings.label_smoothing), batch, logits)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses * batch["weight"])

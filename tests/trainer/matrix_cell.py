@@ -1,97 +1,91 @@
-"""One cell of the matrix: 50 steps with everything on that a replicated step can get wrong."""
+"""One cell of the matrix: a row's steps on so many replicas, and all that they came to."""
 
 import os
 import pathlib
+import shlex
 import traceback
 
-import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
 from launch.flags.command import read_command
+from tests.trainer.matrix_networks import CLASSES, make_network
+from tests.trainer.matrix_rows import EVERYTHING, Row
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
-from trainer.plan.plan import Plan, make_plan
+from trainer.plan.plan import make_plan
 from trainer.run import build_run
 
-STEPS, BATCH, CLASSES, SHAPE, CLIP = 50, 32, 4, (4, 4, 1), 0.1
-OPTIMIZERS = {
-    "sgd": "--optimizer=sgd --learning_rate=0.05",
-    "adamw": "--optimizer=adamw --learning_rate=0.01",
-    "lamb": "--optimizer=lamb --learning_rate=0.01",
-    "lars": "--optimizer=lars --learning_rate=0.5",
-}
-EVERYTHING = (
-    f"--device=cpu --global_batch={BATCH} --train_for={STEPS}st --lr_scaling=none --warmup=10st "
-    f"--decay=cosine --momentum=0.9 --clip_norm={CLIP} --weight_decay=0.01 --ema=0.9 "
-    "--label_smoothing=0.1"
-)
+MICRO_BATCH = 4
+TIMES = ("input_wait",)
 
 
-def small_model(normalized: bool) -> keras.Model:
-    """Normalization, Dropout, a regularizer; SiLU, since ReLU amplifies rounding."""
-    images = keras.Input(SHAPE, dtype="uint8", name="image")
-    x = layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    x = layers.Conv2D(
-        4,
-        3,
-        padding="same",
-        use_bias=not normalized,
-        kernel_regularizer=keras.regularizers.L2(0.01),
-    )(x)
-    if normalized:
-        x = layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
-    x = layers.Flatten()(layers.Activation("silu")(x))
-    return keras.Model(images, layers.Dense(CLASSES, name="logits")(layers.Dropout(0.3)(x)))
-
-
-def micro_batches(plan: Plan) -> tf.data.Dataset:
+def examples(row: Row, steps: int) -> dict[str, np.ndarray]:
     """All examples differ, and so do their weights: some are 0, one batch is nearly empty."""
     random = np.random.default_rng(0)
-    examples = STEPS * BATCH
-    weight = random.uniform(0.2, 3.0, examples).astype("float32")
+    batch = MICRO_BATCH * row.micro_batches
+    count = steps * batch
+    weight = random.uniform(0.2, 3.0, count).astype("float32")
     weight[::7] = 0.0
-    weight[BATCH + 1 : 2 * BATCH] = 0.0
+    weight[batch + 1 : 2 * batch] = 0.0
+    if row.overflows:
+        weight[3 * batch + 5 :: 4 * batch] = 3e4  # of another micro-batch than the first
     arrays = {
-        "image": random.integers(0, 256, (examples, *SHAPE), "uint8"),
-        "label": random.integers(0, CLASSES, examples),
-        "position": np.arange(examples),
+        "image": random.integers(0, 256, (count, row.side, row.side, 1), "uint8"),
+        "label": random.integers(0, CLASSES, count),
+        "position": np.arange(count),
         "weight": weight,
     }
+    if row.mixed:
+        arrays["label_b"] = random.integers(0, CLASSES, count)
+        arrays["mix"] = random.uniform(0, 1, count).astype("float32")
+    return arrays
+
+
+def micro_batches(row: Row, steps: int) -> tf.data.Dataset:
+    """The examples, a micro-batch after the other."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    data = tf.data.Dataset.from_tensor_slices(arrays).batch(plan.micro_batch, drop_remainder=True)
-    return data.with_options(options)
+    data = tf.data.Dataset.from_tensor_slices(examples(row, steps))
+    return data.batch(MICRO_BATCH, drop_remainder=True).with_options(options)
 
 
-def train(
-    out: pathlib.Path, optimizer: str, normalized: bool, replicas: int, accumulate: int
-) -> None:
-    """Trains 50 steps and writes all variables as `GROUP/NAME`."""
-    arguments = f"{EVERYTHING} {OPTIMIZERS[optimizer]} --replicas={replicas}"
-    command = read_command(f"{arguments} --accumulate={accumulate}".split())
+def train(out: pathlib.Path, row: Row, replicas: int, steps: int) -> None:
+    """Trains and writes all variables as `GROUP/NAME`, and the rows' columns as `rows/NAME`."""
+    batch = MICRO_BATCH * row.micro_batches
+    flags = (
+        f"{EVERYTHING} {row.flags} --train_for={steps}st --global_batch={batch} "
+        f"--micro_batch={MICRO_BATCH} --replicas={replicas}"
+    )
+    settings = read_command(shlex.split(flags)).settings
+    facts = DatasetFacts(
+        "random",
+        steps * batch,
+        batch,
+        CLASSES,
+        (row.side, row.side, 1),
+        class_weights=row.class_weights,
+    )
     devices = Devices("CPU", replicas, "the test")
-    facts = DatasetFacts("random", STEPS * BATCH, BATCH, CLASSES, SHAPE)
-    plan = make_plan(command.settings, facts, devices)
-    run = build_run(command.settings, plan, devices, lambda *_: small_model(normalized))
-    stream = iter(run.stream(lambda *_: micro_batches(plan)))
-    rows = run.train_loop(stream, STEPS)
-    assert np.all(rows["finite"] == 1)
-    assert np.min(rows["gradient_norm"]) > CLIP
-    variables = run.variables()
-    arrays = {
-        f"{group}/{name}": v.numpy() for group in variables for name, v in variables[group].items()
-    }
-    np.savez(out, **arrays)
+    plan = make_plan(settings, facts, devices)
+    assert plan.exact and plan.micro_batches == row.micro_batches
+    run = build_run(
+        settings, plan, devices, lambda *_: make_network(row.network, facts, settings.layers)
+    )
+    columns = run.train_loop(iter(run.stream(lambda *_: micro_batches(row, steps))), steps)
+    found = {f"rows/{name}": column for name, column in columns.items() if name not in TIMES}
+    for group, variables in run.variables().items():
+        for name, variable in variables.items():
+            first, *others = map(np.asarray, run.strategy.experimental_local_results(variable))
+            assert all(first.tobytes() == other.tobytes() for other in others), name
+            found[f"{group}/{name}"] = first
+    np.savez(out, **found)
 
 
-def run(
-    out: pathlib.Path, optimizer: str, normalized: bool, replicas: int, accumulate: int
-) -> None:
+def run(out: pathlib.Path, row: Row, replicas: int, steps: int) -> None:
     """`train`, as all that its process does: it ends with code 0 or 1."""
     try:
-        train(out, optimizer, normalized, replicas, accumulate)
+        train(out, row, replicas, steps)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
