@@ -183,10 +183,17 @@ def build_step(
         class_weights=plan.dataset.class_weights,
         settings=settings.optimizer,
         xla=xla,
+        # Not where replicas talk within the pass, nor where sums may be in any order.
+        alone=plan.exact and not mixes_replicas(model, plan),
         exchange=make_exchange(strategy, pieces, plan.exact, devices.communication, plan.device),
     )
     notes = (xla_note, sparse_text(model), few_examples_text(model, plan.micro_batch))
     return step, [note for note in notes if note]
+
+
+def mixes_replicas(model: keras.Model, plan: Plan) -> bool:
+    """Whether a layer sums over several replicas within the forward pass."""
+    return plan.replicas > 1 and bool(synchronized_layers(model))
 
 
 def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
@@ -197,7 +204,7 @@ def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
     Raises:
       ValueError: AdaScale was asked for and there are none.
     """
-    synchronized = plan.replicas > 1 and bool(synchronized_layers(model))
+    synchronized = mixes_replicas(model, plan)
     if synchronized and plan.learning_rate.adascale > 1:
         raise ValueError(
             "--lr_scaling=adascale compares the replicas' gradients, and the synchronized "

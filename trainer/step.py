@@ -18,7 +18,7 @@ import tensorflow as tf
 from trainer.layers.batch_norm import traced_as
 from trainer.layers.random_layers import Draws
 from trainer.layers.state import State, assign_state, state_after
-from trainer.layers.xla import compiled
+from trainer.layers.xla import program
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import Locator
@@ -49,6 +49,7 @@ class TrainStep:
     class_weights: tuple[float, ...]  # by label; empty: all 1
     settings: OptimizerSettings
     xla: bool
+    alone: bool  # whether a micro-batch's pass is optimized by itself, see `program`
     exchange: Exchange
 
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
@@ -87,7 +88,9 @@ class TrainStep:
 
     def sum_gradients(self, *micro_batches: Batch) -> Sums:
         """On every replica: the sums over the whole global batch."""
-        part_of = compiled(self.forward_backward) if self.xla else self.forward_backward
+        part_of = self.forward_backward
+        if self.xla or self.alone:
+            part_of = program(part_of, self.xla)
         # Whatever the number of micro-batches, the replicas speak once: gradients, loss, accuracy
         # and the layers' state ride together.
         sums = self.exchange.add_up([functools.partial(part_of, b) for b in micro_batches])

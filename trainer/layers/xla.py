@@ -1,4 +1,4 @@
-"""XLA: a replica's forward and backward pass as one compiled program, or why that cannot be."""
+"""A micro-batch's pass as a program of its own, compiled by XLA or not, or why that cannot be."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,23 @@ from trainer.layers.batch_norm import synchronized_layers, traced_as
 T = TypeVar("T")
 
 
-def compiled(function: Callable[..., T]) -> Callable[..., T]:
-    """The function of a micro-batch as a program of its own; to be called anew on every replica.
+def program(function: Callable[..., T], xla: bool) -> Callable[..., T]:
+    """The function of a micro-batch as a program of its own; to be made anew on every replica.
+
+    It is traced once, whatever number of micro-batches it is called with, and optimized by itself:
+    within the step's graph, TensorFlow would rewrite its sums by what else is there, such as other
+    micro-batches. So its bits do not depend on how many of them a replica has.
 
     A program reads the variables of the replica that it was traced on, and no other's. It spans no
     `strategy.run`, which XLA refuses, nor the collective, which stays outside; a synchronized
     BatchNormalization brings one along unless it is `traced_as` something else.
     """
-    return tf.function(function, jit_compile=True, autograph=False)
+    return tf.function(
+        function,
+        jit_compile=xla or None,
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
 
 
 def choose_xla(
