@@ -53,7 +53,7 @@ OTHER_OPTIMIZERS = {
     "ftrl": "--optimizer=ftrl --learning_rate=0.05 --warmup=none --decay=constant --weight_decay=0",
 }
 OPTIONS = {
-    "mixed, class weights": Row(SGD, mixed=True, class_weights=(2.5, 1.0, 0.2, 1.0)),
+    "mixed": Row(SGD, mixed=True, class_weights=(2.5, 1.0, 0.2, 1.0)),
     "float16": Row(f"{SGD} --precision=float16 --clip_norm=1", overflows=True),
     "bfloat16": Row(f"{SGD} --precision=bfloat16"),
     "adascale": Row(f"{SGD} --lr_scaling=adascale --lr_reference_batch=8"),

@@ -4,6 +4,8 @@ The micro-batch belongs to the recipe: what sees one (BatchNormalization, AdaSca
 noise scale) then sees the same on any number of replicas that divides the number of micro-batches.
 """
 
+import math
+
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import DeviceSettings
 
@@ -16,44 +18,59 @@ def size_of_micro_batch(settings: DeviceSettings, dataset: DatasetFacts, replica
     """
     batch, size = settings.global_batch, settings.micro_batch
     if batch > dataset.train_examples:
-        parts = size or replicas
+        parts = (size or 1) * replicas
         most = dataset.train_examples // parts * parts
-        use = f"at most {most}" if most else f"at most {dataset.train_examples}, and fewer replicas"
+        fewer = "fewer replicas" + " and a smaller --micro_batch" * bool(size)
+        use = f"at most {most}" if most else f"at most {dataset.train_examples}, and {fewer}"
         raise ValueError(
             f"--global_batch={batch} is more than the {dataset.train_examples:,} training examples "
             f"of {dataset.name}; use {use}."
         )
-    if not size:
-        if batch % replicas:
-            near = _nearest(batch, replicas, dataset.train_examples)
-            raise ValueError(
-                f"--global_batch={batch} does not divide by {replicas} replicas; use "
-                + (f"{near}, the nearest that do." if near else "fewer replicas.")
-            )
-        return batch // replicas
+    if size:
+        _check_size(batch, size, replicas)
+        return size
+    if batch % replicas:
+        near = _nearest(batch, replicas, dataset.train_examples)
+        raise ValueError(
+            f"--global_batch={batch} does not divide by {replicas} replicas; use "
+            + (f"{near}, the nearest that do." if near else "fewer replicas.")
+        )
+    return batch // replicas
+
+
+def _check_size(batch: int, size: int, replicas: int) -> None:
+    """Sees that micro-batches of this size make up the batch, and that the replicas share them.
+
+    Raises:
+      ValueError: they do not.
+    """
+    even = batch % replicas == 0  # or no size at all suits so many replicas
     if batch % size:
-        sizes = [n for n in range(1, batch + 1) if batch % n == 0]
-        below = max(n for n in sizes if n < size) if size > 1 else 1
-        above = min((n for n in sizes if n > size), default=batch)
+        sizes = _divisors(batch // replicas if even else batch)
+        near = [*[n for n in sizes if n < size][-1:], *[n for n in sizes if n > size][:1]]
         raise ValueError(
             f"--micro_batch={size} does not divide --global_batch={batch}; use "
-            f"{' or '.join(map(str, sorted({below, above})))}, the nearest that do."
+            f"{_any_of(near)}, the nearest that do."
         )
     count = batch // size
     if count % replicas:
-        allowed = [n for n in range(1, count + 1) if count % n == 0]
+        another = f", or a --micro_batch that divides {batch // replicas}" if even else ""
         raise ValueError(
-            f"--global_batch={batch} is {count} micro-batches of {size}, which "
-            f"{replicas} replicas cannot share; use {_any_of(allowed)} of them, or another "
-            "--micro_batch."
+            f"--global_batch={batch} is {count} micro-batch{'es' * (count > 1)} of {size}, which "
+            f"{replicas} replicas cannot share; use {_any_of(_divisors(count))} of them{another}."
         )
-    return size
 
 
 def _nearest(batch: int, parts: int, most: int) -> str:
     """The multiples of `parts` next to a batch that an epoch has, as text."""
     near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
     return " or ".join(str(size) for size in near if size <= most)
+
+
+def _divisors(number: int) -> list[int]:
+    """In ascending order."""
+    below = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*below, *(number // n for n in below)})
 
 
 def _any_of(numbers: list[int]) -> str:

@@ -81,7 +81,7 @@ FLAGS = {
     "ema_momentum": "ema",
     "ema_overwrite_frequency": "ema",
     "loss_scale_factor": "precision",
-    "gradient_accumulation_steps": "accumulate",
+    "gradient_accumulation_steps": "micro_batch",
     "warmup_steps": "warmup",
     "relative_step": "decay",
 }

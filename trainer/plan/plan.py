@@ -255,11 +255,9 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
     if asked.exact_sums == "auto" and devices.kind == "GPU":
         return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
     counts = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
-    but = ", up to rounding" * (settings.layers.batch_norm == "synchronized")
-    return (
-        True,
-        f"the same weights{but or ', to the bit,'} on {', '.join(map(str, counts))} replicas",
-    )
+    how = "up to rounding" if settings.layers.batch_norm == "synchronized" else "to the bit"
+    shared = f"{', '.join(map(str, counts))} replica{'s' * (micro_batches > 1)}"
+    return True, f"the same weights, {how}, on {shared}"
 
 
 def check_memory(plan: Plan, available: int) -> None:

@@ -24,12 +24,50 @@ PLAN: list[tuple[str, str, list[str]]] = [
         ["--global_batch={0} --replicas=3"],
     ),
     (
-        "--accumulate=auto",
-        f"give it, {FLAG}, or give the number",
-        ["{0}", "--accumulate=2"],
+        "--micro_batch=48 --global_batch=64",
+        r"use (\d+) or (\d+), the nearest",
+        ["--micro_batch={0}", "--micro_batch={1}"],
     ),
-    ("--accumulate=0", r"give one, or (auto)", ["--accumulate={0} --max_replica_batch=8"]),
-    ("--max_replica_batch=16", f"use {FLAG}", ["{0}"]),
+    # 32 divides the batch, too, but would leave four replicas with two of them.
+    (
+        "--micro_batch=20 --replicas=4 --global_batch=64",
+        r"use (\d+), the nearest",
+        ["--micro_batch={0}"],
+    ),
+    (
+        "--micro_batch=16 --replicas=4 --global_batch=96",
+        r"use (\d+), (\d+), (\d+) or (\d+) of them, or a --micro_batch that divides (\d+)",
+        [
+            *(f"--replicas={{{number}}}" for number in range(4)),
+            "--micro_batch={4}",
+            "--micro_batch=8",
+        ],
+    ),
+    (
+        "--replicas=5 --micro_batch=16 --global_batch=64",
+        r"use (\d+), (\d+) or (\d+) of them\.",
+        [f"--replicas={{{number}}}" for number in range(3)],
+    ),
+    (
+        "--micro_batch=16 --replicas=4 --global_batch=2000",
+        r"use at most (\d+)",
+        ["--global_batch={0}", "--global_batch=64"],
+    ),
+    (
+        "--micro_batch=2000 --global_batch=2000",
+        r"use at most (\d+), and fewer replicas and a smaller --micro_batch",
+        ["--global_batch={0} --micro_batch=3 --replicas=1"],
+    ),
+    (
+        "--exact_sums=on --all_reduce=ring",
+        f"change that, or use {FLAG}",
+        ["--all_reduce=auto", "{0}"],
+    ),
+    (
+        "--exact_sums=on --gradient_dtype=bfloat16",
+        f"change that, or use {FLAG}",
+        ["--gradient_dtype=float32", "{0}"],
+    ),
     (
         "--mixup=0.2 --global_batch=63",
         r"use a --global_batch .* even number, or leave them out",
@@ -45,14 +83,18 @@ PLAN: list[tuple[str, str, list[str]]] = [
     ("--all_reduce=nccl", r"use (auto), or (ring)", ["--all_reduce={0}", "--all_reduce={1}"]),
     # The learning rate.
     (
-        "--optimizer=adamw --lr_scaling=adascale --global_batch=256 --accumulate=2 "
+        "--optimizer=adamw --lr_scaling=adascale --global_batch=256 --micro_batch=128 "
         "--lr_reference_batch=32",
         f"use {FLAG}, or {FLAG}",
         ["{0}", "{1}"],
     ),
-    ("--lr_scaling=adascale --accumulate=2", f"for example {FLAG}", ["{0}"]),
-    ("--lr_scaling=adascale --accumulate=2 --global_batch=2", f"for example {FLAG}", ["{0}"]),
-    ("--lr_scaling=adascale --lr_reference_batch=32", f"use {FLAG}", ["{0}"]),
+    ("--lr_scaling=adascale --micro_batch=32", f"for example {FLAG}", ["{0}"]),
+    ("--lr_scaling=adascale --micro_batch=1 --global_batch=2", f"for example {FLAG}", ["{0}"]),
+    (
+        "--lr_scaling=adascale --lr_reference_batch=32",
+        "use a smaller --micro",
+        ["--micro_batch=32"],
+    ),
     (
         "--optimizer=lion --scale_betas --lr_scaling=sqrt",
         f"leave it out, or use {FLAG}",
@@ -130,7 +172,11 @@ PLAN: list[tuple[str, str, list[str]]] = [
     ("'--optimizer=adafactor(relative_step=1)'", r"(--\w+)\.", ["--optimizer=lion {0}=linear"]),
     ("'--optimizer=adam(loss_scale_factor=2)'", r"(--\w+)\.", ["--optimizer=adam {0}=float16"]),
     ("'--optimizer=adam(use_ema=true)'", r"(--\w+)\.", ["--optimizer=adam {0}=0.99"]),
-    ("'--optimizer=adam(gradient_accumulation_steps=2)'", r"(--\w+)\.", ["--optimizer=adam {0}=2"]),
+    (
+        "'--optimizer=adam(gradient_accumulation_steps=2)'",
+        r"(--\w+)\.",
+        ["--optimizer=adam {0}=32"],
+    ),
     ("--class_weights=zero=2", r"from (\d+) to (\d+)", ["--class_weights={0}=2,{1}=3"]),
     ("--weight_decay=head=1e-3", r"for example (\S+)\.$", ["--weight_decay={0}"]),
     ("--lr_multiplier=head", r"for example (\S+)\.$", ["--lr_multiplier={0}"]),
@@ -159,7 +205,7 @@ PLAN: list[tuple[str, str, list[str]]] = [
 ]
 FIND_LR = [
     (
-        "--lr_scaling=adascale --accumulate=2 --global_batch=512",
+        "--lr_scaling=adascale --micro_batch=256 --global_batch=512",
         f"{FLAG} {FLAG}",
         ["{0} {1}"],
     ),

@@ -70,7 +70,7 @@ def test_what_an_error_says_to_do_leads_to_a_plan(
 
 def test_more_replicas_than_gpus() -> None:
     def choose(device: str, replicas: int, gpus: int) -> str:
-        settings = DeviceSettings(device, replicas, global_batch=64, accumulate=1)
+        settings = DeviceSettings(device, replicas, global_batch=64)
         return choose_devices(settings, gpus, cores=2).because
 
     with pytest.raises(ValueError, match=r"--replicas=4.*use at most 2, or --device=cpu\.$"):
@@ -135,10 +135,10 @@ def test_adascale_beside_a_synchronized_batch_normalization() -> None:
         normalize = keras.layers.BatchNormalization(synchronized=synchronized)
         return comparable_micro_batches(keras.Sequential([keras.Input([4]), normalize]), planned)
 
-    with pytest.raises(ValueError, match=r"use --batch_norm=local.* with --accumulate=2 or more"):
+    with pytest.raises(ValueError, match=r"use --batch_norm=local, a model without it, or one rep"):
         compared(True, "--replicas=2")
     assert compared(False, "--replicas=2") == 2
-    assert compared(True, "--accumulate=2") == 2
+    assert compared(True, "--micro_batch=32") == 2
 
 
 @pytest.mark.parametrize("command", [control, find_lr, look, plan_command_line, prepare, train])

@@ -14,12 +14,17 @@ from launch.process import cli
 WRONG = {
     # What does not divide, and the nearest that does.
     "--replicas=2 --global_batch=65": ["--global_batch=65", "2 replicas", "64 or 66"],
-    "--replicas=2 --accumulate=3 --global_batch=64": ["3 micro-batches", "60 or 66"],
+    "--micro_batch=24 --global_batch=64": ["--micro_batch=24", "--global_batch=64", "16 or 32"],
+    "--replicas=3 --micro_batch=16": ["4 micro-batches of 16", "3 replicas", "1, 2 or 4 of them"],
     "--replicas=4 --global_batch=1": ["4 replicas", "use 4"],
     "--global_batch=2000": ["2000", "1,437 training examples", "digits", "at most 1437"],
-    "--accumulate=auto": ["--accumulate=auto", "--max_replica_batch=32"],
-    "--accumulate=0": ["--accumulate=0", "from 1", "auto"],
-    "--max_replica_batch=16": ["--max_replica_batch=16", "64 examples", "--accumulate=auto"],
+    "--micro_batch=-1": ["micro_batch", "-1"],
+    "--micro_batch=two": ["micro_batch", "two"],
+    "--accumulate=2": ["--accumulate is gone", "--micro_batch", "replicas ÷ accumulated"],
+    "--accumulate=auto --max_replica_batch=16": ["is gone", "--micro_batch"],
+    "--max_replica_batch=16": ["--max_replica_batch is gone", "--micro_batch"],
+    "--exact_sums=yes": ["--exact_sums=yes", "auto"],
+    "--exact_sums=on --all_reduce=ring": ["--exact_sums=on", "--all_reduce=ring", "=off"],
     # Names that do not exist, and the nearest that do.
     "--model=resnet": ["--model=resnet", "resnet20", "mlp, cnn"],
     "--model=zzz": ["--model=zzz", "mlp, cnn"],

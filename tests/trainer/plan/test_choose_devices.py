@@ -7,7 +7,7 @@ from trainer.plan.settings import DeviceSettings
 
 
 def choose(device: str, replicas: int | None, gpus: int) -> Devices:
-    settings = DeviceSettings(device, replicas, global_batch=64, accumulate=1)
+    settings = DeviceSettings(device, replicas, global_batch=64)
     return choose_devices(settings, gpus, cores=2)
 
 

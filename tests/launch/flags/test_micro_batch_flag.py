@@ -1,0 +1,125 @@
+"""`--micro_batch` on a command line: its plan, and what a resume keeps, without TensorFlow."""
+
+import pathlib
+
+import pytest
+
+from launch.flags.command import Command, read_command
+from launch.terminal.plan_text import plan_text
+from launch.training.job import (
+    changed_flags,
+    check_changes,
+    decided,
+    keep_micro_batch,
+    plan_command,
+)
+from trainer.plan.plan import Plan
+from trainer.run_folder.history import History
+from trainer.run_folder.run_folder import Found
+from trainer.run_folder.state import State
+
+COMMAND = "--device=cpu --global_batch=64 --model=mlp"
+
+
+def planned(text: str) -> tuple[Command, Plan]:
+    command = read_command(f"{COMMAND} {text}".split())
+    return command, plan_command(command)[0]
+
+
+def resumed(before: str, now: str) -> tuple[Command, Plan, Found]:
+    """The command of now with the checkpoint of a run of the command of before."""
+    begun, plan = planned(before)
+    found = Found(10, State(10, decided(begun, plan), History(), False, plan.dataset, {}, {}))
+    command = read_command(f"{COMMAND} {now}".split())
+    plan, devices, _ = plan_command(command)
+    return *keep_micro_batch(command, plan, devices, found), found
+
+
+def test_any_number_of_replicas_sums_the_same_micro_batches() -> None:
+    for replicas in (1, 2, 4):
+        _, plan = planned(f"--micro_batch=16 --replicas={replicas}")
+        assert (plan.global_batch, plan.micro_batch, plan.micro_batches) == (64, 16, 4)
+        assert plan.accumulate == 4 // replicas and plan.exact
+        assert "the same weights, to the bit, on 1, 2, 4 replicas" in plan_text(plan)
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact", "said"),
+    [
+        ("--exact_sums=off", False, "up to rounding: --exact_sums=off"),
+        ("--all_reduce=ring", False, "up to rounding: --all_reduce=ring"),
+        ("--gradient_dtype=bfloat16", False, "up to rounding: --gradient_dtype=bfloat16"),
+        ("--batch_norm=synchronized", True, "the same weights, up to rounding, on 1, 2, 4"),
+    ],
+)
+def test_the_plan_says_where_it_is_up_to_rounding(flags: str, exact: bool, said: str) -> None:
+    _, plan = planned(f"--micro_batch=16 {flags}")
+    assert plan.exact == exact and said in plan_text(plan)
+
+
+@pytest.mark.parametrize("flag", ["--all_reduce=ring", "--gradient_dtype=bfloat16"])
+def test_exact_sums_are_refused_with_what_rounds(flag: str) -> None:
+    with pytest.raises(ValueError, match=f"--exact_sums=on, but {flag} .*--exact_sums=off"):
+        planned(f"--exact_sums=on {flag}")
+    assert not planned(f"--exact_sums=off {flag}")[1].exact
+
+
+@pytest.mark.parametrize(("before", "now"), [(2, 1), (2, 4), (8, 1), (4, 2), (1, 1)])
+def test_left_out_a_run_keeps_the_one_that_it_began_with(before: int, now: int) -> None:
+    begun = 64 // before
+    command, plan, found = resumed(f"--replicas={before}", f"--replicas={now}")
+    if begun * now > 64:  # fewer micro-batches than replicas
+        assert plan.micro_batch == 64 // now
+        return
+    assert (plan.micro_batch, plan.micro_batches) == (begun, before)
+    assert changed_flags(command, plan, found) == {}
+    assert command.settings.devices.micro_batch in (0, begun)
+    assert check_changes(command, plan, found) == []
+
+
+def test_where_the_replicas_cannot_share_it_that_is_a_change(tmp_path: pathlib.Path) -> None:
+    command, plan, found = resumed("--replicas=2", "--replicas=4")
+    assert plan.micro_batch == 16
+    assert changed_flags(command, plan, found) == {"micro_batch": (32, 16)}
+    command, plan, found = resumed(
+        "--replicas=2", f"--replicas=4 --resume=exact --run_dir={tmp_path}"
+    )
+    with pytest.raises(ValueError, match=r"--resume=exact, but (.|\n)*micro_batch\b.*32.*16"):
+        check_changes(command, plan, found)
+
+
+def test_one_that_is_given_is_taken_and_told() -> None:
+    command, plan, found = resumed("--micro_batch=16", "--micro_batch=8 --replicas=2")
+    assert plan.micro_batch == 8
+    assert changed_flags(command, plan, found) == {"micro_batch": (16, 8)}
+    # The same as it came to then is no change, given or not.
+    command, plan, found = resumed("--replicas=2", "--micro_batch=32 --replicas=1")
+    assert changed_flags(command, plan, found) == {}
+
+
+def test_another_global_batch_that_the_size_does_not_divide_has_one_of_its_own() -> None:
+    command, plan, found = resumed("--replicas=2", "--replicas=2 --global_batch=48")
+    assert plan.micro_batch == 24
+    changes = changed_flags(command, plan, found)
+    assert changes == {"global_batch": (64, 48), "micro_batch": (32, 24)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("--accumulate=2", "accumulate"),
+        ("--accumulate=auto", "accumulate"),
+        ("--max_replica_batch=16", "max_replica_batch"),
+    ],
+)
+def test_the_flags_of_before_say_what_to_give(flags: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"--{name} is gone: give --micro_batch,"):
+        planned(flags)
+
+
+def test_a_flagfile_of_before_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "old.flags").write_text("--model=mlp\n--accumulate=4\n")
+    with pytest.raises(
+        ValueError, match=r"line 2 of .*old\.flags: --accumulate is gone: give --mi"
+    ):
+        planned(f"--flagfile={tmp_path}/old.flags")
