@@ -16,18 +16,18 @@ from helpers import Run, train
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Clipping that clips, weight decay, augmentation, synchronized BatchNormalization.
+# Clipping that clips, weight decay, augmentation, BatchNormalization.
 CNN = (
     "--device=cpu --dataset=digits --augment=shift(1)|flip --model=cnn --global_batch=64 "
     "--train_for=50st --clip_norm=0.1 --weight_decay=0.01"
 )
 SGD = (
-    f"{CNN} --optimizer=sgd --momentum=0.9 --accumulate=2 --learning_rate=0.8 --warmup=10st "
+    f"{CNN} --optimizer=sgd --momentum=0.9 --micro_batch=8 --learning_rate=0.8 --warmup=10st "
     "--decay=cosine --log_every=1st --eval_every=0 --checkpoint_every=10st"
 )
 # The periods do not divide each other, so that a checkpoint falls between two rows of the log.
 ADAMW = (
-    f"{CNN} --optimizer=adamw --learning_rate=0.02 --warmup=20% --decay=cosine --log_every=3st "
+    f"{CNN} --micro_batch=16 --optimizer=adamw --learning_rate=0.02 --warmup=20% --decay=cosine --log_every=3st "
     "--eval_every=1ep --checkpoint_every=20st --steps_per_loop=3"
 )
 # Without BatchNormalization, so that the division into micro-batches must not matter.
@@ -50,7 +50,7 @@ COSINE = "--learning_rate=0.3 --lr_scaling=none --warmup=0 --decay=cosine --end_
 RUNS = {
     "mlp_runs": {
         "1x1": f"{MLP} --replicas=1",
-        "2x2": f"{MLP} --replicas=2 --accumulate=2",
+        "2x2": f"{MLP} --replicas=2 --micro_batch=16",
         "1x1-blocks-of-1": f"{MLP} --replicas=1 --steps_per_loop=1",
         "1x1-blocks-of-7": f"{MLP} --replicas=1 --steps_per_loop=7",
     },
@@ -124,13 +124,13 @@ def stories(request: pytest.FixtureRequest, begun: Begun) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def sgd_runs(begun: Begun) -> dict[str, Run]:
-    """50 steps of SGD on 1, 2 and 4 replicas, two micro-batches each."""
+    """50 steps of SGD on 1, 2 and 4 replicas, eight micro-batches a step."""
     return begun.results("sgd_runs")
 
 
 @pytest.fixture(scope="session")
 def adamw_runs(begun: Begun) -> dict[str, Run]:
-    """50 steps of AdamW on 1, 2 and 4 replicas."""
+    """50 steps of AdamW on 1, 2 and 4 replicas, four micro-batches a step."""
     return begun.results("adamw_runs")
 
 
