@@ -27,8 +27,8 @@ SGD = (
 )
 # The periods do not divide each other, so that a checkpoint falls between two rows of the log.
 ADAMW = (
-    f"{CNN} --micro_batch=16 --optimizer=adamw --learning_rate=0.02 --warmup=20% --decay=cosine --log_every=3st "
-    "--eval_every=1ep --checkpoint_every=20st --steps_per_loop=3"
+    f"{CNN} --micro_batch=16 --optimizer=adamw --learning_rate=0.02 --warmup=20% --decay=cosine "
+    "--log_every=3st --eval_every=1ep --checkpoint_every=20st --steps_per_loop=3"
 )
 # Without BatchNormalization, so that the division into micro-batches must not matter.
 MLP = (

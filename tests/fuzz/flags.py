@@ -184,7 +184,7 @@ RIGHT = {
     "weight_decay": ("1e-4,.*kernel=0,head=1e-3",),
     "class_weights": ("0=1,3=2.5", "balanced"),
     "dataset": ("digits", "synthetic:8x8x3x4", "synthetic:9x9x1"),
-    "accumulate": ("2", "auto"),
+    "exact_sums": ("on", "off"),
     "stop_after": ("3h50m",),
     "checkpoint_every": ("10min", "5ep"),
     "model": ("mlp", "resnet20"),

@@ -22,7 +22,7 @@ find = functools.partial(call, module="launch.find_lr")
 
 TWICE = "--device=cpu --dataset=digits --global_batch=60 --replicas=3"
 OPTIMIZERS = {
-    "sgd": "--model=mlp --optimizer=sgd --momentum=0.9 --accumulate=2",
+    "sgd": "--model=mlp --optimizer=sgd --momentum=0.9 --micro_batch=10",
     "adamw": "--model=cnn --optimizer=adamw --weight_decay=0.01",
 }
 
@@ -167,7 +167,7 @@ WRONG = {
     "--from_rate=0": ["--from_rate=0", "above 0"],
     "--sweep_for=5st": ["--sweep_for=5st", "20st"],
     "--sweep_for=5": ["--sweep_for", "'5'", "has no unit"],
-    "--lr_scaling=adascale --accumulate=2 --lr_reference_batch=32": [
+    "--lr_scaling=adascale --micro_batch=32 --lr_reference_batch=32": [
         "--lr_scaling=adascale",
         "--global_batch=32 --lr_scaling=none",
     ],

@@ -14,7 +14,7 @@ from launch.flags.command import read_command
 from launch.training.streams import training_data
 from launch.training.job import plan_command
 command = read_command(
-    ["--device=cpu", "--replicas=2", "--accumulate=2", "--model=mlp", "--learning_rate=0.0"]
+    ["--device=cpu", "--replicas=2", "--micro_batch=16", "--model=mlp", "--learning_rate=0.0"]
 )
 plan, devices, sources = plan_command(command)
 cli.import_tensorflow(0)

@@ -160,9 +160,10 @@ print(nodes.count("FusedBatchNormV3"), nodes.count("Rsqrt"))
     ("flags", "kernels", "elementary"),
     [
         ("--replicas=1", 4, 0),
-        ("--replicas=1 --accumulate=2", 8, 0),
-        ("--replicas=2", 0, 8),
-        ("--replicas=2 --batch_norm=local", 8, 0),
+        # Once for all micro-batches of a replica.
+        ("--replicas=1 --micro_batch=32", 4, 0),
+        ("--replicas=2", 8, 0),
+        ("--replicas=2 --batch_norm=synchronized", 0, 8),
     ],
 )
 def test_the_step_has_it_where_it_can(flags: str, kernels: int, elementary: int) -> None:

@@ -19,7 +19,7 @@ COMMANDS = {
     "bfloat16": f"{BFLOAT16} --train_for=40st",
     "bfloat16_again": f"{BFLOAT16} --train_for=14st --steps_per_loop=7",
     "float16": f"{DIGITS} --model=mlp --precision=float16 --train_for=50st --optimizer=adamw "
-    "--learning_rate=0.02 --accumulate=auto --max_replica_batch=10",
+    "--learning_rate=0.02 --micro_batch=8",
     "skip": f"{DIGITS} --model=mlp --train_for=20st --decay=constant --learning_rate=1e25 "
     "--lr_scaling=none --checkpoint_every=1st --on_nonfinite=skip --locate_nonfinite",
 }
@@ -150,14 +150,14 @@ def test_digits_train_in_lower_precision_and_load_in_plain_keras(
     assert f"{name} layers; float32 variables" in run.ended.out
 
 
-def test_float16_logs_its_scale_and_auto_says_what_it_took(results: dict[str, Any]) -> None:
+def test_float16_logs_its_scale_and_sums_its_micro_batches(results: dict[str, Any]) -> None:
     run = results["float16"]
     rows = run.rows("train/")
     assert rows[0]["loss_scale"] == 2.0**15
     assert all(math.log2(row["loss_scale"]).is_integer() for row in rows)
     assert rows[-1]["nonfinite_steps"] == sum(row["train/loss"] is None for row in rows)
     assert run.plan()["accumulate"] == 4
-    assert "4 micro-batches, the fewest of at most 10 examples" in run.ended.out
+    assert "64 = 2 replicas × 4 micro-batches × 8" in run.ended.out
 
 
 def test_deterministic_repeats_bit_for_bit_and_the_plan_says_so(results: dict[str, Any]) -> None:

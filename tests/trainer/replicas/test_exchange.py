@@ -11,10 +11,10 @@ from helpers import call, in_parallel, relative_difference
 
 from trainer.layers.xla import choose_xla, why_not
 from trainer.replicas.all_reduce import cross_device_ops, sparse_text
-from trainer.replicas.sums import Pieces, Sums, choose_pieces, join, take_apart, unpack
+from trainer.replicas.sums import Pieces, Sums, choose_pieces, join, take_apart
 
 Variables = dict[str, np.ndarray]
-MLP = "--replicas=2 --model=mlp --accumulate=2 --learning_rate=0.1 --clip_norm=0.5"
+MLP = "--replicas=2 --model=mlp --micro_batch=8 --learning_rate=0.1 --clip_norm=0.5"
 COMMANDS = {
     "plain": MLP,
     "xla": f"{MLP} --xla=on",
@@ -108,23 +108,29 @@ def test_pieces_are_cut_from_the_end_and_join_to_the_whole_that_comes_apart_agai
 
 
 @pytest.mark.parametrize(
-    ("pieces", "sizes"), [("one", [16]), ("per_variable", [4, 3, 4, 5]), (20, [11, 5])]
+    ("pieces", "sizes"), [("one", [9, 12]), ("per_variable", [9, 3, 4, 5]), (20, [9, 7, 5])]
 )
 def test_sums_come_out_of_their_packs_as_they_went_in(pieces: Pieces, sizes: list[int]) -> None:
     gradient = [tf.range(3.0), tf.ones([2, 2]), tf.range(5.0)]
-    sums = Sums(*(tf.constant(float(n)) for n in range(4)), gradient)
-    packs = sums.pack(pieces)
+    state = {3: tf.eye(2), 5: tf.constant(7.0)}
+    sums = Sums(*(tf.constant(float(n)) for n in range(4)), state, join(gradient, pieces))
+    packs = sums.pack()
     assert [pack.shape.num_elements() for pack in packs] == sizes
-    again = unpack(packs, pieces)
+    again = sums.unpack(packs)
+    assert again.state.keys() == state.keys()
+    assert all(np.array_equal(again.state[place], state[place]) for place in state)
     assert [float(number) for number in again[:4]] == [0.0, 1.0, 2.0, 3.0]
     apart = take_apart(again.gradient, [part.shape for part in gradient])
     assert all(np.array_equal(a, b) for a, b in zip(apart, gradient, strict=True))
 
 
-def test_a_single_cpu_replica_has_a_piece_for_each_variable() -> None:
-    assert choose_pieces(0, "CPU", 1) == choose_pieces(4000, "CPU", 1) == "per_variable"
-    assert choose_pieces(0, "CPU", 2) == choose_pieces(0, "GPU", 1) == "one"
-    assert choose_pieces(4000, "CPU", 2) == choose_pieces(4000, "GPU", 1) == 4000
+def test_a_single_micro_batch_on_a_cpu_has_a_piece_for_each_variable() -> None:
+    assert choose_pieces(0, "CPU", 1, True) == choose_pieces(4000, "CPU", 1, False)
+    assert choose_pieces(0, "CPU", 1, True) == "per_variable"
+    assert choose_pieces(0, "CPU", 2, True) == choose_pieces(0, "GPU", 1, False) == "one"
+    assert choose_pieces(4000, "CPU", 2, True) == choose_pieces(4000, "GPU", 1, True) == 4000
+    # Gathered in one piece, all replicas' gradients would be in a GPU's memory at once.
+    assert choose_pieces(0, "GPU", 2, True) == 32_000_000
 
 
 def words_model() -> keras.Model:
