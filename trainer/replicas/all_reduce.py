@@ -78,7 +78,7 @@ class Exchange:
 
     def _over_replicas(self, packs: Packs) -> Packs:
         """The sums over the replicas of what each has added up over its micro-batches."""
-        if self.replicas == 1:
+        if self.replicas == 1 and self.asked.gradient_dtype == "float32":
             return packs
         if self.exact and not self.on_one_device:
             return _gathered([packs])

@@ -14,7 +14,7 @@ from trainer.replicas.all_reduce import cross_device_ops, sparse_text
 from trainer.replicas.sums import Pieces, Sums, choose_pieces, join, take_apart
 
 Variables = dict[str, np.ndarray]
-MLP = "--replicas=2 --model=mlp --micro_batch=8 --learning_rate=0.1 --clip_norm=0.5"
+MLP = "--replicas=2 --model=mlp --micro_batch=16 --learning_rate=0.1 --clip_norm=0.5"
 COMMANDS = {
     "plain": MLP,
     "xla": f"{MLP} --xla=on",
