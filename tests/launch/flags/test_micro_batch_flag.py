@@ -1,4 +1,4 @@
-"""`--micro_batch` on a command line: its plan, and what a resume keeps, without TensorFlow."""
+"""`--micro_batch` and `--threads`: their plan, and what a resume keeps, without TensorFlow."""
 
 import pathlib
 
@@ -7,10 +7,10 @@ import pytest
 from launch.flags.command import Command, read_command
 from launch.terminal.plan_text import plan_text
 from launch.training.job import (
+    as_begun,
     changed_flags,
     check_changes,
     decided,
-    keep_micro_batch,
     plan_command,
 )
 from trainer.plan.plan import Plan
@@ -32,7 +32,7 @@ def resumed(before: str, now: str) -> tuple[Command, Plan, Found]:
     found = Found(10, State(10, decided(begun, plan), History(), False, plan.dataset, {}, {}))
     command = read_command(f"{COMMAND} {now}".split())
     plan, devices, _ = plan_command(command)
-    return *keep_micro_batch(command, plan, devices, found), found
+    return command, as_begun(command, plan, devices, found)[0], found
 
 
 def test_any_number_of_replicas_sums_the_same_micro_batches() -> None:
@@ -73,7 +73,6 @@ def test_left_out_a_run_keeps_the_one_that_it_began_with(before: int, now: int) 
         return
     assert (plan.micro_batch, plan.micro_batches) == (begun, before)
     assert changed_flags(command, plan, found) == {}
-    assert command.settings.devices.micro_batch in (0, begun)
     assert check_changes(command, plan, found) == []
 
 
@@ -95,6 +94,19 @@ def test_one_that_is_given_is_taken_and_told() -> None:
     # The same as it came to then is no change, given or not.
     command, plan, found = resumed("--replicas=2", "--micro_batch=32 --replicas=1")
     assert changed_flags(command, plan, found) == {}
+
+
+def test_so_are_the_threads_of_an_operation() -> None:
+    begun, _ = planned("--threads=3")
+    assert begun.settings.devices.threads == 3
+    command, plan, found = resumed("--threads=3", "--replicas=2")
+    assert (plan.threads, plan.micro_batch) == (3, 32)
+    assert "3 threads, as it began" in plan_text(plan)
+    command, plan, found = resumed("--threads=3", "--threads=5")
+    assert plan.threads == 5
+    assert changed_flags(command, plan, found) == {"threads": (3, 5)}
+    with pytest.raises(ValueError, match=r"--threads=1025 is too many; give at most 1,024"):
+        planned("--threads=1025")
 
 
 def test_another_global_batch_that_the_size_does_not_divide_has_one_of_its_own() -> None:
