@@ -150,6 +150,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     startup.done("data")
     run.trace(stream)
     startup.done("trace")
+    host.evaluate.prepare()
     session.stop.training()
     host.watchdog.before_block()
 

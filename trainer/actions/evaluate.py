@@ -1,9 +1,13 @@
 """Evaluation when it is due: the metrics, the best model, and the plateau's rule."""
 
+import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import tensorflow as tf
 
 from trainer.evaluation import evaluate_in_pieces, means
 from trainer.export import save_model
@@ -13,7 +17,7 @@ from trainer.learning_rate import plateau
 from trainer.loop import Block
 from trainer.plan.plan import Plan
 from trainer.plan.settings import PlateauSettings
-from trainer.replicas.streams import Stream
+from trainer.replicas.streams import Batch, Stream
 from trainer.run import Run
 from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal
@@ -40,6 +44,28 @@ class Evaluate:
     storage: Storage
     go_on: Callable[[], bool]
     left: list[Any] = dataclasses.field(default_factory=list)
+    begun: list["concurrent.futures.Future[Iterator[Batch]]"] = dataclasses.field(
+        default_factory=list
+    )
+
+    def prepare(self) -> None:
+        """Traces a pass in the background, up to its first batch; the next one goes on from there.
+
+        The first steps are for long in TensorFlow's own hands, where Python has nothing to do.
+        """
+        future: concurrent.futures.Future[Iterator[Batch]] = concurrent.futures.Future()
+
+        def begin() -> None:
+            try:
+                iterator = iter(self.stream)
+                self.run.evaluate(iterator, tf.constant(0), None)
+                future.set_result(iterator)
+            except BaseException as error:  # for whoever waits for it
+                future.set_exception(error)
+
+        self.begun.append(future)
+        # Not one that the end of the process would wait for.
+        threading.Thread(target=begin, name="evaluation", daemon=True).start()
 
     def __call__(self, block: Block) -> None:
         """Evaluates if it is time."""
@@ -54,7 +80,7 @@ class Evaluate:
         and `history.to_evaluate` says so: it is then made at the start of the next process.
         """
         batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
-        iterator = iter(self.stream)
+        iterator = self.begun.pop().result() if self.begun else iter(self.stream)
         rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
         self.history.to_evaluate = rows is None
         if rows is None:
