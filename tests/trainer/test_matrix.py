@@ -1,6 +1,6 @@
 """The matrix by bits: any option, on any number of replicas, comes to the same variables and rows.
 
-LOCKSTEP_WHOLE_MATRIX=1 takes every row of `tests.trainer.matrix`, which trains them for longer, too.
+LOCKSTEP_WHOLE_MATRIX=1 takes all rows; `python -m tests.trainer.matrix` trains them for longer.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ def test_what_is_compared_is_everything_and_has_moved(cells: Cells, name: str) -
     else:
         assert skipped == 0
     if row.network == "small":
-        assert all(np.any(cell[f"model/batch_normalization/moving_{of}"]) for of in ("mean",))
+        assert np.any(cell["model/batch_normalization/moving_mean"])
     if "adascale" in row.flags:
         assert np.ptp(cell["rows/gain"]) > 0.01
     clip = [flag for flag in row.flags.split() if flag.startswith("--clip_norm=")]
