@@ -181,8 +181,8 @@ class TrainStep:
         return gain
 
     def apply(self, gradients: list[tf.Tensor], state: State) -> None:
-        """On every replica: updates the weights, then their averages, and the layers' state."""
+        """On every replica: assigns the layers' state, updates the weights, then their averages."""
+        assign_state(self.model, state)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.averages is not None:
             self.averages.update()
-        assign_state(self.model, state)

@@ -78,6 +78,8 @@ def plan_cell(cell: Cell, extra: Sequence[str] = ()) -> tuple[Settings, Plan, De
             "--lr_scaling=none",
             "--warmup=10st",
             "--weight_decay=0.001",
+            # The peers' local moving statistics are those of a replica, and no work to compare.
+            "--batch_norm=synchronized",
             *extra,
         ]
     )

@@ -45,7 +45,8 @@ def train(option: str, cell: Cell, turns: Turns) -> None:
         trainer.run.comparable_micro_batches = lambda *_: 1
     share = cell.network.global_batch // cell.replicas
     sizes = {"half": share // 2, "eighth": share // 8}
-    train_lockstep(cell, turns, [argument.format(**sizes) for argument in OPTIONS[option]])
+    given = ["--batch_norm=local", *OPTIONS[option]]
+    train_lockstep(cell, turns, [argument.format(**sizes) for argument in given])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,9 +1,10 @@
-"""What layers keep beside their weights, BatchNormalization's moving statistics above all.
+"""What layers assign in a forward pass, BatchNormalization's moving statistics above all.
 
-A forward pass assigns it. Every micro-batch of a step begins with the same state and none is
-assigned while they are computed: what each would have made of it is averaged over all micro-batches
-of all replicas, and assigned with the weights, or not at all if the step is not finite. So the
-state is the same on every replica after every step, and does not depend on their number.
+(A SpectralNormalization assigns a weight, which the update then starts from.) Every micro-batch of
+a step begins with the same state and none is assigned while they are computed: what each would have
+made of it is averaged over all micro-batches of all replicas, and assigned before the update, or
+not at all if the step is not finite. So the state is the same on every replica after every step,
+and does not depend on their number.
 
 The moving variance is the mean of the micro-batches' variances, without the variance of their
 means: it is what the layer divided by in training.
@@ -14,14 +15,14 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-# By the place in `model.non_trainable_variables`; float32, of the variable's shape.
+# By the place in `model.variables`; float32, of the variable's shape.
 State = Mapping[int, tf.Tensor]
 
 
 def state_after(model: keras.Model, scope: keras.StatelessScope) -> State:
     """What a forward pass in this scope has assigned; of integers, by how much they have grown."""
     found = {}
-    for place, variable in enumerate(model.non_trainable_variables):
+    for place, variable in enumerate(model.variables):
         value = scope.get_current_value(variable)
         if value is not None:
             value = tf.convert_to_tensor(value)
@@ -34,7 +35,7 @@ def state_after(model: keras.Model, scope: keras.StatelessScope) -> State:
 def assign_state(model: keras.Model, state: State) -> None:
     """Gives the variables the mean over micro-batches of what `state_after` has found."""
     for place, value in state.items():
-        variable = model.non_trainable_variables[place].value
+        variable = model.variables[place].value
         if variable.dtype.is_floating:
             variable.assign(tf.cast(value, variable.dtype))
         else:

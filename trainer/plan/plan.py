@@ -248,6 +248,8 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
         why_not = f"--all_reduce={asked.all_reduce} adds in an order of its own"
     elif devices.kind == "GPU" and not settings.run.deterministic:
         why_not = "a GPU repeats its bits with --deterministic only"
+    elif settings.layers.batch_norm == "synchronized":
+        why_not = "--batch_norm=synchronized adds within the forward pass"
     if asked.exact_sums == "on" and why_not:
         raise ValueError(f"--exact_sums=on, but {why_not}; change that, or use --exact_sums=off.")
     if asked.exact_sums == "off" or why_not:
@@ -255,9 +257,8 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
     if asked.exact_sums == "auto" and devices.kind == "GPU":
         return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
     counts = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
-    how = "up to rounding" if settings.layers.batch_norm == "synchronized" else "to the bit"
     shared = f"{', '.join(map(str, counts))} replica{'s' * (micro_batches > 1)}"
-    return True, f"the same weights, {how}, on {shared}"
+    return True, f"the same weights, to the bit, on {shared}"
 
 
 def check_memory(plan: Plan, available: int) -> None:

@@ -111,7 +111,7 @@ def test_a_counter_is_exact_however_far_it_has_come() -> None:
         model(np.zeros([1, *SHAPE], "uint8"), training=True)
     found = state_after(model, noted)
     assert calls.numpy() == 2**30 + 1
-    place = next(n for n, v in enumerate(model.non_trainable_variables) if v is calls)
+    place = next(n for n, v in enumerate(model.variables) if v is calls)
     assert found[place].dtype == tf.float32 and found[place].numpy() == 2
     assign_state(model, {place: tf.constant(2.0)})
     assert calls.numpy() == 2**30 + 3
