@@ -7,13 +7,9 @@ import pytest
 import tensorflow as tf
 from helpers import Ended, Run, call, in_parallel
 
-from trainer.actions.replica_check import (
-    CheckReplicas,
-    ReplicasDifferError,
-    checksums_of,
-    differences,
-)
+from trainer.actions.replica_check import CheckReplicas, ReplicasDifferError, differences
 from trainer.loop import Block
+from trainer.replicas.checksums import checksums_of
 
 TRAIN = (
     "--device=cpu --replicas=3 --dataset=digits --model=mlp --global_batch=63 --train_for=12st "
