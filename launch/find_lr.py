@@ -124,7 +124,11 @@ def plan_range_test(command: Command, plan: Plan) -> Sweep:
     factor, _ = scaled_rate(dataclasses.replace(rate, learning_rate=1.0), plan.global_batch)
     rising = plan_sweep(kind, values.from_rate, values.to_rate, steps, factor)
     swept = dataclasses.replace(
-        plan, steps=steps, epochs=steps / plan.steps_per_epoch, learning_rate=rising
+        plan,
+        steps=steps,
+        epochs=steps / plan.steps_per_epoch,
+        learning_rate=rising,
+        audit_every=0.0,  # there is nothing to be saved from a fault
     )
     out = path(values, "out") or f"runs/find_lr/{folder_name(values)}"
     return Sweep(swept, kind, factor, rate.reference_batch, rate.scaling, pathlib.Path(out))

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.audit import Audit, make_audit
 from trainer.device_loop import DeviceLoop
 from trainer.evaluation import EvaluateBatches, make_evaluation
 from trainer.layers.batch_norm import few_examples_text, synchronized_layers
@@ -46,6 +47,7 @@ class Run:
     learning_rate: LearningRate
     noise: GradientNoise
     loss_scale: LossScale | None  # with float16
+    audit: Audit | None  # of the devices
     places: Sequence[str]  # what the column `nonfinite_place` counts from 1
     averages: WeightAverages | None
     groups: Sequence[Group]  # of variables by their rate
@@ -118,6 +120,7 @@ def build_run_on(
         learning_rate=learning_rate,
         noise=step.noise,
         loss_scale=step.loss_scale,
+        audit=step.audit,
         places=step.locator.places if step.locator else (),
         averages=averages,
         groups=groups,
@@ -165,6 +168,7 @@ def build_step(
         global_batch=plan.global_batch,
         phase=plan.offset % plan.global_batch,
     )
+    check_audit(model, plan)
     locate, devices = settings.run.locate_nonfinite, settings.devices
     xla, xla_note = choose_xla(devices.xla, model, plan.replicas, plan.micro_batch)
     pack_bytes = devices.communication.pack_bytes
@@ -178,13 +182,14 @@ def build_step(
         loss_scale=LossScale(strategy) if plan.precision == "float16" else None,
         averages=averages,
         locator=make_locator(strategy, model, draws) if locate else None,
+        audit=make_audit(strategy, plan.audit_every) if plan.audit_every else None,
         draws=draws,
         global_batch=plan.global_batch,
         class_weights=plan.dataset.class_weights,
         settings=settings.optimizer,
         xla=xla,
         # Not where replicas talk within the pass, nor where sums may be in any order.
-        alone=plan.exact and not mixes_replicas(model, plan),
+        alone=bool(plan.exact or plan.audit_every) and not mixes_replicas(model, plan),
         exchange=make_exchange(strategy, pieces, plan.exact, devices.communication, plan.device),
     )
     notes = (xla_note, sparse_text(model), few_examples_text(model, plan.micro_batch))
@@ -212,3 +217,17 @@ def comparable_micro_batches(model: keras.Model, plan: Plan) -> int:
             "without it, or one replica."
         )
     return 1 if synchronized else plan.micro_batches
+
+
+def check_audit(model: keras.Model, plan: Plan) -> None:
+    """Sees that a micro-batch can be computed again by itself, where audits were asked for.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    if plan.audit_every and mixes_replicas(model, plan):
+        raise ValueError(
+            "--audit_every has one replica compute a micro-batch again, and the synchronized "
+            f"BatchNormalization of {model.name} mixes those of all; use --batch_norm=local, or "
+            "--audit_every=0."
+        )

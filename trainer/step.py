@@ -11,10 +11,12 @@ assigned: a step that is not finite changes nothing.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
+from trainer.audit import Audit
 from trainer.layers.batch_norm import traced_as
 from trainer.layers.random_layers import Draws
 from trainer.layers.state import State, assign_state, state_after
@@ -44,6 +46,7 @@ class TrainStep:
     loss_scale: LossScale | None  # with float16
     averages: WeightAverages | None
     locator: Locator | None
+    audit: Audit | None  # of the devices
     draws: Draws  # of random layers
     global_batch: int
     class_weights: tuple[float, ...]  # by label; empty: all 1
@@ -60,7 +63,9 @@ class TrainStep:
         """
         run = self.strategy.run
         with traced_as(self.model, self.strategy.num_replicas_in_sync, self.xla):
-            sums = run(self.sum_gradients, args=micro_batches)
+            sums, checksum = run(self.sum_gradients, args=micro_batches)
+            if self.audit:
+                self.audit.compare(checksum, micro_batches[0], self.make_pass)
         gradients, square, row = run(self.average_and_clip, args=(sums,))
         # These are equal on all replicas: what follows is decided once, and holds for all.
         micro_square, square, row = first_replica(self.strategy, (sums.micro_square, square, row))
@@ -86,16 +91,23 @@ class TrainStep:
             row |= {"gain": gain, "progress": self.learning_rate.progress.read_value()}
         return row | self.noise.columns() | self.learning_rate.columns()
 
-    def sum_gradients(self, *micro_batches: Batch) -> Sums:
-        """On every replica: the sums over the whole global batch."""
-        part_of = self.forward_backward
-        if self.xla or self.alone:
-            part_of = program(part_of, self.xla)
+    def sum_gradients(self, *micro_batches: Batch) -> tuple[Sums, tf.Tensor | None]:
+        """On every replica: the sums over the whole global batch; its first part's checksum."""
+        part_of = self.make_pass()
+        parts = [functools.cache(functools.partial(part_of, b)) for b in micro_batches]
         # Whatever the number of micro-batches, the replicas speak once: gradients, loss, accuracy
         # and the layers' state ride together.
-        sums = self.exchange.add_up([functools.partial(part_of, b) for b in micro_batches])
+        sums = self.exchange.add_up(parts)
+        checksum = self.audit.checksum(parts[0]()) if self.audit else None
         count = len(micro_batches) * self.strategy.num_replicas_in_sync
-        return sums._replace(state={place: part / count for place, part in sums.state.items()})
+        state = {place: part / count for place, part in sums.state.items()}
+        return sums._replace(state=state), checksum
+
+    def make_pass(self) -> Callable[[Batch], Sums]:
+        """On a replica: what computes a micro-batch's part of the sums."""
+        if self.xla or self.alone:
+            return program(self.forward_backward, self.xla)
+        return self.forward_backward
 
     def forward_backward(self, batch: Batch) -> Sums:
         """One micro-batch's part of the sums.

@@ -98,6 +98,13 @@ def _define_exchange_flags(add: Group) -> None:
         "How often to compare the replicas.\nBy a checksum of every variable; 0: never.",
         rare=True,
     )
+    add.text(
+        "audit_every",
+        "0",
+        "How often to audit the devices: 100st.\nAnother replica computes a micro-batch again, and "
+        "the bits are compared; 0: never.",
+        rare=True,
+    )
 
 
 def device_settings(values: flags.FlagValues) -> DeviceSettings:

@@ -116,6 +116,7 @@ def _run_settings(values: flags.FlagValues) -> RunSettings:
         on_nonfinite=one_of("on_nonfinite", values.on_nonfinite, ("stop", "skip")),
         locate_nonfinite=values.locate_nonfinite,
         check_replicas_every=duration(values, "check_replicas_every"),
+        audit_every=duration(values, "audit_every"),
     )
 
 

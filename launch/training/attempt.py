@@ -65,6 +65,7 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
 def attempt(job: Job, session: Session) -> Outcome:
     """Goes on from what was found, trains, and leaves the folder complete."""
     from launch.training.host import make_host
+    from trainer.actions.audited import ComputesWronglyError
     from trainer.actions.diverged import DivergedError
     from trainer.actions.replica_check import ReplicasDifferError
     from trainer.checkpoint.checkpoints import SaveError
@@ -85,6 +86,11 @@ def attempt(job: Job, session: Session) -> Outcome:
     except ReplicasDifferError as error:
         host.journal.say(f"error: {error}")
         event = {"event": "replicas differ", "variable": error.variable, "replicas": error.replicas}
+        host.journal.note(error.step, event)
+        return Outcome(cli.FAILED)
+    except ComputesWronglyError as error:
+        host.journal.say(f"error: {error}")
+        event = {"event": "computes wrongly", "replicas": error.replicas, "known": error.known}
         host.journal.note(error.step, event)
         return Outcome(cli.FAILED)
     finally:

@@ -12,6 +12,7 @@ from launch.training.job import Job, decided
 from launch.training.restore import note_start, open_run
 from launch.training.session import Session
 from launch.training.streams import evaluation_data
+from trainer.actions.audited import audited
 from trainer.actions.control import Control
 from trainer.actions.divergence import Divergence
 from trainer.actions.evaluate import Evaluate
@@ -35,8 +36,8 @@ class Host:
     journal: Journal
     storage: Storage
     watchdog: Watchdog
+    checks: "Sequence[Action]"  # of the devices
     divergence: Divergence
-    checks: "Sequence[Action]"  # of the replicas, where there are several
     log: Log
     started: "Action"
     progress: Progress
@@ -47,14 +48,14 @@ class Host:
     def actions(self) -> "Sequence[Action]":
         """The actions, each of which is called with every block that has ended, in this order.
 
-        A step that diverged is found before anything of it is logged, evaluated or saved, and what
-        is logged and evaluated is in the checkpoint of its step. Requests come last: they hold for
-        the next block.
+        A step that diverged is found before anything of it is logged, evaluated or saved, and a
+        faulty device before that, which a divergence may come of. What is logged and evaluated is
+        in the checkpoint of its step. Requests come last: they hold for the next block.
         """
         return [
             self.watchdog.after_block,
-            self.divergence,
             *self.checks,
+            self.divergence,
             self.log,
             self.started,
             self.progress,
@@ -108,8 +109,8 @@ def make_host(job: Job, session: Session) -> Host:
         journal=journal,
         storage=storage,
         watchdog=watchdog,
+        checks=(*audited(plan, run.audit, first), *replica_check(plan, run)),
         divergence=make_divergence(job, run, journal),
-        checks=replica_check(plan, run),
         log=make_log(run, journal, progress),
         started=session.startup.reporter(journal),
         progress=progress,

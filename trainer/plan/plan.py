@@ -54,6 +54,7 @@ class Plan:
     epochs: float
     learning_rate: LearningRatePlan
     check_replicas_every: float  # steps; 0: never
+    audit_every: float  # likewise
     eval_every: float  # periods in steps, not rounded, so that they do not drift from the epochs
     checkpoint_every: float
     log_every: float
@@ -131,6 +132,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
     every, because_every = _periods(run, units)
+    accumulate = micro_batches // devices.replicas
+    audit_every, because_audit = _audits(run, devices, accumulate, units)
     check_way_back(settings.recovery, every["checkpoint_every"])
     return Plan(
         dataset=dataset,
@@ -142,7 +145,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         replicas=devices.replicas,
         threads=devices.threads,
         global_batch=batch,
-        accumulate=micro_batches // devices.replicas,
+        accumulate=accumulate,
         micro_batch=micro_batch,
         eval_batch=micro_batch * devices.replicas,
         exact=exact,
@@ -151,6 +154,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         epochs=steps / per_epoch,
         learning_rate=rate,
         check_replicas_every=_period(run.check_replicas_every, units),
+        audit_every=audit_every,
         **every,
         checkpoint_seconds=run.checkpoint_every.seconds,
         keep_every=_period(settings.recovery.keep_every, units),
@@ -166,6 +170,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             "optimizer_arguments": because_arguments,
             "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **because_every,
+            **because_audit,
             **_because_layers(settings, devices),
         },
     )
@@ -192,6 +197,29 @@ def _periods(
         every["checkpoint_every"] = float(steps)
         because["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
     return every, because
+
+
+def _audits(
+    run: RunSettings, devices: Devices, accumulate: int, units: Mapping[str, float]
+) -> tuple[float, dict[str, str]]:
+    """How many steps lie between two audits (0: there are none), and what they do and cost.
+
+    Raises:
+      ValueError: the devices cannot be audited.
+    """
+    every = _period(run.audit_every, units)
+    if not every:
+        return every, {}
+    if devices.kind == "GPU" and not run.deterministic:
+        raise ValueError(
+            f"--audit_every={run.audit_every} compares bits, which a GPU repeats with "
+            "--deterministic only; use that, or --audit_every=0."
+        )
+    what = "another replica computes a micro-batch of each again"
+    if devices.replicas == 1:
+        what = "a micro-batch is computed twice; on one replica only a fault that passes shows"
+    extra = 100 / (every * accumulate)
+    return every, {"audit": f"every {every:.6g} steps {what}: {extra:.3g} % more passes"}
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:

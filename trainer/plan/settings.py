@@ -20,6 +20,7 @@ class RunSettings:
     steps_per_loop: int  # 0: as many as take about half a second
     resume: str  # auto, exact or never
     check_replicas_every: Duration
+    audit_every: Duration
     deterministic: bool = False  # the same bits again, at the cost of speed
     on_nonfinite: str = "stop"  # stop or skip
     locate_nonfinite: bool = False

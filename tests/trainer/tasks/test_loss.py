@@ -48,6 +48,7 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
         loss_scale=None,
         averages=None,
         locator=None,
+        audit=None,
         draws=lambda batch: contextlib.nullcontext(),
         global_batch=EXAMPLES,
         class_weights=of_classes,

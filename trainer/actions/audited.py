@@ -1,0 +1,99 @@
+"""Ends the training where an audit has found a device that computes wrongly, and names it.
+
+That is before anything of the block is logged, evaluated or saved, and before its loss is judged: a
+wrong gradient can look like a training that diverges. The update itself is not held back. All that
+it has changed is in memory, and goes with the process.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from trainer.audit import Audit
+from trainer.loop import Block
+from trainer.plan.plan import Plan
+
+
+class ComputesWronglyError(Exception):
+    """A replica computes wrongly, one of these; the message says which, where and what to do."""
+
+    def __init__(self, step: int, replicas: list[int], known: bool, message: str) -> None:
+        super().__init__(message)
+        self.step, self.replicas, self.known = step, replicas, known
+
+
+@dataclasses.dataclass(frozen=True)
+class Audited:
+    """Looks, after a block in which a step was audited, for what the audit has found."""
+
+    audit: Audit
+    kind: str  # of the devices
+    first: int  # the step that the process goes on from
+
+    def __call__(self, block: Block) -> None:
+        """Looks.
+
+        Raises:
+          ComputesWronglyError: a fault was found.
+        """
+        every = self.audit.every
+        if block.last // every > block.first // every:
+            step = int(self.audit.fault.numpy())
+            if step:
+                replicas, known = suspects(self.audit.checksums.numpy())
+                sentence = self._sentence(step, replicas, known)
+                raise ComputesWronglyError(step, replicas, known, sentence)
+
+    def _sentence(self, step: int, replicas: list[int], known: bool) -> str:
+        names = [f"replica {replica} ({self.kind}:{replica})" for replica in replicas]
+        who = (" and " if known else " or ").join(names)
+        how = "of one micro-batch "
+        if len(self.audit.checksums.numpy()[0]) == 1:
+            how += "it has made different bits"
+        elif known:
+            how += f"{'it has' if len(replicas) == 1 else 'they have'} made other bits than others"
+        else:
+            how += "they have made different bits, and it cannot be told which are right"
+        # Where the fault lies that far back: no audit since has seen that there was none.
+        before = math.ceil((step // self.audit.every - 1) * self.audit.every)
+        since = f"step {before:,}" if before > self.first else f"step {self.first:,}"
+        return (
+            f"step {step:,}: {who} computes wrongly: {how}; memory or a device is faulty, and "
+            f"nothing was saved since. Checkpoints after {since} may hold wrong work: move them "
+            "away, and the same command goes on from the one before."
+        )
+
+
+def audited(plan: Plan, audit: Audit | None, first: int) -> tuple[Audited, ...]:
+    """The action that looks for what audits have found, where they were asked for.
+
+    Args:
+      first: the step that the training goes on from, from which on steps are counted.
+    """
+    if audit is None:
+        return ()
+    audit.steps.assign(first)
+    return (Audited(audit, plan.device, first),)
+
+
+def suspects(checksums: np.ndarray) -> tuple[list[int], bool]:
+    """The replicas that have computed wrongly, and whether all of them have, or one or more.
+
+    Args:
+      checksums: int64 [turns, micro-batches], see `trainer.audit`: turn t of micro-batch b was
+        replica b + t's.
+    """
+    replicas, found = checksums.shape[1], []
+    for number, (own, second, third) in enumerate(checksums.T):
+        a, b, c = ((number + turn) % replicas for turn in range(3))
+        if own != second:
+            if third != own and (c == a or third == second):
+                found.append({a})  # two others agree, or it does not agree with itself
+            elif third == own and c != a:
+                found.append({b})
+            else:
+                found.append({a, b, c})
+    certain = set().union(*(each for each in found if len(each) == 1))
+    unexplained = [each for each in found if not each & certain]
+    return sorted(certain.union(*unexplained)), not unexplained

@@ -1,0 +1,122 @@
+"""Audits: now and then another replica computes a micro-batch again, and the bits are compared.
+
+A device can compute wrongly and say nothing (Dixit et al. 2021, https://arxiv.org/abs/2102.11245).
+Its part of a step is wrong, the sum spreads the harm to all replicas alike, and neither the loss
+nor a comparison of weights shows it. But a micro-batch gives the same bits wherever it is computed.
+So in an audited step, before the update, the checksum of what each replica has put into the sum for
+its first micro-batch is compared with what the next replica makes of it. Where any two differ, the
+one after that computes all of them once more:
+
+    the first micro-batch of replica   0  1  2  3
+    turn 0, as it was summed:  is      0  1  2  3
+    turn 1, in each audit:     done    1  2  3  0
+    turn 2, where they differ: by      2  3  0  1
+
+Of two replicas turn 2 is the first one's again, and a single replica takes all turns itself.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.replicas.checksums import checksums_of
+from trainer.replicas.streams import Batch
+from trainer.replicas.sums import Sums
+from trainer.replicas.variables import host_variable
+
+TURNS = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Audit:
+    """Audits every `every`-th step; what it has found stays on the host until someone looks.
+
+    Attributes:
+      steps: int64 [], done so far; to be set where a run goes on.
+      fault: int64 [], the number of the first step whose turns differ; 0: there is none.
+      checksums: int64 [TURNS, replicas], those of that step by the micro-batch's replica.
+    """
+
+    strategy: tf.distribute.Strategy
+    every: float
+    steps: tf.Variable
+    fault: tf.Variable
+    checksums: tf.Variable
+
+    def due(self) -> tf.Tensor:
+        """Whether the step in hand is audited, bool []."""
+        with tf.device("CPU:0"):  # what decides about the step lies there, and so does the decision
+            before = tf.cast(self.steps.read_value(), tf.float64)
+            return (before + 1.0) // self.every > before // self.every
+
+    def checksum(self, part: Sums) -> tf.Tensor:
+        """On a replica: the checksum of a micro-batch's part, int64 []; 0 where no audit is due."""
+        return tf.cond(self.due(), lambda: _checksum(part), lambda: tf.zeros([], tf.int64))
+
+    def compare(self, own: Any, batch: Batch, make_pass: Callable[[], Callable[..., Sums]]) -> None:
+        """Ends the step's audit, if one is due, and counts the step; before anything is assigned.
+
+        Args:
+          own: every replica's `checksum`.
+          batch: every replica's micro-batch of which it is.
+          make_pass: makes, on a replica, what computes a micro-batch's part.
+        """
+
+        def audit() -> None:
+            turns, checksums = self._turns(own, batch, make_pass)
+            # Steps of the same block go on after a fault; it is the first that is told of.
+            is_new = (turns == TURNS) & (self.fault.read_value() == 0)
+            tf.cond(is_new, lambda: self._keep(checksums), lambda: None)
+
+        tf.cond(self.due(), audit, lambda: None)
+        self.steps.assign_add(1)
+
+    def _turns(
+        self, own: Any, batch: Batch, make_pass: Callable[[], Callable[..., Sums]]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """How many turns there were, int32 [], and what they gave, int64 [TURNS, replicas]."""
+        strategy = self.strategy
+        local = strategy.experimental_local_results
+
+        def goes_on(turn: tf.Tensor, checksums: tf.Tensor, *_: Any) -> tf.Tensor:
+            differ = tf.reduce_any(checksums[1] != checksums[0])
+            return (turn == 1) | ((turn == 2) & differ)
+
+        def take_turn(turn: tf.Tensor, checksums: tf.Tensor, batches: Any) -> Any:
+            batches = (batches[-1], *batches[:-1])  # each replica gets the one of that before it
+            given = strategy.experimental_distribute_values_from_function(
+                lambda context: batches[context.replica_id_in_sync_group]
+            )
+            found = tf.stack(local(strategy.run(lambda b: _checksum(make_pass()(b)), (given,))))
+            by_batch = tf.roll(found, -turn, axis=0)
+            checksums = tf.tensor_scatter_nd_update(checksums, [[turn]], [by_batch])
+            return turn + 1, checksums, batches
+
+        first = tf.repeat([tf.stack(local(own))], TURNS, axis=0)
+        begin = (tf.ones([], tf.int32), first, tuple(local(batch)))
+        turns, checksums, _ = tf.while_loop(goes_on, take_turn, begin)
+        return turns, checksums
+
+    def _keep(self, checksums: tf.Tensor) -> None:
+        self.fault.assign(self.steps.read_value() + 1)
+        self.checksums.assign(checksums)
+
+
+def make_audit(strategy: tf.distribute.Strategy, every: float) -> Audit:
+    """An audit of every `every`-th step; to be called outside of the strategy's scope."""
+    replicas = strategy.num_replicas_in_sync
+    return Audit(
+        strategy,
+        every,
+        steps=host_variable(np.int64(0), "steps"),
+        fault=host_variable(np.int64(0), "audit_fault"),
+        checksums=host_variable(np.zeros([TURNS, replicas], np.int64), "audit_checksums"),
+    )
+
+
+def _checksum(part: Sums) -> tf.Tensor:
+    """One number of all bits of a part, int64 []."""
+    return checksums_of([checksums_of(part.pack())])[0]
