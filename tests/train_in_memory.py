@@ -55,7 +55,9 @@ def make_model(*args: Any) -> Any:
     x = layers.GaussianNoise(0.1)(x)
     x = layers.Dense(7, activation="silu", name="dense")(layers.Flatten()(x))
     x = layers.GaussianDropout(0.2)(layers.AlphaDropout(0.1)(layers.Dropout(0.3)(x)))
-    model = keras.Model(images, layers.Dense(CLASSES, name="logits")(x), name="all")
+    model = keras.Model(
+        images, layers.Dense(CLASSES, dtype="float32", name="logits")(x), name="all"
+    )
     adjust_layers(model, args[2])
     return model
 

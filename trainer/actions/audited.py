@@ -47,20 +47,18 @@ class Audited:
 
     def _sentence(self, step: int, replicas: list[int], known: bool) -> str:
         names = [f"replica {replica} ({self.kind}:{replica})" for replica in replicas]
-        who = (" and " if known else " or ").join(names)
-        how = "of one micro-batch "
-        if len(self.audit.checksums.numpy()[0]) == 1:
-            how += "it has made different bits"
+        if self.audit.checksums.shape[1] == 1:
+            how = "twice, to different bits"
         elif known:
-            how += f"{'it has' if len(replicas) == 1 else 'they have'} made other bits than others"
+            how = "to other bits than the others"
         else:
-            how += "they have made different bits, and it cannot be told which are right"
-        # Where the fault lies that far back: no audit since has seen that there was none.
+            how = "to different bits, and it cannot be told which of them are right"
+        # No audit since then has seen that there was no fault.
         before = math.ceil((step // self.audit.every - 1) * self.audit.every)
-        since = f"step {before:,}" if before > self.first else f"step {self.first:,}"
         return (
-            f"step {step:,}: {who} computes wrongly: {how}; memory or a device is faulty, and "
-            f"nothing was saved since. Checkpoints after {since} may hold wrong work: move them "
+            f"step {step:,}: {(' and ' if known else ' or ').join(names)} computes wrongly: a "
+            f"micro-batch came {how}; memory or a device is faulty. Nothing was saved since, but "
+            f"checkpoints after step {max(before, self.first):,} may hold wrong work: move them "
             "away, and the same command goes on from the one before."
         )
 
