@@ -54,6 +54,7 @@ class TrainStep:
     xla: bool
     alone: bool  # whether a micro-batch's pass is optimized by itself, see `program`
     exchange: Exchange
+    programs: dict[int, Callable[[Batch], Sums]] = dataclasses.field(default_factory=dict)
 
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
         """Trains one step; returns its row of scalars by name, the same names each time.
@@ -104,10 +105,14 @@ class TrainStep:
         return sums._replace(state=state), checksum
 
     def make_pass(self) -> Callable[[Batch], Sums]:
-        """On a replica: what computes a micro-batch's part of the sums."""
-        if self.xla or self.alone:
-            return program(self.forward_backward, self.xla)
-        return self.forward_backward
+        """On a replica: what computes a micro-batch's part of the sums, the same each time."""
+        if not (self.xla or self.alone):
+            return self.forward_backward
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        replica = int(tf.get_static_value(number))
+        if replica not in self.programs:
+            self.programs[replica] = program(self.forward_backward, self.xla)
+        return self.programs[replica]
 
     def forward_backward(self, batch: Batch) -> Sums:
         """One micro-batch's part of the sums.

@@ -82,16 +82,21 @@ def suspects(checksums: np.ndarray) -> tuple[list[int], bool]:
       checksums: int64 [turns, micro-batches], see `trainer.audit`: turn t of micro-batch b was
         replica b + t's.
     """
-    replicas, found = checksums.shape[1], []
-    for number, (own, second, third) in enumerate(checksums.T):
-        a, b, c = ((number + turn) % replicas for turn in range(3))
-        if own != second:
-            if third != own and (c == a or third == second):
-                found.append({a})  # two others agree, or it does not agree with itself
-            elif third == own and c != a:
-                found.append({b})
-            else:
-                found.append({a, b, c})
+    found = [_suspects(each, number, checksums.shape[1]) for number, each in enumerate(checksums.T)]
     certain = set().union(*(each for each in found if len(each) == 1))
-    unexplained = [each for each in found if not each & certain]
+    unexplained = [each for each in found if each and not each & certain]
     return sorted(certain.union(*unexplained)), not unexplained
+
+
+def _suspects(turns: np.ndarray, number: int, replicas: int) -> set[int]:
+    """The replicas of which one or more have computed this micro-batch wrongly."""
+    own, second, third = turns.tolist()
+    a, b, c = ((number + turn) % replicas for turn in range(3))
+    if own == second == third:
+        return set()
+    if c == a and third != own:
+        return {a}  # it does not agree with itself
+    if c == a:
+        return {a, b}
+    agree = {second == third: a, own == third: b, own == second: c}
+    return {agree[True]} if True in agree else {a, b, c}
