@@ -5,14 +5,16 @@ Its part of a step is wrong, the sum spreads the harm to all replicas alike, and
 nor a comparison of weights shows it. But a micro-batch gives the same bits wherever it is computed.
 So in an audited step, before the update, the checksum of what each replica has put into the sum for
 its first micro-batch is compared with what the next replica makes of it. Where any two differ, the
-one after that computes all of them once more:
+one after that computes it as well:
 
-    the first micro-batch of replica   0  1  2  3
-    turn 0, as it was summed:  is      0  1  2  3
-    turn 1, in each audit:     done    1  2  3  0
-    turn 2, where they differ: by      2  3  0  1
+    the first micro-batch of replica          0  1  2  3
+    turn 0, what was summed, by replica       0  1  2  3
+    turn 1, in every audit, by replica        1  2  3  0
+    turn 2, where turns 0 and 1 differ, by    2  3  0  1
 
-Of two replicas turn 2 is the first one's again, and a single replica takes all turns itself.
+Of two replicas, turn 2 is the first one's again; a single replica takes all turns. A pass has to be
+a program of its own (`trainer.layers.xla`): in the midst of a step's graph, TensorFlow makes other
+operations, and so other bits, of the same pass on replica 0 than on replica 1.
 """
 
 import dataclasses
