@@ -37,7 +37,8 @@ class Audit:
     """Audits every `every`-th step; what it has found stays on the host until someone looks.
 
     Attributes:
-      steps: int64 [], done so far; to be set where a run goes on.
+      steps: int64 [], done so far; to be set by `begin` where a run goes on.
+      due: bool [], whether the step in hand is audited.
       fault: int64 [], the number of the first step whose turns differ; 0: there is none.
       checksums: int64 [TURNS, replicas], those of that step by the micro-batch's replica.
     """
@@ -45,18 +46,23 @@ class Audit:
     strategy: tf.distribute.Strategy
     every: float
     steps: tf.Variable
+    due: tf.Variable
     fault: tf.Variable
     checksums: tf.Variable
 
-    def due(self) -> tf.Tensor:
-        """Whether the step in hand is audited, bool []."""
-        with tf.device("CPU:0"):  # what decides about the step lies there, and so does the decision
-            before = tf.cast(self.steps.read_value(), tf.float64)
-            return (before + 1.0) // self.every > before // self.every
+    def begin(self, steps: int) -> None:
+        """Counts from here on: so many steps are done."""
+        self.steps.assign(steps)
+        self.due.assign(self._next_is_due())
+
+    def _next_is_due(self) -> tf.Tensor:
+        done = tf.cast(self.steps.read_value(), tf.float64)
+        return (done + 1.0) // self.every > done // self.every
 
     def checksum(self, part: Sums) -> tf.Tensor:
         """On a replica: the checksum of a micro-batch's part, int64 []; 0 where no audit is due."""
-        return tf.cond(self.due(), lambda: _checksum(part), lambda: tf.zeros([], tf.int64))
+        checksum = _aside(lambda: _checksum(part))
+        return tf.cond(self.due.read_value(), checksum, lambda: tf.zeros([], tf.int64))
 
     def compare(self, own: Any, batch: Batch, make_pass: Callable[[], Callable[..., Sums]]) -> None:
         """Ends the step's audit, if one is due, and counts the step; before anything is assigned.
@@ -73,8 +79,9 @@ class Audit:
             is_new = (turns == TURNS) & (self.fault.read_value() == 0)
             tf.cond(is_new, lambda: self._keep(checksums), lambda: None)
 
-        tf.cond(self.due(), audit, lambda: None)
+        tf.cond(self.due.read_value(), _aside(audit), lambda: None)
         self.steps.assign_add(1)
+        self.due.assign(self._next_is_due())
 
     def _turns(
         self, own: Any, batch: Batch, make_pass: Callable[[], Callable[..., Sums]]
@@ -110,13 +117,25 @@ class Audit:
 def make_audit(strategy: tf.distribute.Strategy, every: float) -> Audit:
     """An audit of every `every`-th step; to be called outside of the strategy's scope."""
     replicas = strategy.num_replicas_in_sync
-    return Audit(
+    audit = Audit(
         strategy,
         every,
-        steps=host_variable(np.int64(0), "steps"),
+        steps=host_variable(np.int64(0), "audit_steps"),
+        due=host_variable(False, "audit_due"),
         fault=host_variable(np.int64(0), "audit_fault"),
         checksums=host_variable(np.zeros([TURNS, replicas], np.int64), "audit_checksums"),
     )
+    audit.begin(0)
+    return audit
+
+
+def _aside(branch: Callable[[], Any]) -> Callable[[], Any]:
+    """The branch of a condition as one operation, which is all there is of it where not taken.
+
+    TensorFlow goes through all operations of a branch that lies open, to do none of them: on a
+    small network a third of the step.
+    """
+    return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def _checksum(part: Sums) -> tf.Tensor:

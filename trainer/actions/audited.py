@@ -71,7 +71,7 @@ def audited(plan: Plan, audit: Audit | None, first: int) -> tuple[Audited, ...]:
     """
     if audit is None:
         return ()
-    audit.steps.assign(first)
+    audit.begin(first)
     return (Audited(audit, plan.device, first),)
 
 
