@@ -30,7 +30,6 @@ OPTIONS = {
     "--check_replicas_every=100st": ("--check_replicas_every=100st",),
     "--audit_every=100st": ("--audit_every=100st",),
     "--audit_every=10st": ("--audit_every=10st",),
-    "--exact_sums=off": ("--exact_sums=off",),
     "--gradient_dtype=bfloat16": ("--gradient_dtype=bfloat16",),
     "--all_reduce=ring": ("--all_reduce=ring",),
     "--xla=auto": ("--xla=auto",),
