@@ -256,7 +256,7 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
         steps_per_loop=0,
         actions=(recorder,),
         finished=lambda: False,
-        stop_requested=recorder.diverged,
+        stop_requested=lambda step: recorder.diverged(),
     )
     return recorder
 

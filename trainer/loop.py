@@ -68,7 +68,7 @@ def train(
     steps_per_loop: int,
     actions: Sequence[Action],
     finished: Callable[[], bool],
-    stop_requested: Callable[[], bool],
+    stop_requested: Callable[[int], bool],
     after_error: Callable[[int], object] = lambda step: None,
 ) -> Block | None:
     """Trains from step `first` to step `last`.
@@ -82,14 +82,14 @@ def train(
         state there.
       steps_per_loop: steps a block at most, up to 10,000; 0: as many as take about half a second.
       finished: whether the run ends before `last`, asked after every block.
-      stop_requested: asked before every block.
+      stop_requested: asked before every block, with the steps done.
       after_error: called where a block raises, with the steps done before it.
 
     Returns:
       The last block, or None if it was asked to stop before the first.
     """
     block, step, per_block = None, first, min(steps_per_loop or 1, _MOST_STEPS)
-    while step < last and not (block and block.final) and not stop_requested():
+    while step < last and not (block and block.final) and not stop_requested(step):
         length = int(min(per_block, last - step, next_boundary(step) - step))
         begin = time.perf_counter()
         try:

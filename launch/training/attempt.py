@@ -44,22 +44,31 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
     Returns:
       The exit code.
     """
-    from trainer.run import build_run
-
     startup.done("imports")
     with cli.wrong_command():
-        run = build_run(job.command.settings, job.plan, job.devices)
-        reads = {name: Reads(source) for name, source in job.sources.items()}
-        job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
-        bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
-        faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
-    stop.when_asked(lambda: run.most_steps.assign(1))
-    print_run(run, job.plan)
-    session = Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
+        job, session = make_session(job, stop, startup)
+    stop.when_asked(lambda: session.run.most_steps.assign(1))
+    print_run(session.run, job.plan)
     outcome = attempt(job, session)
     while outcome.go_on is not None:
         outcome = attempt(outcome.go_on, session)
     return outcome.code
+
+
+def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, Session]:
+    """Builds the run; the job's data are then those whose reads and faults are counted.
+
+    Raises:
+      ValueError: the model cannot be built, or not be trained as was asked for.
+    """
+    from trainer.run import build_run
+
+    run = build_run(job.command.settings, job.plan, job.devices)
+    reads = {name: Reads(source) for name, source in job.sources.items()}
+    job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
+    bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
+    faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
+    return job, Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
 
 
 def attempt(job: Job, session: Session) -> Outcome:
@@ -129,6 +138,7 @@ def train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
         if history.to_evaluate:
             with host.watchdog.during(EVALUATING):
                 host.evaluate.evaluate(first)
+            host.digests.note(first, final=ended)
             if ended and not history.to_evaluate:
                 host.save.save(first, final=True)
         if ended and not history.to_evaluate:
@@ -160,10 +170,10 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     session.stop.training()
     host.watchdog.before_block()
 
-    def stop_requested() -> bool:
+    def stop_requested(step: int) -> bool:
         if host.control.stop_requested():
             session.stop.ask("launch.control")
-        return session.stop.requested()
+        return session.stop.requested() or job.reached(step)
 
     def log_done(step: int) -> None:
         """The data of a later step can end a block; the rows of those done are still written."""
@@ -178,6 +188,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
         next_boundary=lambda step: min(
             plan.next_due(step, plan.eval_every),
             plan.next_due(step, plan.checkpoint_every),
+            host.digests.next_due(step),
             host.control.next_replay(step),
         ),
         steps_per_loop=job.command.settings.run.steps_per_loop,

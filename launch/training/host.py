@@ -14,6 +14,7 @@ from launch.training.session import Session
 from launch.training.streams import evaluation_data
 from trainer.actions.audited import audited
 from trainer.actions.control import Control
+from trainer.actions.digests import Digests
 from trainer.actions.divergence import Divergence
 from trainer.actions.evaluate import Evaluate
 from trainer.actions.log import Log
@@ -42,6 +43,7 @@ class Host:
     started: "Action"
     progress: Progress
     evaluate: Evaluate
+    digests: Digests
     save: Save
     control: Control
 
@@ -97,11 +99,13 @@ def make_host(job: Job, session: Session) -> Host:
     watchdog = watch(
         job.run_dir, session.reads, recovery, replicas=plan.replicas, first=first, journal=journal
     )
+    digests = Digests(plan, run.variables(), journal, job.watched)
     save = Save(
         plan=plan,
         history=history,
         metrics=journal.metrics,
         checkpoints=checkpoints,
+        digests=digests,
         flags=decided(job.command, plan),
         keep_best=recovery.keep_best,
     )
@@ -115,6 +119,7 @@ def make_host(job: Job, session: Session) -> Host:
         started=session.startup.reporter(journal),
         progress=progress,
         evaluate=make_evaluate(job, session, journal, storage, watchdog),
+        digests=digests,
         save=save,
         control=make_control(job, run, journal),
     )

@@ -41,6 +41,7 @@ class Job:
     changes: dict[str, tuple[Any, Any]]  # flags: what the checkpoint was made with, and now
     told: list[str]  # what there is to say of the data of before and now
     held: IO[str]  # the run folder's lock
+    watched: tuple[int, ...] = ()  # of a re-execution, which stops at the last: see `Digests`
 
     @property
     def run_dir(self) -> pathlib.Path:
@@ -51,6 +52,10 @@ class Job:
     def fallback(self) -> pathlib.Path | None:
         """The run's folder in --fallback_dir."""
         return fallback_folder(self.run_dir, self.command.settings.recovery.fallback_dir)
+
+    def reached(self, step: int) -> bool:
+        """Whether a re-execution has come to its last step."""
+        return bool(self.watched) and step >= max(self.watched)
 
     def finished(self) -> bool:
         """Whether there is nothing to train or to evaluate any more."""
@@ -177,10 +182,15 @@ def digests(source: Source) -> SplitDigests:
 
 def gpus_here(command: Command) -> int:
     """The number of GPUs; asks TensorFlow, which loads for seconds, only if there can be some."""
+    return gpus_of(command.settings.devices.device, command.values.verbosity)
+
+
+def gpus_of(device: str, verbosity: int) -> int:
+    """The number of GPUs of this machine, none with `cpu`."""
     device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
-    if command.settings.devices.device == "cpu" or not any(map(glob.glob, device_files)):
+    if device == "cpu" or not any(map(glob.glob, device_files)):
         return 0
-    cli.import_tensorflow(command.values.verbosity)
+    cli.import_tensorflow(verbosity)
     from trainer.replicas.strategy import count_gpus
 
     return count_gpus()

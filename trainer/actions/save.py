@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainer.actions.digests import Digests
 from trainer.checkpoint.checkpoints import Checkpoints, SaveError
 from trainer.loop import Block
 from trainer.plan.plan import Plan
 from trainer.run_folder.history import History, score
 from trainer.run_folder.metrics_writer import MetricsWriter
+from trainer.run_folder.state import Digest
 
 # Attempts at a checkpoint that nothing comes after, and how long a disk that hangs is waited for
 # where there is another one.
@@ -21,7 +23,8 @@ class Save:
     """Saves a checkpoint every `plan.checkpoint_every` steps, or so many minutes.
 
     With `keep_best`, also after an evaluation that is among the best. What could not be saved at
-    its time is saved after the next block.
+    its time is saved after the next block. The row of a digest comes before its checkpoint, which
+    keeps it: a run that goes on from there writes it no second time.
 
     Args:
       flags: what the run was started with, as the checkpoint keeps it.
@@ -34,12 +37,14 @@ class Save:
         history: History,
         metrics: MetricsWriter,
         checkpoints: Checkpoints,
+        digests: Digests,
         flags: Mapping[str, Any],
         keep_best: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints = checkpoints
         self._plan, self._history, self._metrics, self._flags = plan, history, metrics, flags
+        self._digests = digests
         self._keep_best, self._clock = keep_best, clock
         self._last, self._owed = clock(), False
 
@@ -49,11 +54,12 @@ class Save:
         Raises:
           SaveError: the run ends here and it cannot be saved.
         """
+        digest = self._digests(block)
         if block.final:
             # Where a stop has left the evaluation out, it is still to be made.
             self.save(block.last, final=not self._history.to_evaluate)
         elif self._owed or self._is_due(block.last) or self.checkpoints.due_again():
-            self._owed = not self._begin(block.last, final=False)
+            self._owed = not self._begin(block.last, final=False, digest=digest)
             self._last = self._clock()
 
     def save(self, step: int, final: bool = False) -> None:
@@ -103,8 +109,12 @@ class Save:
         history = self._history
         return score(history.evaluation) if history.evaluated == step else None
 
-    def _begin(self, step: int, final: bool) -> bool:
-        """Begins to save; what was logged up to the step reaches the disk first."""
+    def _begin(self, step: int, final: bool, digest: Digest | None = None) -> bool:
+        """Begins to save; what was logged up to the step reaches the disk first.
+
+        Args:
+          digest: of the state as it is, if it is known.
+        """
         self._history.position, self._history.ahead = self._plan.position(step), self._plan.ahead
         state = {
             "flags": dict(self._flags),
@@ -113,5 +123,6 @@ class Save:
             "final": final,
             "score": self._score(step),
             "unwritten": self._metrics.unwritten(),
+            "digest": dataclasses.asdict(digest or self._digests.now()),
         }
         return self.checkpoints.save(step, state, self._metrics.flush)

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context, execute
 
+from trainer.replicas.variables import first_copy
+
 Value = np.ndarray | tf.Tensor
 # What the next update does by the way for variables below this is less than a copy of them here.
 _SMALL_BYTES = 1 << 20
@@ -25,12 +27,7 @@ class Snapshot:
     """
 
     def __init__(self, variables: Sequence[tf.Variable]) -> None:
-        sources = [
-            variable.values[0]
-            if isinstance(variable, tf.distribute.DistributedValues)
-            else variable
-            for variable in variables
-        ]
+        sources = list(map(first_copy, variables))
         small, large = {}, {}
         for place, source in enumerate(sources):
             bytes_ = source.shape.num_elements() * source.dtype.size

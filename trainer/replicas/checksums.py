@@ -1,4 +1,11 @@
-"""Checksums of tensors' bits, worked out where the tensors are."""
+"""Checksums of the bits of tensors, worked out on the device that has them.
+
+    Σ bits[i] × weight[i] modulo 2^64
+
+The weights are odd. A single flipped bit changes the sum always, since an odd number times a power
+of two is not 0 modulo 2^64 unless that power is; two differences that cancel are as good as
+impossible, since the weights differ from place to place.
+"""
 
 from collections.abc import Sequence
 
@@ -8,14 +15,13 @@ _INTEGERS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 # 2^64 divided by the golden ratio: its multiples spread over all bits (Knuth 1998, 6.4).
 _SPREAD = 0x9E3779B97F4A7C15 - 2**64
 _GROUP = 4_000_000  # numbers; a group takes 8 bytes each for a moment, a few times over
+# The bits of a block of words have weights of their own, and so has each block.
+_BLOCK = 1 << 16  # words
+_SPREAD_BLOCKS = 0xBF58476D1CE4E5B9 - 2**64  # of splitmix64 (Steele et al. 2014)
 
 
 def checksums_of(values: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The checksum of each tensor's bits, int64 [len(values)]: Σ bits[i] × weight[i] modulo 2^64.
-
-    The weights are odd. A single flipped bit changes the sum always, since an odd number times a
-    power of two is not 0 modulo 2^64 unless that power is; two differences that cancel are as good
-    as impossible, since the weights differ from place to place.
+    """The checksum of each tensor, int64 [len(values)]; `bits` are those of a number.
 
     Many small tensors are joined first: on ResNet-20 the first call, which traces, then takes 2.3 s
     of CPU rather than 5.8.
@@ -27,6 +33,37 @@ def checksums_of(values: Sequence[tf.Tensor]) -> tf.Tensor:
         parts = tf.split(weighted, [part.shape[0] for part in flat])
         sums |= dict(zip(group, map(tf.reduce_sum, parts), strict=True))
     return tf.stack([sums[index] for index in range(len(values))])
+
+
+def joint_checksums(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Checksums of the tensors' bits in groups, int64 [groups]; `bits` are those of eight bytes.
+
+    For calls one by one, without a trace: few operations, and a third of the memory traffic of
+    `checksums_of`. Equal values in an equal order have equal checksums, on any device.
+    """
+    weights = _weights(_BLOCK, _SPREAD)
+    sums = []
+    for group in _groups(values):
+        words = _words([values[index] for index in group])
+        blocks = tf.reduce_sum(words * weights[: words.shape[1]], axis=1)
+        sums.append(tf.reduce_sum(blocks * _weights(words.shape[0], _SPREAD_BLOCKS)))
+    return tf.stack(sums) if sums else tf.zeros([0], tf.int64)
+
+
+def _words(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The bits of tensors of one type, int64 [blocks, words in a block]; zeros fill the last."""
+    flat = tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)
+    if flat.dtype == tf.bool:
+        flat = tf.cast(flat, tf.int8)
+    numbers = 8 // flat.dtype.size  # in a word
+    words = -(-flat.shape[0] // numbers)
+    block = max(1, min(words, _BLOCK))
+    blocks = max(1, -(-words // block))
+    flat = tf.bitcast(flat, _INTEGERS[flat.dtype.size])
+    missing = blocks * block * numbers - flat.shape[0]
+    flat = tf.pad(flat, [[0, missing]]) if missing else flat
+    shape = [blocks, block] if numbers == 1 else [blocks, block, numbers]
+    return tf.bitcast(tf.reshape(flat, shape), tf.int64)
 
 
 def _groups(values: Sequence[tf.Tensor]) -> list[list[int]]:
@@ -48,5 +85,9 @@ def _weighted(flat: tf.Tensor) -> tf.Tensor:
     if flat.dtype == tf.bool:
         flat = tf.cast(flat, tf.int8)
     bits = tf.cast(tf.bitcast(flat, _INTEGERS[flat.dtype.size]), tf.int64)
-    places = tf.range(tf.size(flat, out_type=tf.int64), dtype=tf.int64)
-    return bits * tf.bitwise.bitwise_or(places * _SPREAD, tf.ones([], tf.int64))
+    return bits * _weights(flat.shape[0], _SPREAD)
+
+
+def _weights(count: int, spread: int) -> tf.Tensor:
+    """Odd numbers that differ from place to place, int64 [count]."""
+    return tf.bitwise.bitwise_or(tf.range(count, dtype=tf.int64) * spread, tf.ones([], tf.int64))

@@ -27,6 +27,12 @@ def replicated_variable(name: str, value: float = 0.0) -> tf.Variable:
     )
 
 
+def first_copy(variable: tf.Variable) -> tf.Variable:
+    """The first replica's copy of a variable, which for one on the host is the variable itself."""
+    mirrored = isinstance(variable, tf.distribute.DistributedValues)
+    return variable.values[0] if mirrored else variable
+
+
 def unique_names(paths: list[str]) -> list[str]:
     """The paths, with a number behind those that occurred before."""
     seen: dict[str, int] = {}

@@ -183,6 +183,16 @@ def _rows_up_to(path: pathlib.Path, step: int, to_evaluate: bool) -> list[bytes]
     return kept
 
 
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, also of one that is being written.
+
+    Raises:
+      ValueError: a line cannot be read.
+    """
+    *lines, _ = read_file(path).split(b"\n") if path.exists() else [b""]
+    return [_row(path, number, line) for number, line in enumerate(lines, 1)]
+
+
 def _row(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
     row = parse_line(path, number, line)
     # There may be a million, of which all but a few are numbers alone.

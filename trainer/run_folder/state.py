@@ -19,6 +19,14 @@ Flag = bool | int | float | str | list[str] | None
 
 
 @dataclasses.dataclass(frozen=True)
+class Digest:
+    """What a checkpoint's variables come to: 16 hexadecimal digits each."""
+
+    weights: str  # the model's variables
+    state: str  # all that a checkpoint holds
+
+
+@dataclasses.dataclass(frozen=True)
 class State:
     """The state of a checkpoint."""
 
@@ -31,6 +39,7 @@ class State:
     dtypes: dict[str, str]
     score: Accuracy | None = None  # of an evaluation at this step
     unwritten: list[str] = dataclasses.field(default_factory=list)  # lines of metrics.jsonl
+    digest: Digest | None = None  # of the variables; None in one from before there were any
 
     def __post_init__(self) -> None:
         self.history.check_step(self.step)

@@ -7,7 +7,11 @@ import pytest
 import tensorflow as tf
 from helpers import Ended, Run, call, in_parallel
 
-from trainer.actions.replica_check import CheckReplicas, ReplicasDifferError, differences
+from trainer.actions.replica_check import (
+    CheckReplicas,
+    ReplicasDifferError,
+    differences,
+)
 from trainer.loop import Block
 from trainer.replicas.checksums import checksums_of
 

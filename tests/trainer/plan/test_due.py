@@ -48,6 +48,6 @@ def test_a_block_has_ten_thousand_steps_at_most() -> None:
         steps_per_loop=10**9,
         actions=[lambda block: blocks.append(block.last)],
         finished=lambda: False,
-        stop_requested=lambda: False,
+        stop_requested=lambda step: False,
     )
     assert blocks == [10_000, 20_000, 25_000]

@@ -1,0 +1,264 @@
+"""Training steps of a run once more, in a folder of its own, from one of its checkpoints.
+
+It is the same training that resumes in a copy of what the run's folder had: data, augmentation,
+rate, live changes, rollbacks and the log come from there. The run's folder is read, never written.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from launch.flags.command import Command, read_command
+from launch.process import cli
+from launch.process.stop import StopRequests
+from launch.training.attempt import make_session, train_on, write_model
+from launch.training.job import Job, open_job, plan_command
+from launch.training.startup import Startup
+from trainer.files.from_json import Count, from_json
+from trainer.files.whole_files import read_json
+from trainer.plan.settings import Settings
+from trainer.run_folder.metrics_writer import read_rows
+from trainer.run_folder.proof import DIGEST, comparable
+from trainer.run_folder.requests import read_ledger
+from trainer.run_folder.resume import going_on
+from trainer.run_folder.rollbacks import Rollback, read_rollbacks
+from trainer.run_folder.run_folder import Found, checkpoints_found, fallback_folder, used
+from trainer.run_folder.state import Digest
+from trainer.run_folder.way import Leg, Resumed, not_repeatable, resumed_with, way
+
+if TYPE_CHECKING:
+    from trainer.loop import Block
+
+_COPIED = ("metrics.jsonl", "control/applied.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What plan.json says of the devices that a run was trained on."""
+
+    device: str
+    replicas: Count
+    accumulate: Count
+    exact: bool
+
+    @property
+    def micro_batches(self) -> int:
+        """Of a step."""
+        return self.replicas * self.accumulate
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What a run's folder says of its steps."""
+
+    folder: pathlib.Path
+    settings: Settings  # of today
+    rows: Sequence[Mapping[str, Any]]  # of metrics.jsonl
+    starts: Mapping[int, Found]  # the checkpoints that are whole, and the beginning
+    damaged: Sequence[tuple[pathlib.Path, str]]
+    rollbacks: Sequence[Rollback]
+    resumed: Sequence[Resumed]
+    not_repeatable: Mapping[int, str]  # steps behind which nothing is, and why
+
+    def digests(self, first: int, last: int) -> tuple[int, ...]:
+        """The steps behind `first`, up to `last`, whose digest is in the log."""
+        steps = (step for step, kind in comparable(self.rows) if kind == DIGEST)
+        return tuple(sorted(step for step in steps if first < step <= last))
+
+    def why_not(self, first: int, last: int) -> str:
+        """Why the steps behind `first` cannot be done again up to `last`; "" if they can."""
+        return next((why for s, why in self.not_repeatable.items() if first <= s < last), "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """What came of training once more."""
+
+    start: Digest  # of the state that it began from
+    same_start: bool  # whether that is as the checkpoint has it, with no other batch since
+    last: "Block | None"  # the last block of steps
+    step: int
+    why: str  # it ended there and not where it should have; "" if it did
+
+
+def look_into(run_dir: pathlib.Path) -> Ran:
+    """Reads what there is to start from and to compare with.
+
+    Raises:
+      ValueError: it is no run's folder, or something in it cannot be read.
+      OSError: it cannot be read.
+    """
+    if not used(run_dir) or not (run_dir / "flags.txt").exists():
+        raise ValueError(f"{run_dir} holds no run; give the --run_dir of one.")
+    command = read_command([f"--flagfile={run_dir / 'flags.txt'}"])
+    damaged: list[tuple[pathlib.Path, str]] = []
+    fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
+    found = {one.step: one for one in checkpoints_found(run_dir, fallback, damaged)}
+    rows = read_rows(run_dir / "metrics.jsonl")
+    return Ran(
+        folder=run_dir,
+        settings=command.settings,
+        rows=rows,
+        starts={0: Found(0, None)} | found,
+        damaged=damaged,
+        rollbacks=read_rollbacks(run_dir),
+        resumed=resumed_with(rows),
+        not_repeatable=not_repeatable(rows, read_ledger(run_dir / "control")[0]),
+    )
+
+
+def device_flags(ran: Ran, device: str, replicas: int, here: int) -> list[str]:
+    """The flags of the devices that the steps are done again on.
+
+    Args:
+      device: auto, gpu or cpu, as asked for.
+      replicas: as asked for; 0: the most of those that are here which can share the micro-batches.
+      here: GPUs of this machine.
+
+    Raises:
+      ValueError: these devices do not give the run's bits.
+    """
+    try:
+        raw = read_json(ran.folder / "plan.json") or {}
+        names = [field.name for field in dataclasses.fields(Devices)]
+        then = from_json(Devices, {n: raw[n] for n in names if n in raw}, "its plan.json")
+    except (ValueError, AttributeError) as error:
+        why = str(error).rstrip(".")
+        raise ValueError(f"{ran.folder} does not say what it was trained on ({why}).") from None
+    kind = then.device.lower()
+    if kind == "gpu" and not ran.settings.run.deterministic:
+        raise ValueError(
+            f"{ran.folder} was trained on GPUs without --deterministic, and these do not repeat "
+            "their bits: whether its steps come out again proves nothing."
+        )
+    if device not in ("auto", kind) or (kind == "gpu" and not here):
+        given = f"--device={device}" if device != "auto" else "this machine has none"
+        raise ValueError(
+            f"{ran.folder} was trained on {then.device}s and {given}; other processors have other "
+            f"bits: use --device={kind} where there is one."
+        )
+    synchronized = ran.settings.layers.batch_norm == "synchronized"
+    if not then.exact or synchronized:
+        if replicas not in (0, then.replicas):
+            raise ValueError(
+                f"--replicas={replicas}, and the sums of {ran.folder} depend on the number of "
+                f"replicas (--exact_sums=off, or --batch_norm=synchronized); use {then.replicas}."
+            )
+        replicas = then.replicas
+    most = here if kind == "gpu" else 1
+    fitting = [n for n in range(1, most + 1) if then.micro_batches % n == 0]
+    return [f"--device={kind}", f"--replicas={replicas or max(fitting)}"]
+
+
+def last_step(ran: Ran, given: Sequence[str]) -> int:
+    """The last step that the run's plan has.
+
+    Raises:
+      ValueError: the flags given do not go with it, or its data are not there.
+      OSError: the data cannot be read.
+    """
+    command = _command(ran, ran.folder, Leg(0, {}, 0), given)
+    return going_on(plan_command(command)[0], ran.starts[max(ran.starts)]).last_step
+
+
+def train_again(
+    ran: Ran,
+    found: Found,
+    last: int,
+    out: pathlib.Path,
+    given: Sequence[str],
+    *,
+    model: bool = False,
+) -> Again:
+    """Trains from a checkpoint, or from the beginning, to step `last`, and saves that.
+
+    Args:
+      out: a new folder, of a run that `launch.train` goes on with.
+      given: flags in place of the run's.
+      model: whether to leave the model, too.
+
+    Raises:
+      WrongCommandError: the data, the flags or the folder cannot be used.
+    """
+    with cli.wrong_command():
+        copy_start(ran, found, out)
+    first: Again | None = None
+    for leg in _way(ran, found, last):
+        with cli.wrong_command():
+            write_rollbacks(ran, leg, out)
+            job = open_job(_command(ran, out, leg, given))
+        begin = job.found.step
+        watched = {*ran.digests(begin, leg.until), leg.until}
+        with job.held:
+            again = _train(
+                dataclasses.replace(job, watched=tuple(sorted(watched))),
+                model and leg.until == last,
+            )
+        first = first or again
+        if again.why:
+            break
+    return dataclasses.replace(again, start=first.start, same_start=first.same_start)
+
+
+def _way(ran: Ran, found: Found, last: int) -> list[Leg]:
+    known = found.state.history.rollbacks if found.state else 0
+    return way(found.step, last, known, ran.rollbacks, ran.resumed)
+
+
+def _command(ran: Ran, out: pathlib.Path, leg: Leg, given: Sequence[str]) -> Command:
+    """The run's command as it was on this leg, for a folder of its own."""
+    before = [f"--{name}={value}" for name, value in leg.flags.items()]
+    flagfile = f"--flagfile={ran.folder / 'flags.txt'}"
+    return read_command([flagfile, *before, *given, f"--run_dir={out}", "--resume=auto"])
+
+
+def copy_start(ran: Ran, found: Found, out: pathlib.Path) -> None:
+    """Copies what a run goes on from: a checkpoint, the log up to it, the live changes."""
+    out.mkdir(parents=True, exist_ok=True)
+    if found.folder is not None:
+        step = f"step-{found.step}"
+        shutil.copytree(found.folder / step, out / "checkpoints" / step)
+    for name in _COPIED:
+        if (ran.folder / name).exists() and not (name == "metrics.jsonl" and found.state is None):
+            (out / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(ran.folder / name, out / name)
+
+
+def write_rollbacks(ran: Ran, leg: Leg, out: pathlib.Path) -> None:
+    """Writes those rollbacks that the run had behind it."""
+    if leg.rollbacks:
+        lines = (ran.folder / "rollbacks.jsonl").read_bytes().splitlines(keepends=True)
+        (out / "rollbacks.jsonl").write_bytes(b"".join(lines[: leg.rollbacks]))
+
+
+def _train(job: Job, model: bool) -> Again:
+    """Trains a leg."""
+    from launch.training.host import make_host
+    from trainer.actions.diverged import DivergedError
+
+    # Nobody asks for a stop: it has no more to save than what can be done again.
+    with cli.wrong_command():
+        job, session = make_session(job, StopRequests(), Startup())
+        host = make_host(job, session)
+    blocks: list[Block] = []
+
+    def keep(block: "Block") -> None:
+        blocks[:] = [block]
+
+    host = dataclasses.replace(host, started=keep)
+    start, same = host.digests.now(), not job.changes  # another batch counts in other steps
+    step, until, why = job.found.step, max(job.watched), ""
+    try:
+        with session.faults["train"].raised(), session.faults["eval"].raised():
+            step, _ = train_on(job, session, host)
+        if step < until:
+            why = f"the training ended at step {step:,}"
+        elif model:
+            write_model(job, session)
+    except DivergedError as error:
+        step, why = error.step, f"the training diverged at step {error.step:,}: {error}"
+    finally:
+        host.close()
+    return Again(start, same, blocks[0] if blocks else None, step, why)
