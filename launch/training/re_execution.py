@@ -235,8 +235,12 @@ def write_rollbacks(ran: Ran, leg: Leg, out: pathlib.Path) -> None:
 
 def _train(job: Job, model: bool) -> Again:
     """Trains a leg."""
+    import keras
+
     from launch.training.host import make_host
     from trainer.actions.diverged import DivergedError
+
+    keras.utils.clear_session()  # Keras counts its names in a process: a run's are the first
 
     # Nobody asks for a stop: it has no more to save than what can be done again.
     with cli.wrong_command():
