@@ -14,7 +14,14 @@ from launch.flags.parsing import one_of
 from launch.process import cli
 from launch.terminal.table import table, whole
 from launch.training.job import gpus_of
-from launch.training.re_execution import Again, Ran, device_flags, look_into, train_again
+from launch.training.re_execution import (
+    Again,
+    Ran,
+    device_flags,
+    last_step,
+    look_into,
+    train_again,
+)
 from trainer.run_folder.metrics_writer import read_rows
 from trainer.run_folder.proof import (
     DIGEST,
@@ -52,6 +59,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         device = one_of("device", values.device, ("auto", "gpu", "cpu"))
         ran = look_into(pathlib.Path(arguments[0]))
         given = device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
+        last_step(ran, given)  # what was given is looked at before anything is trained
         by_start = chosen(ran, values.steps, values.seed)
     print(intended_text(ran, by_start, given), flush=True)
     cli.import_tensorflow(values.verbosity)
@@ -141,13 +149,18 @@ def found_text(start: int, steps: Sequence[int], found: Compared) -> str:
     """What came of the steps from one start, in a few lines."""
     digests = sum(kind == DIGEST for _, kind in found.same)
     where = f"from step {start:,}"
-    text = f"to step {max(steps):,}: {len(found.same) - digests:,} rows and {digests:,} digests "
-    lines = [("", f"{one}") for one in found.differences[:_SHOWN]]
+    rows = len(found.same) - digests
+    text = f"to step {max(steps):,}: {_count(rows, 'row')} and {_count(digests, 'digest')} "
+    lines = [("", str(one)) for one in found.differences[:_SHOWN]]
     if len(found.differences) > _SHOWN:
         lines.append(("", f"and {len(found.differences) - _SHOWN:,} more"))
     left_out = {why: step for step, why in sorted(found.left_out.items(), reverse=True)}
     lines += [("", f"step {step:,} is not verified: {why}") for why, step in left_out.items()]
-    return table([(where, text + "come out again, bit for bit"), *lines])
+    return table([(where, text + "are the same again"), *lines])
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'s' * (number != 1)}"
 
 
 def conclusion(
@@ -165,7 +178,7 @@ def conclusion(
         listed = ", ".join(f"{step:,}" for step in sorted(left_out))
         print(f"error: step {listed} could not be verified; nothing else differs")
         return cli.FAILED
-    print(f"verified: {len(steps):,} steps of {ran.folder} come out again, bit for bit")
+    print(f"verified: {_count(len(steps), 'step')} of {ran.folder}: the same again, bit for bit")
     return cli.FINISHED
 
 

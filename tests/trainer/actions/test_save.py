@@ -1,6 +1,7 @@
 """When a checkpoint is made, and that a run which ends is saved or says that it is not."""
 
 import dataclasses
+import json
 import math
 import pathlib
 import threading
@@ -13,14 +14,15 @@ import tensorflow as tf
 from launch.flags.command import read_command
 from launch.training.job import plan_command
 from trainer.actions import save
+from trainer.actions.digests import Digests
 from trainer.actions.save import Save
 from trainer.checkpoint.checkpoints import Checkpoints, SaveError
 from trainer.checkpoint.on_disk import Keep, best_steps, checkpoint_steps, read_state
 from trainer.files.from_json import from_json
 from trainer.loop import Block
 from trainer.run_folder.history import History
-from trainer.run_folder.journal import Row
-from trainer.run_folder.metrics_writer import MetricsWriter
+from trainer.run_folder.journal import Journal, Row
+from trainer.run_folder.metrics_writer import MetricsWriter, read_rows
 
 
 class Saver:
@@ -30,9 +32,10 @@ class Saver:
         self.variable, self.now, self.said = tf.Variable(0), 0.0, []
         self.history, self.folder = History(), folder / "checkpoints"
         keep = Keep(2, more.pop("keep_best", 0))
+        variables = {"model": {"step": self.variable}}
         self.checkpoints = Checkpoints(
             self.folder,
-            {"model": {"step": self.variable}},
+            variables,
             keep,
             fallback=more.pop("fallback", None),
             say=self.said.append,
@@ -43,8 +46,17 @@ class Saver:
             checkpoint_seconds=more.pop("seconds", None),
         )
         self.metrics = MetricsWriter(folder, 0)
+        journal = Journal(self.metrics, plan, self.history, self.said.append)
+        self.digests = Digests(plan, variables, journal)
         self.save = Save(
-            plan, self.history, self.metrics, self.checkpoints, {}, keep.best, lambda: self.now
+            plan=plan,
+            history=self.history,
+            metrics=self.metrics,
+            checkpoints=self.checkpoints,
+            digests=self.digests,
+            flags={},
+            keep_best=keep.best,
+            clock=lambda: self.now,
         )
 
     def block(self, last: int, final: bool = False, accuracy: float | None = None) -> list[int]:
@@ -63,9 +75,58 @@ def test_by_steps(tmp_path: pathlib.Path) -> None:
     assert [saver.block(step) for step in range(1, 7)] == [[], [], [3], [3], [3, 5], [3, 5]]
     assert saver.block(7, final=True) == [5, 7]
     state = read_state(saver.folder / "step-7")
-    assert (state["final"], state["score"], state["unwritten"]) == (True, None, [])
+    assert (state["final"], state["score"]) == (True, None)
     assert from_json(History, state["history"], "it").evaluated == 0
     assert not read_state(saver.folder / "step-5")["final"]
+
+
+def digest_rows(saver: Saver) -> dict[int, tuple[str, str]]:
+    rows = read_rows(saver.folder.parent / "metrics.jsonl")
+    return {row["step"]: (row["weights"], row["state"]) for row in rows if "weights" in row}
+
+
+def own_digest(saver: Saver, step: int) -> tuple[str, str]:
+    found = read_state(saver.folder / f"step-{step}")["digest"]
+    return found["weights"], found["state"]
+
+
+def test_a_digest_is_of_its_step_and_its_row_is_in_the_checkpoint(tmp_path: pathlib.Path) -> None:
+    saver = Saver(tmp_path, 2.5)
+    for step in range(1, 7):
+        saver.block(step)
+        if step == 3:
+            (row,) = map(json.loads, read_state(saver.folder / "step-3")["unwritten"])
+            assert (row["step"], row["event"], row["weights"]) == (
+                3,
+                "digest",
+                own_digest(saver, 3)[0],
+            )
+    saver.variable.assign(5)  # of step 7 as of step 5
+    saver.save(Block(6, {"finite": np.ones(1)}, None, final=True))
+    rows = digest_rows(saver)
+    assert list(rows) == [3, 5, 7] and rows[3] != rows[5] == rows[7] == own_digest(saver, 7)
+
+
+def test_a_stop_and_a_clock_leave_no_row_in_the_log_and_a_digest_in_their_checkpoint(
+    tmp_path: pathlib.Path,
+) -> None:
+    """An undisturbed run has none there, and its log is the same."""
+    saver = Saver(tmp_path, 1000.0, seconds=60.0)
+    saver.now = 61
+    assert saver.block(1) == [1]
+    saver.variable.assign(2)
+    saver.save.save(2)
+    assert digest_rows(saver) == {} and own_digest(saver, 1) != own_digest(saver, 2)
+
+
+def test_a_step_whose_evaluation_was_left_has_its_row_after_it(tmp_path: pathlib.Path) -> None:
+    """The evaluation may cut the rate, which is in the state."""
+    saver = Saver(tmp_path, 1.0)
+    saver.history.to_evaluate = True
+    saver.block(1)
+    assert digest_rows(saver) == {}
+    saver.history.to_evaluate = False
+    assert saver.digests.note(1) and list(digest_rows(saver)) == [1]
 
 
 def test_by_the_clock(tmp_path: pathlib.Path) -> None:
@@ -179,7 +240,8 @@ def test_a_checkpoint_holds_the_rows_that_the_disk_may_not_have(tmp_path: pathli
         saver.block(step)
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     kept = {step: read_state(saver.folder / f"step-{step}")["unwritten"] for step in (1, 2)}
-    assert kept == {1: rows[:1], 2: rows[1:]}  # the first is on the disk since the first checkpoint
-    (tmp_path / "metrics.jsonl").write_text(rows[0] + "\n")  # a power cut
+    # The first is on the disk since the first checkpoint; each is followed by its digest's.
+    assert kept == {1: rows[:2], 2: rows[2:]}
+    (tmp_path / "metrics.jsonl").write_text(rows[0] + "\n" + rows[1] + "\n")  # a power cut
     MetricsWriter(tmp_path, 2, kept[2]).close()
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == rows
