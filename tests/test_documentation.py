@@ -42,6 +42,7 @@ FOREIGN |= {"job-name", "nodes", "ntasks", "time", "requeue", "open-mode", "sign
 FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
+COMMANDS += ("verify", "replay")
 _SECONDS = 300
 
 
