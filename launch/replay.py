@@ -105,8 +105,11 @@ def open_out_folder(out: pathlib.Path) -> None:
 
 def step_text(ran: Ran, step: int, out: pathlib.Path, again: Again, found: Compared) -> str:
     """The step's row and digest, whether they are the run's, and where its state is."""
+    from trainer.actions.log import NOT_LOGGED
+
     here = comparable(read_rows(out / "metrics.jsonl"))[step, DIGEST]
-    row = {name: float(column[-1]) for name, column in again.last.rows.items()}
+    columns = {n: column for n, column in again.last.rows.items() if n not in NOT_LOGGED}
+    row = {name: float(column[-1]) for name, column in columns.items()}
     rows = [
         (f"step {step:,}", ", ".join(f"{name} {value:.9g}" for name, value in row.items())),
         ("digest", f"weights {here['weights']}, state {here['state']}"),

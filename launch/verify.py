@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,7 @@ from launch.training.re_execution import (
     device_flags,
     last_step,
     look_into,
+    secured,
     train_again,
 )
 from trainer.run_folder.metrics_writer import read_rows
@@ -61,15 +63,25 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         given = device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
         last_step(ran, given)  # what was given is looked at before anything is trained
         by_start = chosen(ran, values.steps, values.seed)
-    print(intended_text(ran, by_start, given), flush=True)
-    cli.import_tensorflow(values.verbosity)
+    with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as folder:
+        with cli.wrong_command():
+            ran = secured(ran, by_start, pathlib.Path(folder))
+        print(intended_text(ran, by_start, given), flush=True)
+        cli.import_tensorflow(values.verbosity)
+        return verify_all(ran, by_start, given, pathlib.Path(folder))
+
+
+def verify_all(
+    ran: Ran, by_start: Mapping[int, Sequence[int]], given: Sequence[str], folder: pathlib.Path
+) -> int:
+    """Does the steps of every start again, says what came of it, and returns the exit code."""
     from trainer.actions.replica_check import ReplicasDifferError
     from trainer.checkpoint.checkpoints import SaveError
 
     found = {}
     for start, steps in by_start.items():
         try:
-            found[start] = verify(ran, start, max(steps), given)
+            found[start] = verify(ran, start, max(steps), given, folder / f"from-{start}")
         except (SaveError, ReplicasDifferError) as error:
             print(f"error: {error}")
             return cli.FAILED
@@ -113,14 +125,12 @@ def intended_text(ran: Ran, by_start: Mapping[int, Sequence[int]], given: Sequen
     return table(rows)
 
 
-def verify(ran: Ran, start: int, last: int, given: Sequence[str]) -> Compared:
+def verify(ran: Ran, start: int, last: int, given: Sequence[str], out: pathlib.Path) -> Compared:
     """Trains from a start to a step in a folder that goes again, and compares."""
-    said = io.StringIO()
-    with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as folder:
-        out = pathlib.Path(folder) / "run"
-        with contextlib.redirect_stdout(said):
-            again = train_again(ran, ran.starts[start], last, out, given)
-        rows = read_rows(out / "metrics.jsonl")
+    with contextlib.redirect_stdout(io.StringIO()):  # it would tell of a training
+        again = train_again(ran, ran.starts[start], last, out, given)
+    rows = read_rows(out / "metrics.jsonl")
+    shutil.rmtree(out, ignore_errors=True)
     found = compared(ran.rows, rows, start, again.step if again.why else last)
     differences = [*beginning(ran, start, again), *found.differences]
     if again.why:

@@ -7,7 +7,7 @@ rate, live changes, rollbacks and the log come from there. The run's folder is r
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from launch.flags.command import Command, read_command
@@ -107,6 +107,21 @@ def look_into(run_dir: pathlib.Path) -> Ran:
         resumed=resumed_with(rows),
         not_repeatable=not_repeatable(rows, read_ledger(run_dir / "control")[0]),
     )
+
+
+def secured(ran: Ran, starts: Collection[int], folder: pathlib.Path) -> Ran:
+    """The same with copies of these starts: a run that trains on removes its old checkpoints.
+
+    Raises:
+      OSError: they cannot be copied, or are gone already.
+    """
+    copies = dict(ran.starts)
+    for start in starts:
+        found = ran.starts[start]
+        if found.folder is not None:
+            shutil.copytree(found.folder / f"step-{start}", folder / f"step-{start}")
+            copies[start] = dataclasses.replace(found, folder=folder)
+    return dataclasses.replace(ran, starts=copies)
 
 
 def device_flags(ran: Ran, device: str, replicas: int, here: int) -> list[str]:
