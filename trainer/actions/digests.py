@@ -52,8 +52,15 @@ class Digests:
 
     def now(self) -> Digest:
         """The digest of all variables as they are."""
-        sums = {group: _digest(named) for group, named in self._variables.items()}
-        return Digest(sums["model"], _hex(json.dumps(sums, sort_keys=True).encode()))
+        named = {
+            f"{group}/{name}": variable
+            for group, members in self._variables.items()
+            for name, variable in members.items()
+        }
+        weights = {name: one for name, one in named.items() if name.startswith("model/")}
+        rest = {name: one for name, one in named.items() if name not in weights}
+        digest = _digest(weights)
+        return Digest(digest, _hex((digest + _digest(rest)).encode()))
 
     def __call__(self, block: Block) -> Digest | None:
         """The digest after a block, with its row, if one is due."""
