@@ -11,7 +11,8 @@ import tensorflow as tf
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.plan.class_weights import class_weights
 from trainer.plan.settings import Clipping, Communication, OptimizerSettings
-from trainer.replicas.sums import Sums, unpack
+from trainer.replicas.all_reduce import Exchange
+from trainer.replicas.sums import Sums
 from trainer.step import TrainStep
 from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
 
@@ -54,16 +55,16 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
         class_weights=of_classes,
         settings=OptimizerSettings("sgd", {}, 0.0, (), clipping, SMOOTHING),
         xla=False,
-        pieces="one",
-        communication=Communication(),
+        alone=False,
+        exchange=Exchange(1, "one", True, True, Communication()),
     )
 
 
 def summed(step: TrainStep, whole: dict[str, np.ndarray], parts: int) -> Sums:
     """The sums over as many micro-batches."""
     pieces = [{name: np.split(a, parts)[n] for name, a in whole.items()} for n in range(parts)]
-    packs = [step.forward_backward({n: tf.constant(a) for n, a in p.items()}) for p in pieces]
-    return unpack([sum(pack for (pack,) in packs)], "one")
+    batches = [{n: tf.constant(a) for n, a in part.items()} for part in pieces]
+    return step.exchange.add_up([lambda b=b: step.forward_backward(b) for b in batches])
 
 
 def expected(of_classes: Sequence[float], whole: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
@@ -95,7 +96,7 @@ def test_loss_and_gradient_are_those_of_the_formula_however_the_batch_is_divided
     factor = EXAMPLES / float(sums.weight)
     assert float(sums.loss) * factor == pytest.approx(loss, rel=1e-5)
     (piece,) = sums.gradient
-    assert piece.numpy() * factor == pytest.approx(gradient.ravel(), rel=1e-4, abs=1e-6)
+    assert piece.numpy().ravel() * factor == pytest.approx(gradient.ravel(), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("of_classes", [OF_CLASSES, (3.0,) * 3, (0.0, 2.5, 0.25)])
