@@ -46,6 +46,7 @@ PLAIN = (
 
 
 CONSTANT = "--learning_rate=0.6 --lr_scaling=sqrt --warmup=4st --decay=constant"
+LINEAR = "--learning_rate=0.8 --warmup=5st --decay=cosine --log_every=4st"
 COSINE = "--learning_rate=0.3 --lr_scaling=none --warmup=0 --decay=cosine --end_learning_rate=0.1"
 RUNS = {
     "mlp_runs": {
@@ -59,6 +60,7 @@ RUNS = {
     "plain_runs": {
         "constant": f"{PLAIN} {CONSTANT} --replicas=1",
         "cosine": f"{PLAIN} {COSINE} --replicas=2",
+        "linear": f"{PLAIN} {LINEAR} --replicas=1",
     },
 }
 
@@ -142,5 +144,5 @@ def mlp_runs(begun: Begun) -> dict[str, Run]:
 
 @pytest.fixture(scope="session")
 def plain_runs(begun: Begun) -> dict[str, Run]:
-    """15 steps of plain SGD: one schedule on 1 replica, another on 2."""
+    """15 steps of plain SGD: one schedule on 1 replica, another on 2, a third with fewer rows."""
     return begun.results("plain_runs")
