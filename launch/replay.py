@@ -93,9 +93,11 @@ def open_out_folder(out: pathlib.Path) -> None:
       ValueError: there is something in it.
       OSError: it cannot be made.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} holds other things; remove it, or give a new folder, --out=DIR.")
     try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(
+                f"{out} holds other things; remove it, or give a new folder, --out=DIR."
+            )
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(

@@ -135,36 +135,59 @@ def device_flags(ran: Ran, device: str, replicas: int, here: int) -> list[str]:
     Raises:
       ValueError: these devices do not give the run's bits.
     """
-    try:
-        raw = read_json(ran.folder / "plan.json") or {}
-        names = [field.name for field in dataclasses.fields(Devices)]
-        then = from_json(Devices, {n: raw[n] for n in names if n in raw}, "its plan.json")
-    except (ValueError, AttributeError) as error:
-        why = str(error).rstrip(".")
-        raise ValueError(f"{ran.folder} does not say what it was trained on ({why}).") from None
-    kind = then.device.lower()
+    then = _trained_on(ran)
+    check_devices(ran, then, device, replicas, here)
+    if not then.exact:
+        replicas = then.replicas
+    most = here if then.device == "GPU" else 1
+    fitting = [n for n in range(1, most + 1) if then.micro_batches % n == 0]
+    return [f"--device={then.device.lower()}", f"--replicas={replicas or max(fitting)}"]
+
+
+def check_devices(ran: Ran, then: Devices, device: str, replicas: int, here: int) -> None:
+    """Sees that the devices asked for give the bits of those of `then`.
+
+    Raises:
+      ValueError: they do not, or are not here.
+    """
+    kind, needed = then.device.lower(), 1 if then.exact else then.replicas
     if kind == "gpu" and not ran.settings.run.deterministic:
         raise ValueError(
             f"{ran.folder} was trained on GPUs without --deterministic, and these do not repeat "
             "their bits: whether its steps come out again proves nothing."
         )
-    if device not in ("auto", kind) or (kind == "gpu" and not here):
-        given = f"--device={device}" if device != "auto" else "this machine has none"
+    if device not in ("auto", kind):
         raise ValueError(
-            f"{ran.folder} was trained on {then.device}s and {given}; other processors have other "
-            f"bits: use --device={kind} where there is one."
+            f"{ran.folder} was trained on {then.device}s, and --device={device} has other bits; "
+            f"use --device={kind}."
         )
-    synchronized = ran.settings.layers.batch_norm == "synchronized"
-    if not then.exact or synchronized:
-        if replicas not in (0, then.replicas):
-            raise ValueError(
-                f"--replicas={replicas}, and the sums of {ran.folder} depend on the number of "
-                f"replicas (--exact_sums=off, or --batch_norm=synchronized); use {then.replicas}."
-            )
-        replicas = then.replicas
-    most = here if kind == "gpu" else 1
-    fitting = [n for n in range(1, most + 1) if then.micro_batches % n == 0]
-    return [f"--device={kind}", f"--replicas={replicas or max(fitting)}"]
+    if kind == "gpu" and here < needed:
+        raise ValueError(
+            f"the bits of {ran.folder} take {needed} GPU{'s' * (needed > 1)}, and this machine has "
+            f"{here or 'none'}; do it where they are."
+        )
+    if not then.exact and replicas not in (0, needed):
+        raise ValueError(
+            f"--replicas={replicas}, and the sums of {ran.folder} depend on the number of replicas,"
+            f" as its plan says; use --replicas={needed}."
+        )
+    if kind == "gpu" and replicas > here:
+        raise ValueError(f"--replicas={replicas}, but GPUs here are {here}; use --replicas=0.")
+
+
+def _trained_on(ran: Ran) -> Devices:
+    """The devices of a run.
+
+    Raises:
+      ValueError: its plan.json does not name them.
+    """
+    try:
+        raw = read_json(ran.folder / "plan.json") or {}
+        names = [field.name for field in dataclasses.fields(Devices)]
+        return from_json(Devices, {n: raw[n] for n in names if n in raw}, "its plan.json")
+    except (ValueError, AttributeError) as error:
+        why = str(error).rstrip(".")
+        raise ValueError(f"{ran.folder} does not say what it was trained on ({why}).") from None
 
 
 def last_step(ran: Ran, given: Sequence[str]) -> int:

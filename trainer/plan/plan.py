@@ -212,8 +212,8 @@ def _audits(
         return every, {}
     if devices.kind == "GPU" and not run.deterministic:
         raise ValueError(
-            f"--audit_every={run.audit_every} compares bits, which a GPU repeats with "
-            "--deterministic only; use that, or --audit_every=0."
+            f"--audit_every={run.audit_every} compares bits, and a GPU repeats them with "
+            "--deterministic only; use --deterministic, or --audit_every=0."
         )
     what = "another replica computes a micro-batch of each again"
     if devices.replicas == 1:

@@ -69,6 +69,11 @@ PLAN: list[tuple[str, str, list[str]]] = [
         ["--gradient_dtype=float32", "{0}"],
     ),
     (
+        "--exact_sums=on --batch_norm=synchronized",
+        f"change that, or use {FLAG}",
+        ["--batch_norm=local", "{0}"],
+    ),
+    (
         "--mixup=0.2 --global_batch=63",
         r"use a --global_batch .* even number, or leave them out",
         ["--global_batch=64", "--mixup=0 --cutmix=0"],

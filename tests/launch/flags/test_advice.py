@@ -5,6 +5,7 @@ flag is left out.
 """
 
 import ast
+import json
 import pathlib
 import re
 import shlex
@@ -21,7 +22,9 @@ from input_pipeline.records.tf_example import write_example
 from launch import control, find_lr, look, prepare, train
 from launch import plan as plan_command_line
 from launch.flags.command import read_command
+from launch.replay import open_out_folder
 from launch.training.job import open_job, plan_command
+from launch.training.re_execution import Ran, device_flags
 from tests.launch.flags.advice_rows import FIND_LR, FLAG, PLAN
 from trainer.plan.devices import choose_devices
 from trainer.plan.settings import DeviceSettings
@@ -196,6 +199,60 @@ def test_another_run_folder_is_always_one(tmp_path: pathlib.Path) -> None:
     opened("new", "--resume=never")
 
 
+def ran_on(folder: pathlib.Path, **devices: object) -> Ran:
+    """A run, of whose folder only what its plan says of the devices is there."""
+    (folder / "plan.json").write_text(json.dumps({"accumulate": 2, **devices}))
+    settings = read_command(["--deterministic"]).settings
+    return Ran(folder, settings, [], {}, [], [], {}, {})
+
+
+@pytest.mark.parametrize(
+    ("then", "exact", "wrong", "right"),
+    [
+        ("CPU", True, ("gpu", 2, 0), ["--device=cpu", "--replicas=2"]),
+        ("GPU", True, ("cpu", 2, 2), ["--device=gpu", "--replicas=2"]),
+        ("GPU", True, ("gpu", 4, 2), ["--device=gpu", "--replicas=2"]),
+        ("CPU", False, ("auto", 2, 0), ["--device=cpu", "--replicas=4"]),
+        ("GPU", False, ("auto", 2, 4), ["--device=gpu", "--replicas=4"]),
+        ("GPU", False, ("auto", 2, 3), "take 4 GPUs, and this machine has 3; do it where they are"),
+        ("GPU", True, ("gpu", 0, 0), "take 1 GPU, and this machine has none; do it where they are"),
+    ],
+)
+def test_devices_that_steps_are_done_again_on(
+    tmp_path: pathlib.Path,
+    then: str,
+    exact: bool,
+    wrong: tuple[str, int, int],
+    right: list[str] | str,
+) -> None:
+    ran = ran_on(tmp_path, device=then, replicas=4, exact=exact)
+    with pytest.raises(ValueError) as error:
+        device_flags(ran, *wrong)
+    if isinstance(right, str):
+        assert right in str(error.value)
+        return
+    name, value = re.search(r"; use --(\w+)=(\w+)\.$", str(error.value)).groups()
+    device, replicas, here = wrong
+    device = value if name == "device" else device
+    replicas = int(value) if name == "replicas" else replicas
+    assert device_flags(ran, device, replicas, here) == right
+
+
+def test_a_folder_for_a_replayed_run(tmp_path: pathlib.Path) -> None:
+    for wrong in ("used", "used/file"):
+        out = tmp_path / wrong
+        out.parent.mkdir(exist_ok=True)
+        out.touch() if wrong == "used/file" else (out / "in it").mkdir(parents=True)
+        with pytest.raises(ValueError, match="remove it, or give a new folder, --out=DIR"):
+            open_out_folder(out)
+    for impossible in ("used/file/in it", "x" * 300):
+        with pytest.raises(OSError, match="give another folder, --out=DIR"):
+            open_out_folder(tmp_path / impossible)
+    open_out_folder(tmp_path / "new/one")
+    (tmp_path / "used/file").unlink()
+    open_out_folder(tmp_path / "used/file")
+
+
 RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/training/test_resume.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
@@ -209,6 +266,13 @@ ELSEWHERE = {
     "give the --run_dir of one": "tests/launch/test_control.py",
     "--flagfile=□/flags.txt": "tests/launch/training/test_run_folder.py",
     "Run with --help": "test_help_is_there",
+    "give one run folder": "tests/launch/test_verify.py",
+    "give a new folder, --out=DIR": "test_a_folder_for_a_replayed_run",
+    "give another folder, --out=DIR": "test_a_folder_for_a_replayed_run",
+    "has other bits; use --device=□": "test_devices_that_steps_are_done_again_on",
+    "as its plan says; use --replicas=□": "test_devices_that_steps_are_done_again_on",
+    "GPUs here are □; use --replicas=0": "test_devices_that_steps_are_done_again_on",
+    "use --deterministic, or --audit_every=0": "tests/trainer/test_audit.py",
     "give the flags of launch.train after --": "tests/launch/process/test_supervise.py",
     "use --batch_norm=local": "test_adascale_beside_a_synchronized_batch_normalization",
     "use --xla=auto": "tests/trainer/replicas/test_exchange.py",
