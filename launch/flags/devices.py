@@ -26,16 +26,16 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "micro_batch",
         0,
         0,
-        "Examples a replica takes at a time.\nA replica sums its micro-batches before an update, "
-        "and any number of replicas that divides theirs gives the same weights. 0: a replica's "
-        "share of the global batch.",
+        "Examples a replica takes at a time.\nReplicas take the micro-batches of a step in turn; "
+        "any number of replicas that divides theirs gives the same bits. 0: a replica's share of "
+        "the global batch.",
         decisive=True,
     )
     add.integer(
         "threads",
         0,
         0,
-        "Threads of an operation on the processor.\nTheir number decides about last bits; a run "
+        "Threads of an operation on the processor.\nTheir number decides about last bits, so a run "
         "keeps what it began with. 0: as many as there are cores.",
         decisive=True,
         rare=True,
@@ -88,8 +88,8 @@ def _define_exchange_flags(add: Group) -> None:
     add.text(
         "exact_sums",
         "auto",
-        "on, off or auto: sum in one order.\nThe same bits on any number of replicas; auto: on "
-        "CPUs, where it costs nothing.",
+        "on, off or auto: sum in one order.\nThe same bits on any number of replicas that can "
+        "share the micro-batches; auto: on CPUs.",
         decisive=True,
     )
     add.text(
@@ -101,8 +101,8 @@ def _define_exchange_flags(add: Group) -> None:
     add.text(
         "audit_every",
         "0",
-        "How often to audit the devices: 100st.\nAnother replica computes a micro-batch again, and "
-        "the bits are compared; 0: never.",
+        "How often to audit the devices: 100st.\nAnother replica computes a micro-batch of each "
+        "again, and the bits are compared; 0: never.",
         rare=True,
     )
 

@@ -74,7 +74,7 @@ def _define_adjustments(add: Group) -> None:
         "plateau",
         "",
         "Cut the rate when a metric stalls: reduce(0.1).\nreduce(factor=0.1,patience=5,"
-        "metric=eval/loss,threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
+        "metric=eval/loss, threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
         "evaluations, threshold is relative, minimum is of the scale. By PyTorch's rule: "
         "the cut comes with evaluation patience + 1 without a gain; Keras's comes one earlier.",
     )

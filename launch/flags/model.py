@@ -17,8 +17,9 @@ def define_model_flags(values: flags.FlagValues) -> None:
         "batch_norm",
         "local",
         "local or synchronized.\n"
-        "BatchNormalization sees a micro-batch, or those of all replicas together, which takes "
-        "five collectives a layer and is the same on any number of replicas up to rounding only.",
+        "BatchNormalization sees a micro-batch, or together those that all replicas take at once: "
+        "five collectives a layer, and up to rounding the same on any number of replicas where "
+        "micro_batch is left out.",
     )
     add.number("dropout", 0.0, "Share of features dropped before the logits.")
     add.number(

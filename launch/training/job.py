@@ -102,7 +102,8 @@ def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tu
     """A run keeps the micro-batch and the threads that it began with, where none are given now.
 
     On other devices it then trains the same weights. Where the replicas cannot share these
-    micro-batches, their size follows from the number of replicas anew, and is told as a change.
+    micro-batches, their size follows from the number of replicas anew, and is told as a change;
+    so it does with a synchronized BatchNormalization, which sees what they take at once.
     """
     begun, asked = found.state.flags if found.state else {}, command.settings.devices
     threads = begun.get("threads", devices.threads)
@@ -111,7 +112,8 @@ def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tu
         devices = dataclasses.replace(devices, threads=threads, because=text)
         plan = make_plan(command.settings, plan.dataset, devices)
     micro_batch = begun.get("micro_batch", plan.micro_batch)
-    if not asked.micro_batch and micro_batch != plan.micro_batch:
+    apart = command.settings.layers.batch_norm != "synchronized"
+    if apart and not asked.micro_batch and micro_batch != plan.micro_batch:
         asked = dataclasses.replace(asked, micro_batch=micro_batch)
         settings = dataclasses.replace(command.settings, devices=asked)
         with contextlib.suppress(ValueError):

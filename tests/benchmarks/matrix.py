@@ -69,7 +69,8 @@ OPTIONS = {
     "weight decay": Option("--weight_decay=0.01", arguments={"weight_decay": 0.01}),
     "averaged weights": Option("--ema=0.9", arguments={"use_ema": True, "ema_momentum": 0.9}),
     "BatchNormalization as shipped": Option(model={"normalization": None}),
-    "BatchNormalization synchronized": Option(model={"normalization": True}),
+    # It sees what the replicas take at once: the whole batch on any number of them.
+    "BatchNormalization synchronized": Option("--micro_batch=0", model={"normalization": True}),
     "Dropout": Option(model={"dropout": 0.3}),
     "L2 regularizer": Option(model={"l2": 0.01}),
     "label smoothing": Option("--label_smoothing=0.1", label_smoothing=0.1),

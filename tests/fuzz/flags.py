@@ -185,6 +185,8 @@ RIGHT = {
     "weight_decay": ("1e-4,.*kernel=0,head=1e-3",),
     "class_weights": ("0=1,3=2.5", "balanced"),
     "dataset": ("digits", "synthetic:8x8x3x4", "synthetic:9x9x1"),
+    "micro_batch": ("16", "32", "64"),
+    "threads": ("1", "2", "1024"),
     "exact_sums": ("on", "off"),
     "stop_after": ("3h50m",),
     "checkpoint_every": ("10min", "5ep"),

@@ -280,6 +280,9 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
         why_not = "--batch_norm=synchronized adds within the forward pass"
     if asked.exact_sums == "on" and why_not:
         raise ValueError(f"--exact_sums=on, but {why_not}; change that, or use --exact_sums=off.")
+    if settings.layers.batch_norm == "synchronized" and micro_batches > devices.replicas:
+        only = f"{devices.replicas} replica{'s' * (devices.replicas > 1)} only"
+        return False, f"the same weights on {only}, by --batch_norm=synchronized"
     if asked.exact_sums == "off" or why_not:
         return False, f"up to rounding: {why_not or '--exact_sums=off'}"
     if asked.exact_sums == "auto" and devices.kind == "GPU":
@@ -325,8 +328,8 @@ def _because_layers(settings: Settings, devices: Devices) -> dict[str, str]:
     because, ema = {}, settings.optimizer.ema
     if settings.layers.batch_norm == "synchronized" and devices.replicas > 1:
         because["batch_norm"] = (
-            "synchronized: the replicas' examples of a turn are normalized together, by 5 "
-            "collectives a layer; the weights are the same up to rounding only"
+            "synchronized: the micro-batches that all replicas take at once are normalized "
+            "together, by 5 collectives a layer"
         )
     if ema:
         because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"

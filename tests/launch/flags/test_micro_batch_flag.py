@@ -49,7 +49,12 @@ def test_any_number_of_replicas_sums_the_same_micro_batches() -> None:
         ("--exact_sums=off", False, "up to rounding: --exact_sums=off"),
         ("--all_reduce=ring", False, "up to rounding: --all_reduce=ring"),
         ("--gradient_dtype=bfloat16", False, "up to rounding: --gradient_dtype=bfloat16"),
-        ("--batch_norm=synchronized", False, "up to rounding: --batch_norm=synchronized"),
+        ("--batch_norm=synchronized", False, "on 1 replica only, by --batch_norm=synchronized"),
+        (
+            "--micro_batch=0 --batch_norm=synchronized --replicas=2",
+            False,
+            "up to rounding: --batch_norm=synchronized",
+        ),
     ],
 )
 def test_the_plan_says_where_it_is_up_to_rounding(flags: str, exact: bool, said: str) -> None:
@@ -85,6 +90,13 @@ def test_where_the_replicas_cannot_share_it_that_is_a_change(tmp_path: pathlib.P
     )
     with pytest.raises(ValueError, match=r"--resume=exact, but (.|\n)*micro_batch\b.*32.*16"):
         check_changes(command, plan, found)
+
+
+def test_a_synchronized_batch_normalization_sees_the_whole_batch_on_other_replicas_too() -> None:
+    synchronized = "--batch_norm=synchronized --replicas"
+    command, plan, found = resumed(f"{synchronized}=4", f"{synchronized}=2")
+    assert (plan.micro_batch, plan.accumulate) == (32, 1)
+    assert changed_flags(command, plan, found) == {"micro_batch": (16, 32)}
 
 
 def test_one_that_is_given_is_taken_and_told() -> None:
