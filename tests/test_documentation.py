@@ -26,7 +26,6 @@ NOT_RUN = {
     "make check": "what CI runs beside the tests",
     "make test ARGS=tests/trainer/learning_rate": "tests within a test",
     'make test ARGS="tests/trainer -k plateau"': "tests within a test",
-    'make test ARGS="tests/trainer/test_lockstep.py tests/trainer/test_matrix.py"': "the same",
     ".ci/run": "the same",
     "pip install -c constraints.txt .": "installs from a network",
     "pip install -c constraints.txt '.[gpu]'": "the same",
