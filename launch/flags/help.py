@@ -14,8 +14,11 @@ def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
     A command without rare flags has few: its help is always full.
     """
     full = full or not rare(values)
-    lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
-    lines += ["Recipes: " + ", ".join(recipes()), ""]
+    if "RUN_DIR" in program:  # which has the flags of a training
+        lines = [f"python -m {program} [--flag=value …]", ""]
+    else:
+        lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
+        lines += ["Recipes: " + ", ".join(recipes()), ""]
     for group, members in values.flags_by_module_dict().items():
         lines.append(f"{group}:")
         for flag in members:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 from input_pipeline.records.tf_example import write_example
-from launch import control, find_lr, look, prepare, train
+from launch import control, find_lr, look, prepare, replay, train, verify
 from launch import plan as plan_command_line
 from launch.flags.command import read_command
 from launch.replay import open_out_folder
@@ -144,11 +144,17 @@ def test_adascale_beside_a_synchronized_batch_normalization() -> None:
     assert compared(True, "--micro_batch=32") == 2
 
 
-@pytest.mark.parametrize("command", [control, find_lr, look, plan_command_line, prepare, train])
+TAKE_RECIPES = [find_lr, look, plan_command_line, prepare, train]
+
+
+@pytest.mark.parametrize("command", [*TAKE_RECIPES, control, replay, verify])
 @pytest.mark.parametrize("flag", ["--help", "--helpfull"])
 def test_help_is_there(command: ModuleType, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([flag]) == 0
-    assert f"python -m {command.__name__}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"python -m {command.__name__}" in text
+    assert ("--flagfile=RECIPE" in text) == ("Recipes: digits" in text) == (command in TAKE_RECIPES)
+    assert max(map(len, text.split("\n"))) <= 80
 
 
 @pytest.mark.parametrize(
