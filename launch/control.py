@@ -37,7 +37,7 @@ def define_control_flags() -> absl_flags.FlagValues:
     add.text("scale", None, "Multiply the schedule by this; 1: as planned.")
     add.text("learning_rate", None, "Set the rate to this now, by the scale.")
     add.boolean("hold", False, "Keep the curve where it is.")
-    add.boolean("resume_schedule", False, "Back to the plan: scale 1, no hold, no cooldown.")
+    add.boolean("resume_schedule", False, "Back to the plan: scale 1, no hold or cooldown.")
     add.text("cooldown", None, "Go down to the end rate over this, and end.")
     add.boolean("stop", False, "Save and stop; the same command goes on later.")
     add.boolean("status", False, "Say where the run is and what was asked of it.")

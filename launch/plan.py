@@ -33,7 +33,7 @@ def define_plan_flags() -> absl_flags.FlagValues:
     add.text(
         "compare",
         "",
-        "Recipes to lay over each other: a.flags,b.flags.\nOther flags here apply to each.",
+        "Recipes laid over each other: a.flags,b.flags.\nOther flags here apply to each.",
     )
     return values
 
