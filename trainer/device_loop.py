@@ -86,6 +86,11 @@ class DeviceLoop:
         """The loop over the steps of one call: `steps: int32 []` → rows, float32 [steps, names]."""
         step, learning_rate, now = self._step, self._step.learning_rate, self._now
         all_steps, most_steps, rows = self._steps, self._most_steps, self._rows
+        fetch_each = next_of_each(step.strategy, iterator)
+
+        def fetch() -> tuple[Batch, ...]:
+            """The micro-batches of a step."""
+            return tuple(fetch_each() for _ in range(self._accumulate))
 
         def train(steps: tf.Tensor) -> tf.Tensor:
             all_steps.assign(learning_rate.look_ahead(steps))
@@ -93,7 +98,7 @@ class DeviceLoop:
             not_done = tf.fill([steps, tf.shape(rows)[1]], _NOT_DONE)
             with tf.control_dependencies([rows.assign(not_done)]):
                 begin = now()
-                batches = self._fetch(iterator)
+                batches = fetch()
             waited = now(batches) - begin
             # No step begins before all is there, or computing would count as waiting.
             with tf.control_dependencies([waited]):
@@ -107,7 +112,7 @@ class DeviceLoop:
         def train_step(done: tf.Tensor, batches: tuple[Batch, ...], waited: tf.Tensor) -> Any:
             # The data of the next step come while this one computes.
             more = done + 1 < all_steps.read_value()
-            upcoming = tf.cond(more, lambda: self._fetch(iterator), lambda: batches)
+            upcoming = tf.cond(more, fetch, lambda: batches)
             row = self._packed(step(batches) | {"input_wait": waited})
             tf.raw_ops.ResourceScatterUpdate(resource=rows.handle, indices=done, updates=row)
             # In this order: TensorFlow reads one clock after the other.
@@ -115,11 +120,6 @@ class DeviceLoop:
             return done + 1, upcoming, now(upcoming) - trained
 
         return train
-
-    def _fetch(self, iterator: Iterator[Batch]) -> tuple[Batch, ...]:
-        """The micro-batches of a step."""
-        strategy = self._step.strategy
-        return tuple(next_of_each(strategy, iterator) for _ in range(self._accumulate))
 
     def _now(self, after: Any = ()) -> tf.Tensor:
         """The time when all of this is there, in seconds, float64 []; NaN without a clock."""

@@ -57,11 +57,14 @@ def make_evaluation(
 
     @tf.function(reduce_retracing=True, autograph=False)
     def add(iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+        fetch = next_of_each(strategy, iterator)
+
         def add_batch(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            parts = strategy.run(rows, args=(next_of_each(strategy, iterator),))
+            parts = strategy.run(rows, args=(fetch(),))
             # What pads a pass to a whole number of batches for each replica adds 0, which no sum
             # notices.
-            for part in tf.unstack(strategy.gather(parts, axis=0), replicas):
+            gathered = tf.reshape(strategy.gather(parts, axis=0), [replicas, *total.shape])
+            for part in tf.unstack(gathered):
                 total += tf.cast(part, tf.float64)
             return done + 1, total
 

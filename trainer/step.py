@@ -19,7 +19,7 @@ import tensorflow as tf
 from trainer.audit import Audit
 from trainer.layers.batch_norm import traced_as
 from trainer.layers.random_layers import Draws
-from trainer.layers.state import State, assign_state, state_after
+from trainer.layers.state import Noted, State, assign_state, state_after
 from trainer.layers.xla import program
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
@@ -121,12 +121,11 @@ class TrainStep:
         of the examples / Σ weight, and the regularizers once. What layers add to the loss
         (`add_loss`, activity regularizers) is their mean over the micro-batches by weight.
         """
-        variables = [v.value for v in self.model.trainable_variables]
         batch = weigh_classes(batch, self.class_weights)
         with tf.GradientTape() as tape:
             # Random layers draw by the examples' positions: the same numbers on any replica. What
             # layers assign is only noted: each micro-batch begins with the same state.
-            with self.draws(batch), keras.StatelessScope(collect_losses=True) as noted:
+            with self.draws(batch), Noted(tape) as noted:
                 logits = self.model(batch["image"], training=True)
             # Keras finds no regularizer's variable within the scope, and no `add_loss` outside.
             added = [*noted.losses, *self.model.losses]
@@ -140,7 +139,9 @@ class TrainStep:
             objective = (loss + penalty * weight) / float(self.global_batch)
         # The backward pass starts from the scale in place of 1, so that float16 does not underflow.
         scale = self.loss_scale.scale.read_value() if self.loss_scale else None
-        gradient = tape.gradient(objective, variables, scale, unconnected_gradients="zero")
+        sources = [noted.sources(v) for v in self.model.trainable_variables]
+        parts = tape.gradient(objective, sources, scale, unconnected_gradients="zero")
+        gradient = [sum(each[1:], each[0]) for each in parts]
         # That of an embedding's table comes sparse, and is summed with the others.
         gradient = join([tf.convert_to_tensor(part) for part in gradient], self.exchange.pieces)
         if self.loss_scale:

@@ -17,8 +17,9 @@ _REPEATS = "Every flag of this run: python -m launch.train --flagfile=THIS_FILE 
 # Flags of before, and what to give in their place.
 _RETIRED = {
     "accumulate": "give --micro_batch, the examples that a replica takes at a time (the global "
-    "batch ÷ replicas ÷ accumulated micro-batches).",
-    "max_replica_batch": "give --micro_batch, the examples that a replica takes at a time.",
+    "batch ÷ replicas ÷ accumulated micro-batches), or remove it where it was 1.",
+    "max_replica_batch": "give --micro_batch, the examples that a replica takes at a time, or "
+    "remove it where it was 0.",
 }
 
 

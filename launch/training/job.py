@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import glob
+import json
 import os
 import pathlib
 from typing import IO, Any
@@ -22,6 +23,7 @@ from trainer.plan.class_weights import class_weights
 from trainer.plan.dataset import DatasetFacts, SplitDigests
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, check_memory, make_plan
+from trainer.plan.settings import Settings
 from trainer.run_folder.check_state import check_state
 from trainer.run_folder.requests import asked_for
 from trainer.run_folder.resume import going_on
@@ -141,10 +143,40 @@ def plan_command(command: Command) -> tuple[Plan, Devices, dict[str, Source]]:
         facts = dataset_facts(command, sources)
         cores = host_cores()
         devices = choose_devices(command.settings.devices, gpus_here(command), cores)
-        plan = make_plan(command.settings, facts, devices)
+        plan = _plan(command.settings, facts, devices)
         check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
         check_memory(plan, host_memory())
     return plan, devices, sources
+
+
+def _plan(settings: Settings, facts: DatasetFacts, devices: Devices) -> Plan:
+    """The plan; where only the micro-batch of the run that is in its folder makes one, with that.
+
+    AdaScale has nothing to compare on one replica, but for the micro-batches of the run.
+
+    Raises:
+      ValueError: see `make_plan`.
+    """
+    try:
+        return make_plan(settings, facts, devices)
+    except ValueError as error:
+        begun = begun_micro_batch(pathlib.Path(settings.run.run_dir))
+        if settings.devices.micro_batch or not begun:
+            raise
+        of_devices = dataclasses.replace(settings.devices, micro_batch=begun)
+        try:
+            return make_plan(dataclasses.replace(settings, devices=of_devices), facts, devices)
+        except ValueError:
+            raise error from None
+
+
+def begun_micro_batch(run_dir: pathlib.Path) -> int:
+    """The micro-batch of the run in a folder, by its plan.json; 0 where none can be read."""
+    try:
+        number = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))["micro_batch"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return 0
+    return number if type(number) is int and 0 < number < 2**31 else 0
 
 
 def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:

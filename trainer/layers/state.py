@@ -19,6 +19,33 @@ import tensorflow as tf
 State = Mapping[int, tf.Tensor]
 
 
+class Noted(keras.StatelessScope):
+    """A scope in which what a forward pass assigns is noted, and what layers add to the loss.
+
+    Args:
+      tape: that of the pass. A weight that was assigned is what the loss is differentiated by from
+        there on, as it would be if it had been assigned: not what it was worked out from.
+    """
+
+    def __init__(self, tape: tf.GradientTape) -> None:
+        super().__init__(collect_losses=True)
+        self._tape = tape
+        self._assigned: dict[int, list[tf.Tensor]] = {}
+
+    def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
+        """Notes that a variable was assigned a value."""
+        variable, value = update
+        if variable.trainable:
+            value = tf.stop_gradient(tf.convert_to_tensor(value))
+            self._tape.watch(value)
+            self._assigned.setdefault(id(variable), []).append(value)
+        super().add_update((variable, value))
+
+    def sources(self, variable: keras.Variable) -> list[tf.Tensor | tf.Variable]:
+        """All that the loss depends on a weight by: itself, and what it was assigned."""
+        return [variable.value, *self._assigned.get(id(variable), ())]
+
+
 def state_after(model: keras.Model, scope: keras.StatelessScope) -> State:
     """What a forward pass in this scope has assigned; of integers, by how much they have grown."""
     found = {}

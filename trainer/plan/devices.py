@@ -41,9 +41,19 @@ def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
                 f"slower than --replicas={cores}"
             )
         text = f"{count} logical CPU device{'s' * (count != 1)}{note}"
-        return Devices("CPU", count, text, settings.threads or cores)
+        return Devices("CPU", count, text + _threads(settings, cores), settings.threads or cores)
     count = settings.replicas or gpus
     if count > gpus:
         raise ValueError(f"--replicas={count}, but {found}; use at most {gpus}, or --device=cpu.")
     text = f"{count} of {gpus} GPU{'s' * (gpus != 1)}"
-    return Devices("GPU", count, text, settings.threads or cores)
+    return Devices("GPU", count, text + _threads(settings, cores), settings.threads or cores)
+
+
+def _threads(settings: DeviceSettings, cores: int) -> str:
+    """What there is to say where an operation has another number of threads than there are cores.
+
+    A run's flags.txt gives those of the machine that it ran on.
+    """
+    if settings.threads in (0, cores):
+        return ""
+    return f"; --threads={settings.threads} of an operation on {cores} core{'s' * (cores != 1)}"

@@ -289,7 +289,9 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
         return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
     counts = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
     shared = f"{', '.join(map(str, counts))} replica{'s' * (micro_batches > 1)}"
-    return True, f"the same weights, to the bit, on {shared}"
+    size = settings.devices.global_batch // micro_batches
+    given = "" if settings.devices.micro_batch else f", with --micro_batch={size}"
+    return True, f"the same weights, to the bit, on {shared}{given}"
 
 
 def check_memory(plan: Plan, available: int) -> None:

@@ -24,14 +24,24 @@ def distribute(strategy: tf.distribute.Strategy, make_dataset: MakeDataset) -> S
     )
 
 
-def next_of_each(strategy: tf.distribute.Strategy, iterator: Iterator[Any]) -> Any:
-    """Consecutive elements of a `distribute`d dataset, one for each replica in turn."""
+def next_of_each(strategy: tf.distribute.Strategy, iterator: Iterator[Any]) -> Callable[[], Any]:
+    """What fetches consecutive elements of a `distribute`d dataset, one for each replica in turn.
+
+    In a graph it may be called any number of times.
+    """
     if not isinstance(iterator, tf.data.Iterator):
-        return next(iterator)
-    elements = [next(iterator) for _ in range(strategy.num_replicas_in_sync)]
-    return strategy.experimental_distribute_values_from_function(
-        lambda context: elements[context.replica_id_in_sync_group]
-    )
+        return lambda: next(iterator)
+    # A function, in which the iterator is asked once: TensorFlow takes more than 32 times in a
+    # graph for a loop over the data that was not understood, and raises.
+    following = tf.function(lambda: next(iterator), autograph=False)
+
+    def fetch() -> Any:
+        elements = [following() for _ in range(strategy.num_replicas_in_sync)]
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: elements[context.replica_id_in_sync_group]
+        )
+
+    return fetch
 
 
 def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:

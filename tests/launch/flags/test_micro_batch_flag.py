@@ -147,3 +147,14 @@ def test_a_flagfile_of_before_is_named(tmp_path: pathlib.Path) -> None:
         ValueError, match=r"line 2 of .*old\.flags: --accumulate is gone: give --mi"
     ):
         planned(f"--flagfile={tmp_path}/old.flags")
+
+
+def test_adascale_goes_on_with_the_micro_batches_of_its_run(tmp_path: pathlib.Path) -> None:
+    """One replica has none to compare of its own."""
+    flags = f"--lr_scaling=adascale --lr_reference_batch=32 --replicas=1 --run_dir={tmp_path}"
+    for content in ('{"micro_batch": 0}', "[]", '{"micro_batch": 48}', "not JSON"):
+        (tmp_path / "plan.json").write_text(content)
+        with pytest.raises(ValueError, match="compares micro-batches and there is one"):
+            planned(flags)
+    (tmp_path / "plan.json").write_text('{"micro_batch": 16}')
+    assert planned(flags)[1].micro_batches == 4

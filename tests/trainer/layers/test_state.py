@@ -1,5 +1,7 @@
 """Layers' state: one update a step, by the mean of the micro-batches; or none at all."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -42,7 +44,15 @@ def make_model() -> keras.Model:
     return keras.Model(images, layers.Dense(3, name="logits")(layers.Flatten()(x)))
 
 
-def make_run(*flags: str) -> Run:
+def spectral_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    images = keras.Input(SHAPE, dtype="uint8")
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(images))
+    x = layers.SpectralNormalization(layers.Dense(8, activation="relu"))(x)
+    return keras.Model(images, layers.Dense(3, name="logits")(x))
+
+
+def make_run(*flags: str, make_model: Callable[[], keras.Model] = make_model) -> Run:
     asked = ["--device=cpu", f"--global_batch={BATCH}", f"--micro_batch={MICRO_BATCH}", *flags]
     settings = read_command(asked).settings
     plan = make_plan(settings, FACTS, Devices("CPU", 1, "the test"))
@@ -61,8 +71,10 @@ def examples(steps: int) -> dict[str, np.ndarray]:
     }
 
 
-def train(run: Run, arrays: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
-    data = tf.data.Dataset.from_tensor_slices(arrays).batch(MICRO_BATCH, drop_remainder=True)
+def train(
+    run: Run, arrays: dict[str, np.ndarray], steps: int, micro_batch: int = MICRO_BATCH
+) -> dict[str, np.ndarray]:
+    data = tf.data.Dataset.from_tensor_slices(arrays).batch(micro_batch, drop_remainder=True)
     return run.train_loop(iter(run.stream(lambda *_: data)), steps)
 
 
@@ -115,3 +127,21 @@ def test_a_counter_is_exact_however_far_it_has_come() -> None:
     assert found[place].dtype == tf.float32 and found[place].numpy() == 2
     assign_state(model, {place: tf.constant(2.0)})
     assert calls.numpy() == 2**30 + 3
+
+
+@pytest.mark.parametrize("micro_batch", [BATCH, MICRO_BATCH])
+def test_a_weight_that_a_layer_assigns_trains_as_it_does_in_keras(micro_batch: int) -> None:
+    """SpectralNormalization assigns its kernel: the loss is differentiated by what it assigned."""
+    plain = "--optimizer=sgd --momentum=0 --learning_rate=0.1 --lr_scaling=none --warmup=none "
+    flags = f"{plain}--decay=constant --weight_decay=0 --micro_batch={micro_batch}".split()
+    run, arrays = make_run(*flags, make_model=spectral_model), examples(3)
+    train(run, arrays, 3, micro_batch)
+    model = spectral_model()
+    model.compile(
+        keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    for step in range(3):
+        rows = slice(step * BATCH, (step + 1) * BATCH)
+        model.train_on_batch(arrays["image"][rows], arrays["label"][rows])
+    for ours, theirs in zip(run.model.variables, model.variables, strict=True):
+        np.testing.assert_allclose(ours.value.numpy(), theirs.value.numpy(), rtol=1e-5, atol=1e-7)

@@ -20,7 +20,7 @@ def dataset(pipeline=0, pipelines=1):
 
 @tf.function
 def step(iterator):
-    batch = next_of_each(strategy, iterator)
+    batch = next_of_each(strategy, iterator)()
     return strategy.run(lambda batch: batch["number"] + batch["square"], args=(batch,))
 
 def sums(iterator):
