@@ -53,12 +53,13 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     begin = f"the checkpoint of step {start:,}" if start else "the beginning"
     print(table([("replay", f"step {step:,}, {step - start:,} steps from {begin}")]), flush=True)
     cli.import_tensorflow(values.verbosity)
+    from trainer.actions.audited import ComputesWronglyError
     from trainer.actions.replica_check import ReplicasDifferError
     from trainer.checkpoint.checkpoints import SaveError
 
     try:
         again = train_again(ran, ran.starts[start], step, out, given, model=True)
-    except (SaveError, ReplicasDifferError) as error:
+    except (SaveError, ReplicasDifferError, ComputesWronglyError) as error:
         print(f"error: {error}")
         return cli.FAILED
     if again.why:

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -75,6 +76,7 @@ def verify_all(
     ran: Ran, by_start: Mapping[int, Sequence[int]], given: Sequence[str], folder: pathlib.Path
 ) -> int:
     """Does the steps of every start again, says what came of it, and returns the exit code."""
+    from trainer.actions.audited import ComputesWronglyError
     from trainer.actions.replica_check import ReplicasDifferError
     from trainer.checkpoint.checkpoints import SaveError
 
@@ -82,7 +84,7 @@ def verify_all(
     for start, steps in by_start.items():
         try:
             found[start] = verify(ran, start, max(steps), given, folder / f"from-{start}")
-        except (SaveError, ReplicasDifferError) as error:
+        except (SaveError, ReplicasDifferError, ComputesWronglyError) as error:
             print(f"error: {error}")
             return cli.FAILED
         print(found_text(start, steps, found[start]), flush=True)
@@ -95,18 +97,30 @@ def chosen(ran: Ran, count: int, seed: int) -> dict[int, list[int]]:
     Raises:
       ValueError: there are none.
     """
-    steps, reasons = set(), set()
+    reasons: set[str] = set()
+    steps: dict[tuple[tuple[str, Any], ...], set[int]] = {}  # by what their process has set
     for step, _ in comparable(ran.rows):
         if step > 0:
-            why = ran.why_not(start_of(step, ran.starts), step)
-            reasons |= {why} if why else set()
-            steps |= set() if why else {step}
+            start = start_of(step, ran.starts)
+            why = ran.why_not(start, step)
+            if why:
+                reasons.add(why)
+            else:
+                process = tuple(ran.of_process(ran.way(start, step)[0]).items())
+                steps.setdefault(process, set()).add(step)
     for why in sorted(reasons):
-        print(f"not to be verified, from its checkpoint on: {why}")
+        print(f"could not be judged, from its checkpoint on: {why}")
     if not steps:
         raise ValueError(f"{ran.folder} has no row in its log that can be done again.")
+    most = max(steps, key=lambda process: (len(steps[process]), max(steps[process])))
+    for process in set(steps) - {most}:
+        flags = " ".join(f"--{n}={value}" for n, value in process if (n, value) not in most)
+        print(
+            f"could not be judged: {_count(len(steps[process]), 'step')} with {flags}, which a "
+            "process cannot change; launch.replay does each"
+        )
     by_start: dict[int, list[int]] = {}
-    for step in choose(steps, ran.starts, count, seed):
+    for step in choose(steps[most], ran.starts, count, seed):
         by_start.setdefault(start_of(step, ran.starts), []).append(step)
     return by_start
 

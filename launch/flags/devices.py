@@ -63,12 +63,14 @@ def _define_exchange_flags(add: Group) -> None:
         "off",
         "off, on or auto: compile by XLA.\nForward and backward pass of a replica as one program; "
         "auto: where the model can be compiled, and says so where it cannot.",
+        decisive=True,
     )
     add.text(
         "all_reduce",
         "auto",
         "How gradients are summed.\nauto: nccl on GPUs, reduce_to_one on CPUs; ring; "
         "hierarchical_copy.",
+        decisive=True,
         rare=True,
     )
     add.number(
@@ -76,6 +78,7 @@ def _define_exchange_flags(add: Group) -> None:
         0.0,
         "Sum in pieces of this many MB.\nThe pieces of the last layers travel while the backward "
         "pass goes on; 0: all in one.",
+        decisive=True,
         rare=True,
     )
     add.text(

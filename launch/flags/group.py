@@ -78,8 +78,8 @@ class Group:
     """A group of flags of `values`: each method adds one; none takes a value below 0.
 
     Attributes:
-      decisive: whether a flag decides what comes out of a run, by more than the order of a sum; the
-        others decide what is seen of it. This and `rare` hold for the flags that do not say else.
+      decisive: whether a flag decides about the bits that come out of a run; the others decide what
+        is seen of it. This and `rare` hold for the flags that do not say else.
       rare: whether the short help leaves a flag out.
     """
 

@@ -232,7 +232,12 @@ def gpus_of(device: str, verbosity: int) -> int:
 
 def decided(command: Command, plan: Plan) -> dict[str, Any]:
     """The flags as a checkpoint keeps them; what devices decide where nothing was given, too."""
-    return command.values.flag_values_dict() | settled(plan)
+    devices = {
+        "device": plan.device.lower(),
+        "replicas": plan.replicas,
+        "exact_sums": "on" if plan.exact else "off",
+    }
+    return command.values.flag_values_dict() | settled(plan) | devices
 
 
 def settled(plan: Plan) -> dict[str, int]:
@@ -241,14 +246,22 @@ def settled(plan: Plan) -> dict[str, int]:
 
 
 def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
-    """The decisive flags that differ from the checkpoint's, each with its value then and now."""
+    """The decisive flags that differ from the checkpoint's, each with its value then and now.
+
+    So do the devices', and their number where a sum depends on it; what a checkpoint does not say
+    of them, since it is from before they were kept, is no difference.
+    """
     if found.state is None:
         return {}
     then, now = found.state.flags, decided(command, plan)
+    names = decisive(command.values) | {"device"}
+    if "off" in (then.get("exact_sums"), now["exact_sums"]):
+        names |= {"replicas"}
+    unknown = {"device": "auto", "replicas": 0, "exact_sums": "auto"}
     return {
         name: (then[name], now[name])
-        for name in decisive(command.values) & set(then) & set(now)
-        if then[name] != now[name]
+        for name in names & set(then) & set(now)
+        if then[name] != now[name] and then[name] != unknown.get(name)
     }
 
 

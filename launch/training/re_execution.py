@@ -5,6 +5,7 @@ rate, live changes, rollbacks and the log come from there. The run's folder is r
 """
 
 import dataclasses
+import itertools
 import pathlib
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -61,6 +62,7 @@ class Ran:
     rollbacks: Sequence[Rollback]
     resumed: Sequence[Resumed]
     not_repeatable: Mapping[int, str]  # steps behind which nothing is, and why
+    devices: Devices  # of today
 
     def digests(self, first: int, last: int) -> tuple[int, ...]:
         """The steps behind `first`, up to `last`, whose digest is in the log."""
@@ -69,7 +71,41 @@ class Ran:
 
     def why_not(self, first: int, last: int) -> str:
         """Why the steps behind `first` cannot be done again up to `last`; "" if they can."""
-        return next((why for s, why in self.not_repeatable.items() if first <= s < last), "")
+        found = [why for s, why in self.not_repeatable.items() if first <= s < last]
+        legs = self.way(first, last)
+        found += filter(None, (self._of_devices(leg) for leg in legs))
+        begun = self.of_process(legs[0])
+        for before, leg in itertools.pairwise(legs):
+            here = self.of_process(leg)
+            names = [f"--{name}" for name in here if here[name] != begun[name]]
+            if names:
+                text = f"{' and '.join(names)} changed at step {before.until:,}"
+                found.append(f"{text}, and a process cannot change that")
+        return next(iter(found), "")
+
+    def way(self, first: int, last: int) -> list[Leg]:
+        """The legs from a start to a step."""
+        state = self.starts[first].state
+        known = state.history.rollbacks if state else 0
+        return way(first, last, known, self.rollbacks, self.resumed)
+
+    def of_process(self, leg: Leg) -> dict[str, Any]:
+        """What TensorFlow settles once in a process, by flag, as it was on this leg."""
+        today = {
+            "threads": self.settings.devices.threads,
+            "deterministic": self.settings.run.deterministic,
+            "replicas": 0 if self.devices.exact else self.devices.replicas,
+        }
+        return {name: flags_of(leg).get(name, value) for name, value in today.items()}
+
+    def _of_devices(self, leg: Leg) -> str:
+        """Why the devices of this leg cannot be had again; "" if they can."""
+        kind = leg.flags.get("device", self.devices.device.lower())
+        if kind != self.devices.device.lower():
+            return f"until step {leg.until:,} its --device was {kind}, which has other bits"
+        if leg.flags.get("exact_sums") == "off" and "replicas" not in leg.flags:
+            return f"the log does not say on how many replicas it was up to step {leg.until:,}"
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +142,7 @@ def look_into(run_dir: pathlib.Path) -> Ran:
         rollbacks=read_rollbacks(run_dir),
         resumed=resumed_with(rows),
         not_repeatable=not_repeatable(rows, read_ledger(run_dir / "control")[0]),
+        devices=_trained_on(run_dir),
     )
 
 
@@ -135,7 +172,7 @@ def device_flags(ran: Ran, device: str, replicas: int, here: int) -> list[str]:
     Raises:
       ValueError: these devices do not give the run's bits.
     """
-    then = _trained_on(ran)
+    then = ran.devices
     check_devices(ran, then, device, replicas, here)
     if not then.exact:
         replicas = then.replicas
@@ -175,19 +212,19 @@ def check_devices(ran: Ran, then: Devices, device: str, replicas: int, here: int
         raise ValueError(f"--replicas={replicas}, but GPUs here are {here}; use --replicas=0.")
 
 
-def _trained_on(ran: Ran) -> Devices:
+def _trained_on(run_dir: pathlib.Path) -> Devices:
     """The devices of a run.
 
     Raises:
       ValueError: its plan.json does not name them.
     """
     try:
-        raw = read_json(ran.folder / "plan.json") or {}
+        raw = read_json(run_dir / "plan.json") or {}
         names = [field.name for field in dataclasses.fields(Devices)]
         return from_json(Devices, {n: raw[n] for n in names if n in raw}, "its plan.json")
     except (ValueError, AttributeError) as error:
         why = str(error).rstrip(".")
-        raise ValueError(f"{ran.folder} does not say what it was trained on ({why}).") from None
+        raise ValueError(f"{run_dir} does not say what it was trained on ({why}).") from None
 
 
 def last_step(ran: Ran, given: Sequence[str]) -> int:
@@ -223,7 +260,7 @@ def train_again(
     with cli.wrong_command():
         copy_start(ran, found, out)
     first: Again | None = None
-    for leg in _way(ran, found, last):
+    for leg in ran.way(found.step, last):
         with cli.wrong_command():
             write_rollbacks(ran, leg, out)
             job = open_job(_command(ran, out, leg, given))
@@ -240,16 +277,18 @@ def train_again(
     return dataclasses.replace(again, start=first.start, same_start=first.same_start)
 
 
-def _way(ran: Ran, found: Found, last: int) -> list[Leg]:
-    known = found.state.history.rollbacks if found.state else 0
-    return way(found.step, last, known, ran.rollbacks, ran.resumed)
+def flags_of(leg: Leg) -> dict[str, Any]:
+    """The flags of a leg that do not depend on the devices at hand: exact sums have any number."""
+    any_number = leg.flags.get("exact_sums") == "on"
+    left_out = {"device", "replicas"} if any_number else {"device"}
+    return {name: value for name, value in leg.flags.items() if name not in left_out}
 
 
 def _command(ran: Ran, out: pathlib.Path, leg: Leg, given: Sequence[str]) -> Command:
     """The run's command as it was on this leg, for a folder of its own."""
-    before = [f"--{name}={value}" for name, value in leg.flags.items()]
+    before = [f"--{name}={value}" for name, value in flags_of(leg).items()]
     flagfile = f"--flagfile={ran.folder / 'flags.txt'}"
-    return read_command([flagfile, *before, *given, f"--run_dir={out}", "--resume=auto"])
+    return read_command([flagfile, *given, *before, f"--run_dir={out}", "--resume=auto"])
 
 
 def copy_start(ran: Ran, found: Found, out: pathlib.Path) -> None:
