@@ -234,7 +234,7 @@ def last_step(ran: Ran, given: Sequence[str]) -> int:
       ValueError: the flags given do not go with it, or its data are not there.
       OSError: the data cannot be read.
     """
-    command = _command(ran, ran.folder, Leg(0, {}, 0), given)
+    command = command_of(ran, ran.folder, Leg(0, {}, 0), given)
     return going_on(plan_command(command)[0], ran.starts[max(ran.starts)]).last_step
 
 
@@ -263,7 +263,7 @@ def train_again(
     for leg in ran.way(found.step, last):
         with cli.wrong_command():
             write_rollbacks(ran, leg, out)
-            job = open_job(_command(ran, out, leg, given))
+            job = open_job(command_of(ran, out, leg, given))
         begin = job.found.step
         watched = {*ran.digests(begin, leg.until), leg.until}
         with job.held:
@@ -284,7 +284,7 @@ def flags_of(leg: Leg) -> dict[str, Any]:
     return {name: value for name, value in leg.flags.items() if name not in left_out}
 
 
-def _command(ran: Ran, out: pathlib.Path, leg: Leg, given: Sequence[str]) -> Command:
+def command_of(ran: Ran, out: pathlib.Path, leg: Leg, given: Sequence[str]) -> Command:
     """The run's command as it was on this leg, for a folder of its own."""
     before = [f"--{name}={value}" for name, value in flags_of(leg).items()]
     flagfile = f"--flagfile={ran.folder / 'flags.txt'}"

@@ -2,7 +2,8 @@
 
 Starting TensorFlow takes longer than what a test does with it. All have to ask for the same
 devices. The file has command lines by name, such as `launch.verify RUN_DIR`; `flip` in place of
-`launch.train` is one in which a bit of a weight flips (`tests.trainer.actions.flip_a_bit`).
+`launch.train` is one in which a bit of a weight flips (`tests.trainer.actions.flip_a_bit`), and
+`wrongly` before a command has its device compute so (`tests.trainer.compute_wrongly`).
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import sys
 import unittest.mock
 
 from launch.process import cli
+from tests.trainer import compute_wrongly
 from tests.trainer.actions.flip_a_bit import faulty
 
 
@@ -23,8 +25,11 @@ def carry_out(line: str) -> tuple[int, str]:
     import keras
 
     import trainer.run
+    from trainer.step import TrainStep
 
-    module, *arguments = shlex.split(line)
+    words = shlex.split(line)
+    wrongly = words[0] == "wrongly"
+    module, *arguments = words[wrongly:]
     build = trainer.run.build_run
     if module == "flip":
         module, build = "launch.train", faulty(build, 0, 12)
@@ -32,7 +37,11 @@ def carry_out(line: str) -> tuple[int, str]:
     with (
         contextlib.redirect_stdout(io.StringIO()) as out,
         unittest.mock.patch("trainer.run.build_run", build),
+        unittest.mock.patch("trainer.run.build_step", trainer.run.build_step),
+        unittest.mock.patch.object(TrainStep, "forward_backward", TrainStep.forward_backward),
     ):
+        if wrongly:  # in the first micro-batch of step 4
+            compute_wrongly.plant(0, 3, "192")
         code = main(arguments)
     keras.utils.clear_session()
     return code, out.getvalue()

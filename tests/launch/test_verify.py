@@ -22,6 +22,7 @@ from helpers import (
 
 from launch import replay, verify
 from launch.process import cli
+from launch.training.re_execution import Ran, command_of, look_into
 from trainer.checkpoint import on_disk
 from trainer.checkpoint.tensors import write_tensors
 from trainer.files.whole_files import append_line
@@ -43,6 +44,7 @@ COMMANDS = {
     "one": f"launch.train {COMMAND} --run_dir=one",
     "other": f"launch.train {COMMAND} --seed=1 --run_dir=other",
     "flipped": f"flip {COMMAND} {FLIPPED} --run_dir=flipped",
+    "audited": f"launch.train {COMMAND} --train_for=8st --audit_every=4st --run_dir=audited",
     "begun": f"launch.train {STORY} --train_for=150st --run_dir=story",
     "story": f"launch.train {STORY} --train_for=180st --weight_decay=0.001 --run_dir=story",
 }
@@ -50,6 +52,8 @@ LOOKED_AT = {
     "planted": "launch.verify planted --steps=99",
     "flipped": "launch.verify flipped --steps=99",
     "story": "launch.verify story --steps=99",
+    "wrongly": "wrongly launch.verify audited --steps=99",
+    "wrong replay": "wrongly launch.replay audited --step=7",
     "replay": "launch.replay four --step=20",
     "gone on": "launch.train --flagfile=four/replay/step-20/flags.txt",
 }
@@ -211,6 +215,79 @@ def test_a_weight_that_was_disturbed_in_mid_run_is_found_and_its_step_named(
     # The row of step 6 is from before the bit has flipped.
     assert "from step 0 to step 12: 3 rows and 1 digest are the same again" in out
     assert "first step 8: " in out and "step 6: " not in out and "step 4: " not in out
+
+
+def test_a_device_that_computes_wrongly_while_it_does_them_again_is_named(
+    found: dict[str, Any],
+) -> None:
+    for name in ("wrongly", "wrong replay"):
+        assert found[name].code == cli.FAILED
+        assert "error: step 4: replica 0 (CPU:0) computes wrongly" in told(found, name)
+
+
+def resumed_at_20(folder: pathlib.Path, out: pathlib.Path, changed: dict[str, Any]) -> Ran:
+    """The run `one` with an event in its log: that it was resumed with other flags."""
+    shutil.copytree(folder / "one", out)
+    log = out / "metrics.jsonl"
+    event = {"step": 20, "event": "resumed", "changed": changed}
+    lines = log.read_text().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if json.loads(line)["step"] > 20)
+    log.write_text("".join([*lines[:place], json.dumps(event) + "\n", *lines[place:]]))
+    return look_into(out)
+
+
+BEHIND, BEFORE = [25, 30, 35, 40], [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps", "said"),
+    [
+        ({"threads": (99, 2)}, BEHIND, "4 steps with --threads=99, which a process cannot change"),
+        ({"deterministic": (True, False)}, BEHIND, "4 steps with --deterministic=True, which"),
+        (
+            {"exact_sums": ("off", "on"), "replicas": (2, 1)},
+            BEHIND,
+            "4 steps with --replicas=2, which a process cannot change",
+        ),
+        ({"exact_sums": ("off", "on")}, BEHIND, "the log does not say on how many replicas"),
+        ({"device": ("gpu", "cpu")}, BEHIND, "until step 20 its --device was gpu, which has other"),
+        ({"xla": ("on", "off")}, BEFORE + BEHIND, ""),
+    ],
+)
+def test_what_a_process_or_a_machine_cannot_do_again_is_not_judged(
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, Any],
+    steps: list[int],
+    said: str,
+) -> None:
+    ran = resumed_at_20(folder, tmp_path / "resumed", changed)
+    chosen = verify.chosen(ran, 99, 0)
+    assert sorted(step for some in chosen.values() for step in some) == steps
+    out = capsys.readouterr().out
+    assert said in out and ("could not be judged" in out) == bool(said)
+
+
+def test_a_way_on_which_a_process_would_change_its_threads_is_refused(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    ran = resumed_at_20(folder, tmp_path / "resumed", {"threads": (1, 99)})
+    assert ran.why_not(0, 20) == "" == ran.why_not(20, 40)
+    assert "--threads changed at step 20" in ran.why_not(0, 40)
+
+
+def test_a_leg_has_the_replicas_that_its_sums_were_of(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """And exact sums have whatever number is asked for."""
+    given, commands = ["--device=cpu", "--replicas=1"], {}
+    for then, now in (("off", "on"), ("on", "off")):
+        changed = {"exact_sums": (then, now), "replicas": (2, 1), "device": ("cpu", "cpu")}
+        ran = resumed_at_20(folder, tmp_path / then, changed)
+        commands[then] = command_of(ran, tmp_path / "out", ran.way(0, 10)[0], given)
+    replicas = {then: command.settings.devices.replicas for then, command in commands.items()}
+    assert replicas == {"off": 2, "on": 1}
 
 
 def test_live_changes_rollbacks_and_other_flags_are_done_again(

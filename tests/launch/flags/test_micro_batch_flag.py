@@ -96,7 +96,8 @@ def test_a_synchronized_batch_normalization_sees_the_whole_batch_on_other_replic
     synchronized = "--batch_norm=synchronized --replicas"
     command, plan, found = resumed(f"{synchronized}=4", f"{synchronized}=2")
     assert (plan.micro_batch, plan.accumulate) == (32, 1)
-    assert changed_flags(command, plan, found) == {"micro_batch": (16, 32)}
+    changes = changed_flags(command, plan, found)
+    assert changes == {"micro_batch": (16, 32), "replicas": (4, 2)}
 
 
 def test_one_that_is_given_is_taken_and_told() -> None:
@@ -119,6 +120,43 @@ def test_so_are_the_threads_of_an_operation() -> None:
     assert changed_flags(command, plan, found) == {"threads": (3, 5)}
     with pytest.raises(ValueError, match=r"--threads=1025 is too many; give at most 1,024"):
         planned("--threads=1025")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changes"),
+    [
+        ("--xla=on", "", {"xla": ("on", "off")}),
+        ("", "--pack_mb=1", {"pack_mb": (0.0, 1.0)}),
+        (
+            "",
+            "--all_reduce=ring",
+            {"all_reduce": ("auto", "ring"), "exact_sums": ("on", "off")},
+        ),
+        ("--replicas=2", "--replicas=1", {}),
+        ("--replicas=2", "--replicas=1 --exact_sums=on", {}),  # which it came to then
+        (
+            "--replicas=2 --exact_sums=off",
+            "--replicas=1 --exact_sums=off",
+            {"replicas": (2, 1)},
+        ),
+    ],
+)
+def test_what_decides_about_bits_is_told_and_exact_refuses_it(
+    before: str, now: str, changes: dict[str, tuple], tmp_path: pathlib.Path
+) -> None:
+    command, plan, found = resumed(before, f"{now} --resume=exact --run_dir={tmp_path}")
+    assert changed_flags(command, plan, found) == changes
+    if changes:
+        with pytest.raises(ValueError, match=f"--resume=exact, but (.|\n)*{next(iter(changes))}"):
+            check_changes(command, plan, found)
+
+
+def test_another_kind_of_device_is_told_and_one_that_is_not_known_is_not() -> None:
+    command, plan, found = resumed("", "")
+    found.state.flags.update(device="gpu", replicas=8)
+    assert changed_flags(command, plan, found) == {"device": ("gpu", "cpu")}
+    found.state.flags.update(device="auto", replicas=0, exact_sums="auto")
+    assert changed_flags(command, plan, found) == {}
 
 
 def test_another_global_batch_that_the_size_does_not_divide_has_one_of_its_own() -> None:
