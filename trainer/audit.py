@@ -36,8 +36,11 @@ TURNS = 3
 class Audit:
     """Audits every `every`-th step; what it has found stays on the host until someone looks.
 
+    Which those are is `trainer.plan.durations.next_due`'s to say, here as a part of the graph.
+
     Attributes:
       steps: int64 [], done so far; to be set by `begin` where a run goes on.
+      ahead: float64 [], by how many a step counts as one further on in the plan; likewise.
       due: bool [], whether the step in hand is audited.
       fault: int64 [], the number of the first step whose turns differ; 0: there is none.
       checksums: int64 [TURNS, replicas], those of that step by the micro-batch's replica.
@@ -46,18 +49,23 @@ class Audit:
     strategy: tf.distribute.Strategy
     every: float
     steps: tf.Variable
+    ahead: tf.Variable
     due: tf.Variable
     fault: tf.Variable
     checksums: tf.Variable
 
-    def begin(self, steps: int) -> None:
+    def begin(self, steps: int, ahead: float = 0.0) -> None:
         """Counts from here on: so many steps are done."""
         self.steps.assign(steps)
+        self.ahead.assign(ahead)
         self.due.assign(self._next_is_due())
 
     def _next_is_due(self) -> tf.Tensor:
-        done = tf.cast(self.steps.read_value(), tf.float64)
-        return (done + 1.0) // self.every > done // self.every
+        if self.every < 1:
+            return tf.ones([], tf.bool)
+        done, ahead = tf.cast(self.steps.read_value(), tf.float64), self.ahead.read_value()
+        counts = tf.maximum(1.0, (done + ahead) // self.every) + [0.0, 1.0, 2.0]
+        return tf.reduce_any(tf.floor(counts * self.every - ahead + 0.5) == done + 1)
 
     def checksum(self, part: Sums) -> tf.Tensor:
         """On a replica: the checksum of a micro-batch's part, int64 []; 0 where no audit is due."""
@@ -121,6 +129,7 @@ def make_audit(strategy: tf.distribute.Strategy, every: float) -> Audit:
         strategy,
         every,
         steps=host_variable(np.int64(0), "audit_steps"),
+        ahead=host_variable(np.float64(0.0), "audit_ahead"),
         due=host_variable(False, "audit_due"),
         fault=host_variable(np.int64(0), "audit_fault"),
         checksums=host_variable(np.zeros([TURNS, replicas], np.int64), "audit_checksums"),

@@ -1,15 +1,23 @@
 """A device that computes wrongly is found by audits, and named where that can be known."""
 
+import contextlib
+import dataclasses
 import functools
 import json
 import re
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import Ended, Run, call, in_parallel
 
 from launch.flags.command import read_command
-from trainer.actions.audited import suspects
+from trainer.actions.audited import ComputesWronglyError, audited, suspects
+from trainer.actions.digests import Digests
+from trainer.actions.replica_check import replica_check
+from trainer.audit import make_audit
+from trainer.loop import Block
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
 from trainer.plan.plan import Plan, make_plan
@@ -140,6 +148,52 @@ def test_the_plan_says_what_audits_cost() -> None:
     assert planned(two, "--micro_batch=8").because["audit"].endswith(": 0.25 % more passes")
     assert "only a fault that passes shows" in planned(one).because["audit"]
     assert "audit" not in planned(two, "--audit_every=0").because
+
+
+def block(first: int, last: int) -> Block:
+    return Block(first, {"x": np.zeros(last - first)}, None)
+
+
+@pytest.mark.parametrize(("every", "ahead"), [(4, 0), (7.5, 0), (4, 2.5), (1.3, -3.7), (0.4, 1)])
+def test_after_another_global_batch_the_same_steps_are_compared_digested_and_audited(
+    every: float, ahead: float
+) -> None:
+    """Those that the plan calls due; none of it at others."""
+    plan = dataclasses.replace(
+        planned(Devices("CPU", 2, "")),
+        ahead=ahead,
+        check_replicas_every=every,
+        audit_every=every,
+        checkpoint_every=0,
+    )
+    first, last = 10, 40
+    due = {step for step in range(first + 1, last + 1) if plan.due(step, every)}
+    assert due
+
+    audit, seen = make_audit(tf.distribute.get_strategy(), every), set()
+    (action,) = audited(plan, audit, first)
+    audit.fault.assign(1)
+    for step in range(first, last):
+        assert bool(audit.due) == (step + 1 in due)
+        audit.steps.assign_add(1)
+        audit.due.assign(audit._next_is_due())
+        with contextlib.suppress(ComputesWronglyError):
+            action(block(step, step + 1))
+            continue
+        seen.add(step + 1)
+    assert seen == due
+
+    run = types.SimpleNamespace(variables=dict, strategy=tf.distribute.get_strategy())
+    (check,) = replica_check(plan, run)
+    calls, compared = [], set()
+    check = dataclasses.replace(check, checksums=lambda: calls.append(1) or tf.zeros([2, 1]))
+    for step in range(first, last):
+        check(block(step, step + 1))
+        compared |= {step + 1} if calls else set()
+        calls.clear()
+    digests = Digests(plan, {}, None)
+    assert compared == due
+    assert {s for s in range(first + 1, last + 1) if digests.next_due(s - 1) == s} == due
 
 
 def test_a_gpu_is_audited_where_it_repeats_its_bits_only() -> None:

@@ -6,7 +6,6 @@ it has changed is in memory, and goes with the process.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class Audited:
     """Looks, after a block in which a step was audited, for what the audit has found."""
 
     audit: Audit
-    kind: str  # of the devices
+    plan: Plan
     first: int  # the step that the process goes on from
 
     def __call__(self, block: Block) -> None:
@@ -37,8 +36,7 @@ class Audited:
         Raises:
           ComputesWronglyError: a fault was found.
         """
-        every = self.audit.every
-        if block.last // every > block.first // every:
+        if self.plan.next_due(block.first, self.audit.every) <= block.last:
             step = int(self.audit.fault.numpy())
             if step:
                 replicas, known = suspects(self.audit.checksums.numpy())
@@ -46,7 +44,7 @@ class Audited:
                 raise ComputesWronglyError(step, replicas, known, sentence)
 
     def _sentence(self, step: int, replicas: list[int], known: bool) -> str:
-        names = [f"replica {replica} ({self.kind}:{replica})" for replica in replicas]
+        names = [f"replica {replica} ({self.plan.device}:{replica})" for replica in replicas]
         if self.audit.checksums.shape[1] == 1:
             how = "twice, to different bits"
         elif known:
@@ -54,11 +52,13 @@ class Audited:
         else:
             how = "to different bits, and it cannot be told which of them are right"
         # No audit since then has seen that there was no fault.
-        before = math.ceil((step // self.audit.every - 1) * self.audit.every)
+        before, later = self.first, self.plan.next_due(self.first, self.audit.every)
+        while later < step:
+            before, later = later, self.plan.next_due(later, self.audit.every)
         return (
             f"step {step:,}: {(' and ' if known else ' or ').join(names)} computes wrongly: a "
             f"micro-batch came {how}; memory or a device is faulty. Nothing was saved since, but "
-            f"checkpoints after step {max(before, self.first):,} may hold wrong work: move them "
+            f"checkpoints after step {before:,} may hold wrong work: move them "
             "away, and the same command goes on from the one before."
         )
 
@@ -71,8 +71,8 @@ def audited(plan: Plan, audit: Audit | None, first: int) -> tuple[Audited, ...]:
     """
     if audit is None:
         return ()
-    audit.begin(first)
-    return (Audited(audit, plan.device, first),)
+    audit.begin(first, plan.ahead)
+    return (Audited(audit, plan, first),)
 
 
 def suspects(checksums: np.ndarray) -> tuple[list[int], bool]:

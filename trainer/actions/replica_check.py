@@ -6,6 +6,7 @@ checksum of each of its copies, one all-reduce brings them together, and a diffe
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -49,9 +50,9 @@ def make_replica_check(
 
 @dataclasses.dataclass(frozen=True)
 class CheckReplicas:
-    """Compares the replicas after the first block that reaches a multiple of `every` steps."""
+    """Compares the replicas after a block in which that is due."""
 
-    every: float  # steps
+    next_due: Callable[[int], int]  # the first step after one at which it is
     names: tuple[str, ...]
     checksums: Callable[[], tf.Tensor]
 
@@ -61,7 +62,7 @@ class CheckReplicas:
         Raises:
           ReplicasDifferError: a variable differs.
         """
-        if block.last // self.every > block.first // self.every:
+        if self.next_due(block.first) <= block.last:
             different = differences(self.checksums().numpy())
             if different:
                 column, replicas = different[0]
@@ -89,7 +90,8 @@ def replica_check(plan: Plan, run: "Run") -> tuple[CheckReplicas, ...]:
     groups = run.variables().items()
     variables = {f"{group}/{name}": v for group, named in groups for name, v in named.items()}
     checksums = make_replica_check(run.strategy, variables)
-    return (CheckReplicas(plan.check_replicas_every, tuple(variables), checksums),)
+    next_due = functools.partial(plan.next_due, period=plan.check_replicas_every)
+    return (CheckReplicas(next_due, tuple(variables), checksums),)
 
 
 def differences(checksums: np.ndarray) -> list[tuple[int, list[int]]]:

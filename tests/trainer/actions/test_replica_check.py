@@ -13,6 +13,7 @@ from trainer.actions.replica_check import (
     differences,
 )
 from trainer.loop import Block
+from trainer.plan.durations import next_due
 from trainer.replicas.checksums import checksums_of
 
 TRAIN = (
@@ -115,7 +116,7 @@ def test_replicas_are_compared_after_the_block_that_reaches_the_step() -> None:
         asked.append(True)
         return tf.constant([[1, 5], [1, 6]])
 
-    check = CheckReplicas(10.0, ("a", "b"), checksums)
+    check = CheckReplicas(functools.partial(next_due, period=10.0), ("a", "b"), checksums)
     check(Block(0, {"x": np.zeros(9)}, None))
     assert not asked
     with pytest.raises(ReplicasDifferError, match=r"^after step 12 b on replica 1 is not"):
