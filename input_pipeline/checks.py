@@ -64,7 +64,7 @@ def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: 
     if (mixup or cutmix) and micro_batch % 2:
         raise ValueError(
             f"--mixup and --cutmix mix pairs of examples, but a micro-batch has {micro_batch}; use "
-            "a --global_batch that gives every replica an even number, or leave them out."
+            "an even --micro_batch, with a --global_batch that it divides, or leave them out."
         )
     if (mixup or cutmix) and first_position % 2:
         raise ValueError(

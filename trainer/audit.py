@@ -64,7 +64,7 @@ class Audit:
         if self.every < 1:
             return tf.ones([], tf.bool)
         done, ahead = tf.cast(self.steps.read_value(), tf.float64), self.ahead.read_value()
-        counts = tf.maximum(1.0, (done + ahead) // self.every) + [0.0, 1.0, 2.0]
+        counts = tf.maximum((done + ahead) // self.every, 1.0) + [0.0, 1.0, 2.0]
         return tf.reduce_any(tf.floor(counts * self.every - ahead + 0.5) == done + 1)
 
     def checksum(self, part: Sums) -> tf.Tensor:

@@ -147,7 +147,7 @@ def test_a_partner_of_no_weight_gives_nothing() -> None:
 def test_an_odd_micro_batch_is_refused() -> None:
     check_mixing(0.0, 0.0, 3)
     check_mixing(0.2, 1.0, 4)
-    with pytest.raises(ValueError, match=r"a micro-batch has 3; use a --global_batch that gives"):
+    with pytest.raises(ValueError, match=r"a micro-batch has 3; use an even --micro_batch"):
         check_mixing(0.2, 0.0, 3)
     with pytest.raises(ValueError, match="a micro-batch has 1;"):
         steps(cutmix=1.0, replicas=48)

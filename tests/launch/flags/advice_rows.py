@@ -75,8 +75,13 @@ PLAN: list[tuple[str, str, list[str]]] = [
     ),
     (
         "--mixup=0.2 --global_batch=63",
-        r"use a --global_batch .* even number, or leave them out",
-        ["--global_batch=64", "--mixup=0 --cutmix=0"],
+        r"use an even --micro_batch, with a --global_batch that it divides, or leave them out",
+        ["--micro_batch=16 --global_batch=64", "--mixup=0 --cutmix=0"],
+    ),
+    (
+        "--mixup=0.2 --micro_batch=3 --global_batch=6",
+        r"use an even --micro_batch, with a --global_batch that it divides, or leave them out",
+        ["--micro_batch=2", "--mixup=0 --cutmix=0"],
     ),
     (
         "--image_size=30000",
