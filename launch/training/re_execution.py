@@ -103,6 +103,8 @@ class Ran:
         kind = leg.flags.get("device", self.devices.device.lower())
         if kind != self.devices.device.lower():
             return f"until step {leg.until:,} its --device was {kind}, which has other bits"
+        if kind == "gpu" and not self.of_process(leg)["deterministic"]:
+            return f"until step {leg.until:,} it was on GPUs without --deterministic"
         if leg.flags.get("exact_sums") == "off" and "replicas" not in leg.flags:
             return f"the log does not say on how many replicas it was up to step {leg.until:,}"
         return ""
@@ -142,7 +144,7 @@ def look_into(run_dir: pathlib.Path) -> Ran:
         rollbacks=read_rollbacks(run_dir),
         resumed=resumed_with(rows),
         not_repeatable=not_repeatable(rows, read_ledger(run_dir / "control")[0]),
-        devices=_trained_on(run_dir),
+        devices=trained_on(run_dir),
     )
 
 
@@ -212,7 +214,7 @@ def check_devices(ran: Ran, then: Devices, device: str, replicas: int, here: int
         raise ValueError(f"--replicas={replicas}, but GPUs here are {here}; use --replicas=0.")
 
 
-def _trained_on(run_dir: pathlib.Path) -> Devices:
+def trained_on(run_dir: pathlib.Path) -> Devices:
     """The devices of a run.
 
     Raises:

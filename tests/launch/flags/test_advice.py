@@ -24,7 +24,7 @@ from launch import plan as plan_command_line
 from launch.flags.command import read_command
 from launch.replay import open_out_folder
 from launch.training.job import open_job, plan_command
-from launch.training.re_execution import Ran, device_flags
+from launch.training.re_execution import Ran, device_flags, trained_on
 from tests.launch.flags.advice_rows import FIND_LR, FLAG, PLAN
 from trainer.plan.devices import choose_devices
 from trainer.plan.settings import DeviceSettings
@@ -209,7 +209,7 @@ def ran_on(folder: pathlib.Path, **devices: object) -> Ran:
     """A run, of whose folder only what its plan says of the devices is there."""
     (folder / "plan.json").write_text(json.dumps({"accumulate": 2, **devices}))
     settings = read_command(["--deterministic"]).settings
-    return Ran(folder, settings, [], {}, [], [], {}, {})
+    return Ran(folder, settings, [], {}, [], [], [], {}, trained_on(folder))
 
 
 @pytest.mark.parametrize(
