@@ -28,7 +28,7 @@ def test_the_plan_agrees_with_what_happened(adamw_runs: dict[str, Run]) -> None:
     run = adamw_runs["2"]
     plan, train = run.plan(), run.rows("train/")
     assert plan["dataset"]["train_examples"] == 1437
-    assert (plan["replicas"], plan["micro_batch"], plan["global_batch"]) == (2, 32, 64)
+    assert (plan["replicas"], plan["micro_batch"], plan["global_batch"]) == (2, 16, 64)
     assert train[-1]["step"] == plan["steps"] == 50
     assert plan["steps_per_epoch"] == 1437 / 64
     assert train[-1]["epoch"] == pytest.approx(plan["epochs"], abs=1e-6)
