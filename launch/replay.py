@@ -5,18 +5,16 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch.flags.command import parse
 from launch.flags.group import Group
-from launch.flags.parsing import one_of, path
+from launch.flags.parsing import path
 from launch.process import cli
 from launch.terminal.table import command_text, table, whole
-from launch.training.job import gpus_of
 from launch.training.re_execution import (
     Again,
     Ran,
-    device_flags,
+    define_again_flags,
     last_step,
-    look_into,
+    read_again,
     train_again,
 )
 from trainer.run_folder.metrics_writer import read_rows
@@ -29,23 +27,15 @@ def define_replay_flags() -> absl_flags.FlagValues:
     add = Group(values, "replay")
     add.integer("step", 0, 0, "The step to go to.")
     add.text("out", "", "Where its run folder goes.\nDefault: RUN_DIR/replay/step-STEP.")
-    add.text("device", "auto", "auto, gpu or cpu.\nauto: what the run was trained on.")
-    add.integer(
-        "replicas", 0, 0, "Devices to train on.\n0: every GPU that can have a share, or one CPU."
-    )
-    add.integer("verbosity", 0, 0, "TensorFlow's own messages.\n0: none, 2: everything.")
+    define_again_flags(add, "train on")
     return values
 
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        arguments = parse(values, argv)
-        if len(arguments) != 1:
-            raise ValueError("give one run folder: python -m launch.replay RUN_DIR --step=450.")
-        device = one_of("device", values.device, ("auto", "gpu", "cpu"))
-        ran = look_into(pathlib.Path(arguments[0]))
-        given = device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
+        example = "python -m launch.replay RUN_DIR --step=450"
+        ran, given = read_again(argv, values, example)
         step = values.step
         start = start_for(ran, step, given)
         out = pathlib.Path(path(values, "out") or ran.folder / "replay" / f"step-{step}")
@@ -53,13 +43,12 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     begin = f"the checkpoint of step {start:,}" if start else "the beginning"
     print(table([("replay", f"step {step:,}, {step - start:,} steps from {begin}")]), flush=True)
     cli.import_tensorflow(values.verbosity)
-    from trainer.actions.audited import ComputesWronglyError
-    from trainer.actions.replica_check import ReplicasDifferError
+    from trainer.actions.faulty_device import FaultyDeviceError
     from trainer.checkpoint.checkpoints import SaveError
 
     try:
         again = train_again(ran, ran.starts[start], step, out, given, model=True)
-    except (SaveError, ReplicasDifferError, ComputesWronglyError) as error:
+    except (SaveError, FaultyDeviceError) as error:
         print(f"error: {error}")
         return cli.FAILED
     if again.why:

@@ -10,18 +10,15 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch.flags.command import parse
 from launch.flags.group import Group
-from launch.flags.parsing import one_of
 from launch.process import cli
 from launch.terminal.table import table, whole
-from launch.training.job import gpus_of
 from launch.training.re_execution import (
     Again,
     Ran,
-    device_flags,
+    define_again_flags,
     last_step,
-    look_into,
+    read_again,
     secured,
     train_again,
 )
@@ -45,23 +42,15 @@ def define_verify_flags() -> absl_flags.FlagValues:
     add = Group(values, "verify")
     add.integer("steps", 5, 1, "How many of the logged steps to do again.")
     add.integer("seed", 0, 0, "Of their choice.")
-    add.text("device", "auto", "auto, gpu or cpu.\nauto: what the run was trained on.")
-    add.integer(
-        "replicas", 0, 0, "Devices to do them on.\n0: every GPU that can have a share, or one CPU."
-    )
-    add.integer("verbosity", 0, 0, "TensorFlow's own messages.\n0: none, 2: everything.")
+    define_again_flags(add, "do them on")
     return values
 
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        arguments = parse(values, argv)
-        if len(arguments) != 1:
-            raise ValueError("give one run folder: python -m launch.verify RUN_DIR --steps=5.")
-        device = one_of("device", values.device, ("auto", "gpu", "cpu"))
-        ran = look_into(pathlib.Path(arguments[0]))
-        given = device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
+        example = "python -m launch.verify RUN_DIR --steps=5"
+        ran, given = read_again(argv, values, example)
         last_step(ran, given)  # what was given is looked at before anything is trained
         by_start = chosen(ran, values.steps, values.seed)
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as folder:
@@ -76,15 +65,14 @@ def verify_all(
     ran: Ran, by_start: Mapping[int, Sequence[int]], given: Sequence[str], folder: pathlib.Path
 ) -> int:
     """Does the steps of every start again, says what came of it, and returns the exit code."""
-    from trainer.actions.audited import ComputesWronglyError
-    from trainer.actions.replica_check import ReplicasDifferError
+    from trainer.actions.faulty_device import FaultyDeviceError
     from trainer.checkpoint.checkpoints import SaveError
 
     found = {}
     for start, steps in by_start.items():
         try:
             found[start] = verify(ran, start, max(steps), given, folder / f"from-{start}")
-        except (SaveError, ReplicasDifferError, ComputesWronglyError) as error:
+        except (SaveError, FaultyDeviceError) as error:
             print(f"error: {error}")
             return cli.FAILED
         print(found_text(start, steps, found[start]), flush=True)

@@ -74,9 +74,8 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
 def attempt(job: Job, session: Session) -> Outcome:
     """Goes on from what was found, trains, and leaves the folder complete."""
     from launch.training.host import make_host
-    from trainer.actions.audited import ComputesWronglyError
     from trainer.actions.diverged import DivergedError
-    from trainer.actions.replica_check import ReplicasDifferError
+    from trainer.actions.faulty_device import FaultyDeviceError
     from trainer.checkpoint.checkpoints import SaveError
 
     with cli.wrong_command():
@@ -92,15 +91,9 @@ def attempt(job: Job, session: Session) -> Outcome:
     except SaveError as error:
         host.journal.say(f"error: {error}")
         return Outcome(cli.FAILED)
-    except ReplicasDifferError as error:
+    except FaultyDeviceError as error:
         host.journal.say(f"error: {error}")
-        event = {"event": "replicas differ", "variable": error.variable, "replicas": error.replicas}
-        host.journal.note(error.step, event)
-        return Outcome(cli.FAILED)
-    except ComputesWronglyError as error:
-        host.journal.say(f"error: {error}")
-        event = {"event": "computes wrongly", "replicas": error.replicas, "known": error.known}
-        host.journal.note(error.step, event)
+        host.journal.note(error.step, error.event)
         return Outcome(cli.FAILED)
     finally:
         host.close()

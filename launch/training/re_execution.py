@@ -11,11 +11,15 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from launch.flags.command import Command, read_command
+from absl import flags
+
+from launch.flags.command import Command, parse, read_command
+from launch.flags.group import Group
+from launch.flags.parsing import one_of
 from launch.process import cli
 from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_on, write_model
-from launch.training.job import Job, open_job, plan_command
+from launch.training.job import Job, gpus_of, open_job, plan_command
 from launch.training.startup import Startup
 from trainer.files.from_json import Count, from_json
 from trainer.files.whole_files import read_json
@@ -119,6 +123,36 @@ class Again:
     last: "Block | None"  # the last block of steps
     step: int
     why: str  # it ended there and not where it should have; "" if it did
+
+
+def define_again_flags(add: Group, on: str) -> None:
+    """Adds the flags of the devices: what for, such as `train on`."""
+    add.text("device", "auto", "auto, gpu or cpu.\nauto: what the run was trained on.")
+    add.integer(
+        "replicas", 0, 0, f"Devices to {on}.\n0: every GPU that can have a share, or one CPU."
+    )
+    add.integer("verbosity", 0, 0, "TensorFlow's own messages.\n0: none, 2: everything.")
+
+
+def read_again(
+    argv: Sequence[str], values: flags.FlagValues, example: str
+) -> tuple[Ran, list[str]]:
+    """Reads a command on a run folder: the run, and the flags of the devices to do it again on.
+
+    Args:
+      values: the flags of the command, `define_again_flags` among them.
+      example: how the command is given.
+
+    Raises:
+      ValueError: it cannot be done.
+      OSError: the folder cannot be read.
+    """
+    arguments = parse(values, argv)
+    if len(arguments) != 1:
+        raise ValueError(f"give one run folder: {example}.")
+    device = one_of("device", values.device, ("auto", "gpu", "cpu"))
+    ran = look_into(pathlib.Path(arguments[0]))
+    return ran, device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
 
 
 def look_into(run_dir: pathlib.Path) -> Ran:

@@ -13,8 +13,9 @@ import tensorflow as tf
 from helpers import Ended, Run, call, in_parallel
 
 from launch.flags.command import read_command
-from trainer.actions.audited import ComputesWronglyError, audited, suspects
+from trainer.actions.audited import audited, suspects
 from trainer.actions.digests import Digests
+from trainer.actions.faulty_device import FaultyDeviceError
 from trainer.actions.replica_check import replica_check
 from trainer.audit import make_audit
 from trainer.loop import Block
@@ -178,7 +179,7 @@ def test_after_another_global_batch_the_same_steps_are_compared_digested_and_aud
         assert bool(audit.due) == (step + 1 in due)
         audit.steps.assign_add(1)
         audit.due.assign(is_due())
-        with contextlib.suppress(ComputesWronglyError):
+        with contextlib.suppress(FaultyDeviceError):
             action(block(step, step + 1))
             continue
         seen.add(step + 1)

@@ -9,17 +9,10 @@ import dataclasses
 
 import numpy as np
 
+from trainer.actions.faulty_device import FaultyDeviceError
 from trainer.audit import Audit
 from trainer.loop import Block
 from trainer.plan.plan import Plan
-
-
-class ComputesWronglyError(Exception):
-    """A replica computes wrongly, one of these; the message says which, where and what to do."""
-
-    def __init__(self, step: int, replicas: list[int], known: bool, message: str) -> None:
-        super().__init__(message)
-        self.step, self.replicas, self.known = step, replicas, known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +27,15 @@ class Audited:
         """Looks.
 
         Raises:
-          ComputesWronglyError: a fault was found.
+          FaultyDeviceError: a fault was found.
         """
         if self.plan.next_due(block.first, self.audit.every) <= block.last:
             step = int(self.audit.fault.numpy())
             if step:
                 replicas, known = suspects(self.audit.checksums.numpy())
                 sentence = self._sentence(step, replicas, known)
-                raise ComputesWronglyError(step, replicas, known, sentence)
+                event = {"event": "computes wrongly", "replicas": replicas, "known": known}
+                raise FaultyDeviceError(step, event, sentence)
 
     def _sentence(self, step: int, replicas: list[int], known: bool) -> str:
         names = [f"replica {replica} ({self.plan.device}:{replica})" for replica in replicas]

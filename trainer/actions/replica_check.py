@@ -13,20 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from trainer.actions.faulty_device import FaultyDeviceError
 from trainer.loop import Block
 from trainer.plan.plan import Plan
 from trainer.replicas.checksums import checksums_of
 
 if TYPE_CHECKING:
     from trainer.run import Run
-
-
-class ReplicasDifferError(Exception):
-    """A variable is not the same on all replicas; the message says which, where and what to do."""
-
-    def __init__(self, step: int, variable: str, replicas: list[int], message: str) -> None:
-        super().__init__(message)
-        self.step, self.variable, self.replicas = step, variable, replicas
 
 
 def make_replica_check(
@@ -60,16 +53,16 @@ class CheckReplicas:
         """Compares if it is time.
 
         Raises:
-          ReplicasDifferError: a variable differs.
+          FaultyDeviceError: a variable differs.
         """
         if self.next_due(block.first) <= block.last:
             different = differences(self.checksums().numpy())
             if different:
                 column, replicas = different[0]
-                raise ReplicasDifferError(
+                event = {"event": "replicas differ", "variable": self.names[column]}
+                raise FaultyDeviceError(
                     block.last,
-                    self.names[column],
-                    replicas,
+                    event | {"replicas": replicas},
                     self._sentence(block.last, column, replicas, len(different)),
                 )
 

@@ -7,7 +7,8 @@ noise scale) then sees the same on any number of replicas that divides the numbe
 import math
 
 from trainer.plan.dataset import DatasetFacts
-from trainer.plan.settings import DeviceSettings
+from trainer.plan.devices import Devices
+from trainer.plan.settings import DeviceSettings, Settings
 
 
 def size_of_micro_batch(settings: DeviceSettings, dataset: DatasetFacts, replicas: int) -> int:
@@ -36,6 +37,37 @@ def size_of_micro_batch(settings: DeviceSettings, dataset: DatasetFacts, replica
             + (f"{near}, the nearest that do." if near else "fewer replicas.")
         )
     return batch // replicas
+
+
+def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tuple[bool, str]:
+    """Whether sums have one order, which gives the same bits on any number of replicas, and why.
+
+    Raises:
+      ValueError: it was asked for, with what it does not go with.
+    """
+    asked, why_not = settings.devices.communication, None
+    if asked.gradient_dtype != "float32":
+        why_not = f"--gradient_dtype={asked.gradient_dtype} rounds what replicas exchange"
+    elif asked.all_reduce not in ("auto", "reduce_to_one"):
+        why_not = f"--all_reduce={asked.all_reduce} adds in an order of its own"
+    elif devices.kind == "GPU" and not settings.run.deterministic:
+        why_not = "a GPU repeats its bits with --deterministic only"
+    elif settings.layers.batch_norm == "synchronized":
+        why_not = "--batch_norm=synchronized adds within the forward pass"
+    if asked.exact_sums == "on" and why_not:
+        raise ValueError(f"--exact_sums=on, but {why_not}; change that, or use --exact_sums=off.")
+    if settings.layers.batch_norm == "synchronized" and micro_batches > devices.replicas:
+        only = f"{devices.replicas} replica{'s' * (devices.replicas > 1)} only"
+        return False, f"the same weights on {only}, by --batch_norm=synchronized"
+    if asked.exact_sums == "off" or why_not:
+        return False, f"up to rounding: {why_not or '--exact_sums=off'}"
+    if asked.exact_sums == "auto" and devices.kind == "GPU":
+        return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
+    counts = ", ".join(map(str, _divisors(micro_batches)))
+    shared = f"{counts} replica{'s' * (micro_batches > 1)}"
+    size = settings.devices.global_batch // micro_batches
+    given = "" if settings.devices.micro_batch else f", with --micro_batch={size}"
+    return True, f"the same weights, to the bit, on {shared}{given}"
 
 
 def _check_size(batch: int, size: int, replicas: int) -> None:

@@ -21,7 +21,7 @@ from trainer.plan.learning_rate import (
     scaled_rate,
     to_json,
 )
-from trainer.plan.micro_batches import size_of_micro_batch
+from trainer.plan.micro_batches import choose_exact, size_of_micro_batch
 from trainer.plan.precision import precision_text, repeats_text
 from trainer.plan.settings import (
     STEPS_TO_TELL,
@@ -131,9 +131,9 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     # AdaScale's gain is at least 1, so an update advances at least one update of the reference.
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
-    every, because_every = _periods(run, units)
     accumulate = micro_batches // devices.replicas
-    audit_every, because_audit = _audits(run, devices, accumulate, units)
+    every, because_every = _periods(run, units)
+    every["audit_every"], because_audit = _audits(run, devices, accumulate, units)
     check_way_back(settings.recovery, every["checkpoint_every"])
     return Plan(
         dataset=dataset,
@@ -153,8 +153,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         steps_per_epoch=per_epoch,
         epochs=steps / per_epoch,
         learning_rate=rate,
-        check_replicas_every=_period(run.check_replicas_every, units),
-        audit_every=audit_every,
         **every,
         checkpoint_seconds=run.checkpoint_every.seconds,
         keep_every=_period(settings.recovery.keep_every, units),
@@ -185,7 +183,7 @@ def _period(every: Duration, units: Mapping[str, float]) -> float:
 def _periods(
     run: RunSettings, units: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """How many steps lie between two evaluations, checkpoints and rows, and why."""
+    """How many steps lie between two evaluations, checkpoints, rows and so on, and why."""
     steps, by_clock = units["total"], run.checkpoint_every.seconds
     every = {
         name: _period(getattr(run, name), units) or float(steps)
@@ -193,6 +191,7 @@ def _periods(
         if not (name == "checkpoint_every" and by_clock)
     }
     because = {name: f"{every[name]:.6g} = {getattr(run, name)}" for name in every}
+    every["check_replicas_every"] = _period(run.check_replicas_every, units)
     if by_clock:
         every["checkpoint_every"] = float(steps)
         because["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
@@ -261,37 +260,6 @@ def check_all_reduce(settings: DeviceSettings, devices: Devices) -> None:
         raise ValueError(
             "--all_reduce=nccl sums over GPUs and this run takes CPUs; use auto, or ring."
         )
-
-
-def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tuple[bool, str]:
-    """Whether sums have one order, which gives the same bits on any number of replicas, and why.
-
-    Raises:
-      ValueError: it was asked for, with what it does not go with.
-    """
-    asked, why_not = settings.devices.communication, None
-    if asked.gradient_dtype != "float32":
-        why_not = f"--gradient_dtype={asked.gradient_dtype} rounds what replicas exchange"
-    elif asked.all_reduce not in ("auto", "reduce_to_one"):
-        why_not = f"--all_reduce={asked.all_reduce} adds in an order of its own"
-    elif devices.kind == "GPU" and not settings.run.deterministic:
-        why_not = "a GPU repeats its bits with --deterministic only"
-    elif settings.layers.batch_norm == "synchronized":
-        why_not = "--batch_norm=synchronized adds within the forward pass"
-    if asked.exact_sums == "on" and why_not:
-        raise ValueError(f"--exact_sums=on, but {why_not}; change that, or use --exact_sums=off.")
-    if settings.layers.batch_norm == "synchronized" and micro_batches > devices.replicas:
-        only = f"{devices.replicas} replica{'s' * (devices.replicas > 1)} only"
-        return False, f"the same weights on {only}, by --batch_norm=synchronized"
-    if asked.exact_sums == "off" or why_not:
-        return False, f"up to rounding: {why_not or '--exact_sums=off'}"
-    if asked.exact_sums == "auto" and devices.kind == "GPU":
-        return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
-    counts = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
-    shared = f"{', '.join(map(str, counts))} replica{'s' * (micro_batches > 1)}"
-    size = settings.devices.global_batch // micro_batches
-    given = "" if settings.devices.micro_batch else f", with --micro_batch={size}"
-    return True, f"the same weights, to the bit, on {shared}{given}"
 
 
 def check_memory(plan: Plan, available: int) -> None:

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from helpers import Ended, Run, call, in_parallel
 
+from trainer.actions.faulty_device import FaultyDeviceError
 from trainer.actions.replica_check import (
     CheckReplicas,
-    ReplicasDifferError,
     differences,
 )
 from trainer.loop import Block
@@ -119,5 +119,5 @@ def test_replicas_are_compared_after_the_block_that_reaches_the_step() -> None:
     check = CheckReplicas(functools.partial(next_due, period=10.0), ("a", "b"), checksums)
     check(Block(0, {"x": np.zeros(9)}, None))
     assert not asked
-    with pytest.raises(ReplicasDifferError, match=r"^after step 12 b on replica 1 is not"):
+    with pytest.raises(FaultyDeviceError, match=r"^after step 12 b on replica 1 is not"):
         check(Block(9, {"x": np.zeros(3)}, None))
