@@ -1,4 +1,4 @@
-"""A program that runs in one process, or as each of several workers of a cluster on this machine."""
+"""A program in one process, or as each of several workers of a cluster on this machine."""
 
 import json
 import os
