@@ -94,6 +94,7 @@ def _define_exchange_flags(add: Group) -> None:
         "on, off or auto: sum in one order.\nThe same bits on any number of replicas that can "
         "share the micro-batches; auto: on CPUs.",
         decisive=True,
+        rare=True,
     )
     add.text(
         "check_replicas_every",

@@ -54,7 +54,7 @@ def train(out: pathlib.Path, row: Row, replicas: int, steps: int) -> None:
     """Trains and writes all variables as `GROUP/NAME`, and the rows' columns as `rows/NAME`."""
     batch = MICRO_BATCH * row.micro_batches
     flags = (
-        f"{EVERYTHING} {row.flags} --train_for={steps}st --global_batch={batch} "
+        f"{EVERYTHING} {row.flags} --train_for={steps * row.gain}st --global_batch={batch} "
         f"--micro_batch={MICRO_BATCH} --replicas={replicas}"
     )
     settings = read_command(shlex.split(flags)).settings

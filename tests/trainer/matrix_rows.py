@@ -17,6 +17,7 @@ class Row:
       overflows: whether examples weigh so much in some steps that a float16 gradient overflows.
       mixed: whether examples have two labels, as after mixup and cutmix.
       side: of the images, which are square and gray.
+      gain: the most steps that a step counts for, which AdaScale ends a run the sooner by.
     """
 
     flags: str
@@ -27,6 +28,7 @@ class Row:
     overflows: bool = False
     mixed: bool = False
     side: int = 4
+    gain: int = 1
     steps: int = 12  # where not asked for otherwise
 
 
@@ -56,7 +58,7 @@ OPTIONS = {
     "mixed": Row(SGD, mixed=True, class_weights=(2.5, 1.0, 0.2, 1.0)),
     "float16": Row(f"{SGD} --precision=float16 --clip_norm=1", overflows=True),
     "bfloat16": Row(f"{SGD} --precision=bfloat16"),
-    "adascale": Row(f"{SGD} --lr_scaling=adascale --lr_reference_batch=8"),
+    "adascale": Row(f"{SGD} --lr_scaling=adascale --lr_reference_batch=8", gain=4),
     "pieces": Row(f"{SGD} --pack_mb=0.0001 --l2=0.01 --clip_norm=0.1"),
     "xla": Row(f"{SGD} --xla=on", steps=6),
     # Neither of three nor of six is every R-th micro-batch a subtree: all parts are gathered.
@@ -72,7 +74,9 @@ MORE_ROWS = {name: Row(flags) for name, flags in OTHER_OPTIMIZERS.items()} | {
     "cnn, float16": Row(f"{SGD} --precision=float16", "cnn", side=8, overflows=True),
     "cnn, bfloat16": Row(f"{SGD} --precision=bfloat16", "cnn", side=8),
     "cnn, xla": Row(f"{SGD} --xla=on", "cnn", side=8),
-    "cnn, adascale": Row(f"{SGD} --lr_scaling=adascale --lr_reference_batch=8", "cnn", side=8),
+    "cnn, adascale": Row(
+        f"{SGD} --lr_scaling=adascale --lr_reference_batch=8", "cnn", side=8, gain=4
+    ),
     "cnn, pieces": Row(f"{SGD} --pack_mb=0.01 --l2=0.001", "cnn", side=8),
     "transformer, mixed": Row(
         "--optimizer=lamb --learning_rate=0.01 --clip_adaptive=0.01",

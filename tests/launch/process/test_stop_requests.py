@@ -67,7 +67,8 @@ class Child:
             text=True,
             preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),
         )
-        wait_until((folder / "ready").exists, self.process)
+        if not stop_after:  # else it may have ended before
+            wait_until((folder / "ready").exists, self.process)
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)
