@@ -264,7 +264,8 @@ def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder
 def log(metrics: "MetricsWriter", plan: Plan, recorder: Recorder) -> None:
     """Writes the sweep's rows: the applied rate of each step and what it had before its update."""
     columns = {name: column.tolist() for name, column in recorder.rows.items()}
-    names = ("train/loss", "train/accuracy", "gradient_norm", "learning_rate")
+    names = [name for name in columns if name.startswith("train/")]
+    names += ["gradient_norm", "learning_rate"]
     rows = []
     for index, seconds in enumerate(columns["seconds"]):
         values = {name: columns[name][index] for name in names}

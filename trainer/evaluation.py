@@ -1,107 +1,147 @@
 """Evaluation: one exact pass over the data, whatever the batch and the number of replicas."""
 
+import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer.optimizer.averaging import WeightAverages
 from trainer.replicas.streams import Batch, next_of_each
-from trainer.tasks.classification import count_correct, make_losses
-
-if TYPE_CHECKING:
-    import numpy as np
+from trainer.tasks.task import Statistics, Task, weighted_sum
 
 # What a row of `evaluate` is of: the weights to use, and those that train where these are averages.
 OF_ROWS = ("", "_raw")
 # What asks to stop is heard between two pieces of a pass.
 _PIECE_SECONDS = 0.5
 
-# See `make_evaluation`.
-EvaluateBatches = Callable[[Iterator[Batch], tf.Tensor, tf.Tensor | None], tf.Tensor]
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Evaluates a model by its task, and by averages of its weights where there are any.
 
-def make_evaluation(
-    strategy: tf.distribute.Strategy, model: keras.Model, averages: WeightAverages | None = None
-) -> EvaluateBatches:
-    """A pass or a piece of one: `(iterator, batches: int32 [], so_far)` → float64 [rows, 3].
-
-    A row holds sums of loss, correct and weight, all times the examples' own weights and not their
-    classes': the model is measured on the data as they are. With averages there are two rows, the
-    first of which is theirs. Each replica sees the same number of batches; what pads the last one
-    weighs nothing, and what weighs nothing adds nothing, whatever the model says of it. An answer
-    with a NaN in it is not correct. `so_far`, if given, is what the pieces before came to: this one
-    goes on adding to it, one batch of one replica after the other, so that the bits depend neither
-    on the pieces nor on the number of replicas.
+    A row of sums holds those of every statistic, flat, and the weight last; all are times the
+    examples' own weights and not their classes': the model is measured on the data as they are.
+    With averages there are two rows, the first of which is theirs.
     """
-    losses, replicas = make_losses(0.0), strategy.num_replicas_in_sync
 
-    def sums(batch: Batch) -> tf.Tensor:
-        logits = model(batch["image"], training=False)
-        weight = batch["weight"]
-        loss = tf.reduce_sum(tf.math.multiply_no_nan(losses(batch["label"], logits), weight))
-        # `argmax` would take a NaN for the first class.
-        answered = tf.where(tf.math.is_nan(tf.reduce_sum(logits, axis=-1)), 0.0, weight)
-        correct = count_correct({**batch, "weight": answered}, logits)
-        return tf.stack([loss, correct, tf.reduce_sum(weight)])
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    task: Task
+    averages: WeightAverages | None = None
+    shapes: dict[str, tf.TensorShape] = dataclasses.field(default_factory=dict)
 
-    def rows(batch: Batch) -> tf.Tensor:
-        if averages is None:
-            return sums(batch)[None, None]
-        with averages.in_place():
-            averaged = sums(batch)
-        return tf.stack([averaged, sums(batch)])[None]
+    def __call__(
+        self, iterator: Iterator[Batch], batches: tf.Tensor, so_far: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """A pass or a piece of one: float64 [rows, sums].
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def add(iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-        fetch = next_of_each(strategy, iterator)
+        Each replica sees the same number of batches; what pads the last one weighs nothing, and
+        what weighs nothing adds nothing, whatever the model says of it.
+
+        Args:
+          iterator: of the data.
+          batches: int32 [], of each replica.
+          so_far: what the pieces before came to. This one goes on adding to it, one batch of one
+            replica after the other, so that the bits depend neither on the pieces nor on the number
+            of replicas.
+        """
+        if not self.shapes:
+            self.shapes.update(statistics_shapes(self.task, self.model, iterator.element_spec))
+        if so_far is None:
+            sums = 1 + sum(shape.num_elements() for shape in self.shapes.values())
+            so_far = tf.zeros([1 if self.averages is None else 2, sums], tf.float64)
+        return self._add(iterator, batches, so_far)
+
+    @functools.cached_property
+    def _add(self) -> Callable[[Iterator[Batch], tf.Tensor, tf.Tensor], tf.Tensor]:
+        # Not a method of its own: TensorFlow would trace it anew for every Evaluation it meets.
+        return tf.function(self._add_batches, reduce_retracing=True, autograph=False)
+
+    def _add_batches(
+        self, iterator: Iterator[Batch], batches: tf.Tensor, total: tf.Tensor
+    ) -> tf.Tensor:
+        fetch, replicas = next_of_each(self.strategy, iterator), self.strategy.num_replicas_in_sync
 
         def add_batch(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            parts = strategy.run(rows, args=(fetch(),))
+            parts = self.strategy.run(self._rows, args=(fetch(),))
             # What pads a pass to a whole number of batches for each replica adds 0, which no sum
             # notices.
-            gathered = tf.reshape(strategy.gather(parts, axis=0), [replicas, *total.shape])
+            gathered = tf.reshape(self.strategy.gather(parts, axis=0), [replicas, *total.shape])
             for part in tf.unstack(gathered):
                 total += tf.cast(part, tf.float64)
             return done + 1, total
 
         return tf.while_loop(lambda done, _: done < batches, add_batch, (0, total))[1]
 
-    def evaluate(
-        iterator: Iterator[Batch], batches: tf.Tensor, so_far: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        if so_far is None:
-            so_far = tf.zeros([1 if averages is None else 2, 3], tf.float64)
-        return add(iterator, batches, so_far)
+    def _rows(self, batch: Batch) -> tf.Tensor:
+        """On a replica: the rows of sums of its batch, float32 [1, rows, sums]."""
+        if self.averages is None:
+            return self._sums(batch)[None, None]
+        with self.averages.in_place():
+            averaged = self._sums(batch)
+        return tf.stack([averaged, self._sums(batch)])[None]
 
-    return evaluate
+    def _sums(self, batch: Batch) -> tf.Tensor:
+        outputs = self.model(self.task.inputs(batch), training=False)
+        statistics, weight = self.task.statistics(batch, outputs), batch["weight"]
+        sums = [tf.reshape(weighted_sum(statistics[name], weight), [-1]) for name in self.shapes]
+        return tf.concat([*sums, tf.reduce_sum(weight)[None]], axis=0)
+
+    def metrics(self, rows: np.ndarray) -> dict[str, float]:
+        """`eval/NAME` of each of the task's metrics, and `eval/NAME_raw` of a second row.
+
+        They are NaN where all weights are 0: there is no mean of nothing.
+        """
+        values = {}
+        for of, row in zip(OF_ROWS, rows, strict=False):
+            means, at = {}, 0
+            for name, shape in self.shapes.items():
+                sums = row[at : at + shape.num_elements()].reshape(shape)
+                means[name] = sums / row[-1] if row[-1] else np.full(shape, math.nan)
+                at += shape.num_elements()
+            found = self.task.metrics(means)
+            values |= {f"eval/{name}{of}": float(value) for name, value in found.items()}
+        return values
 
 
-def means(rows: "np.ndarray") -> dict[str, float]:
-    """`eval/loss` and `eval/accuracy` of what `make_evaluation` gave, and `…_raw` of a second row.
+def statistics_shapes(
+    task: Task, model: keras.Model, spec: Mapping[str, tf.TensorSpec]
+) -> dict[str, tf.TensorShape]:
+    """The shape of the mean of each of the task's statistics, by name; the model is not called."""
 
-    They are NaN where all weights are 0: there is no mean of nothing.
-    """
-    values = {}
-    for of, (loss, correct, weight) in zip(OF_ROWS, rows.tolist(), strict=False):
-        values[f"eval/loss{of}"] = loss / weight if weight else math.nan
-        values[f"eval/accuracy{of}"] = correct / weight if weight else math.nan
-    return values
+    def statistics(**batch: tf.Tensor) -> Statistics:
+        inputs = keras.tree.map_structure(_symbolic, task.inputs(batch))
+        functional = getattr(model, "output", None)
+        outputs = model.compute_output_spec(inputs) if functional is None else functional
+        count = tf.shape(batch["weight"])[0]
+        examples = keras.tree.map_structure(
+            lambda x: tf.zeros([count, *x.shape[1:]], x.dtype), outputs
+        )
+        return task.statistics(batch, examples)
+
+    found = tf.function(statistics, autograph=False).get_concrete_function(**spec)
+    return {name: each.shape[1:] for name, each in found.structured_outputs.items()}
+
+
+def _symbolic(tensor: tf.Tensor) -> keras.KerasTensor:
+    return keras.KerasTensor(tensor.shape, tensor.dtype.name)
 
 
 def evaluate_in_pieces(
-    evaluate: EvaluateBatches, iterator: Iterator[Batch], batches: int, go_on: Callable[[], bool]
-) -> "np.ndarray | None":
+    evaluate: Evaluation, iterator: Iterator[Batch], batches: int, go_on: Callable[[], bool]
+) -> np.ndarray | None:
     """A whole pass, about half a second at a time.
 
     Args:
       go_on: asked before every piece; False leaves the pass.
 
     Returns:
-      What `make_evaluation` says of the pass, or None if it was left.
+      The rows of sums of the pass, or None if it was left.
     """
     total, done, piece = None, 0, 1
     while done < batches:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from trainer.layers.random_layers import Draws
 from trainer.replicas.streams import Batch
 from trainer.replicas.sums import take_apart
+from trainer.tasks.task import Task
 
 # What of a batch a source can fill with floats.
 _INPUTS = ("image", "weight", "mix")
@@ -34,7 +35,9 @@ class Locator:
     locate: Callable[[tf.Tensor, Sequence[Batch], Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
 
 
-def make_locator(strategy: tf.distribute.Strategy, model: keras.Model, draws: Draws) -> Locator:
+def make_locator(
+    strategy: tf.distribute.Strategy, task: Task, model: keras.Model, draws: Draws
+) -> Locator:
     """A locator for the model; layers' outputs are looked at where it is a functional one.
 
     The backward pass goes from the last layer to the first, and so does the order of gradients.
@@ -54,7 +57,7 @@ def make_locator(strategy: tf.distribute.Strategy, model: keras.Model, draws: Dr
 
     def seen_in(batch: Batch) -> list[tf.Tensor]:
         with draws(batch), keras.StatelessScope():  # it assigns nothing
-            return probe(batch["image"], training=True)
+            return probe(task.inputs(batch), training=True)
 
     def examine(gradient: Sequence[tf.Tensor], loss: tf.Tensor, *micro_batches: Batch) -> tf.Tensor:
         """Whether each place holds what is not finite on this replica, float32 [places]."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trainer.audit import Audit, make_audit
 from trainer.device_loop import DeviceLoop
-from trainer.evaluation import EvaluateBatches, make_evaluation
+from trainer.evaluation import Evaluation
 from trainer.layers.batch_norm import few_examples_text, synchronized_layers
 from trainer.layers.precision import layers_in, set_operations
 from trainer.layers.random_layers import make_draws
@@ -32,6 +32,8 @@ from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
 from trainer.replicas.sums import choose_pieces
 from trainer.replicas.variables import host_variable, unique_names
 from trainer.step import TrainStep
+from trainer.tasks.make_task import make_task
+from trainer.tasks.task import Task
 
 # Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
 MakeModel = Callable[[str, DatasetFacts, LayerSettings], keras.Model]
@@ -42,6 +44,7 @@ class Run:
     """Everything that trains and evaluates."""
 
     strategy: tf.distribute.Strategy
+    task: Task
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
@@ -54,7 +57,7 @@ class Run:
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: DeviceLoop
     most_steps: tf.Variable  # int32 [], of a device loop: set to 1 by any thread, it ends one
-    evaluate: EvaluateBatches
+    evaluate: Evaluation
     notes: Sequence[str]  # what there is to say of how it was built
 
     def variables(self) -> dict[str, dict[str, tf.Variable]]:
@@ -111,10 +114,14 @@ def build_run_on(
             plan.optimizer, plan.optimizer_arguments, learning_rate, variables, factors, decays
         )
         averages = WeightAverages(asked.ema, optimizer, variables) if asked.ema else None
-    step, notes = build_step(strategy, model, optimizer, learning_rate, averages, settings, plan)
+    task = make_task(settings, plan)
+    step, notes = build_step(
+        strategy, task, model, optimizer, learning_rate, averages, settings, plan
+    )
     most_steps = host_variable(np.int32(tf.int32.max), "most_steps")
     return Run(
         strategy=strategy,
+        task=task,
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
@@ -132,7 +139,7 @@ def build_run_on(
             most_steps=most_steps,
         ),
         most_steps=most_steps,
-        evaluate=make_evaluation(strategy, model, averages),
+        evaluate=Evaluation(strategy, model, task, averages),
         notes=notes,
     )
 
@@ -146,6 +153,7 @@ def build_model(settings: Settings, plan: Plan, make_model: MakeModel) -> keras.
 
 def build_step(
     strategy: tf.distribute.Strategy,
+    task: Task,
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     learning_rate: LearningRate,
@@ -175,18 +183,18 @@ def build_step(
     pieces = choose_pieces(pack_bytes, plan.device, plan.micro_batches, plan.exact)
     step = TrainStep(
         strategy=strategy,
+        task=task,
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
         noise=noise,
         loss_scale=LossScale(strategy) if plan.precision == "float16" else None,
         averages=averages,
-        locator=make_locator(strategy, model, draws) if locate else None,
+        locator=make_locator(strategy, task, model, draws) if locate else None,
         audit=make_audit(strategy, plan.audit_every) if plan.audit_every else None,
         draws=draws,
         global_batch=plan.global_batch,
-        class_weights=plan.dataset.class_weights,
-        settings=settings.optimizer,
+        clipping=settings.optimizer.clipping,
         xla=xla,
         # Not where replicas talk within the pass, nor where sums may be in any order.
         alone=bool(plan.exact or plan.audit_every) and not mixes_replicas(model, plan),

@@ -27,11 +27,11 @@ from trainer.locate import Locator
 from trainer.optimizer.averaging import WeightAverages
 from trainer.optimizer.clipping import before_output, clip_adaptively, clip_factor
 from trainer.optimizer.loss_scale import LossScale
-from trainer.plan.settings import OptimizerSettings
+from trainer.plan.settings import Clipping
 from trainer.replicas.all_reduce import Exchange
 from trainer.replicas.streams import Batch, first_replica
 from trainer.replicas.sums import Sums, join, square_norm, take_apart
-from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
+from trainer.tasks.task import Task, weighted_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,6 +39,7 @@ class TrainStep:
     """A step of training; one whose summed gradient or loss is not finite changes nothing."""
 
     strategy: tf.distribute.Strategy
+    task: Task
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
@@ -49,8 +50,7 @@ class TrainStep:
     audit: Audit | None  # of the devices
     draws: Draws  # of random layers
     global_batch: int
-    class_weights: tuple[float, ...]  # by label; empty: all 1
-    settings: OptimizerSettings
+    clipping: Clipping
     xla: bool
     alone: bool  # whether a micro-batch's pass is optimized by itself, see `program`
     exchange: Exchange
@@ -96,7 +96,7 @@ class TrainStep:
         """On every replica: the sums over the whole global batch; its first part's checksum."""
         part_of = self.make_pass()
         parts = [functools.cache(functools.partial(part_of, b)) for b in micro_batches]
-        # Whatever the number of micro-batches, the replicas speak once: gradients, loss, accuracy
+        # Whatever the number of micro-batches, the replicas speak once: gradients, loss, scores
         # and the layers' state ride together.
         sums = self.exchange.add_up(parts)
         checksum = self.audit.checksum(parts[0]()) if self.audit else None
@@ -121,17 +121,17 @@ class TrainStep:
         of the examples / Σ weight, and the regularizers once. What layers add to the loss
         (`add_loss`, activity regularizers) is their mean over the micro-batches by weight.
         """
-        batch = weigh_classes(batch, self.class_weights)
+        batch, task = self.task.weigh(batch), self.task
         with tf.GradientTape() as tape:
             # Random layers draw by the examples' positions: the same numbers on any replica. What
             # layers assign is only noted: each micro-batch begins with the same state.
             with self.draws(batch), Noted(tape) as noted:
-                logits = self.model(batch["image"], training=True)
+                outputs = self.model(task.inputs(batch), training=True)
             # Keras finds no regularizer's variable within the scope, and no `add_loss` outside.
             added = [*noted.losses, *self.model.losses]
             # In the precision of the layers, some of them.
             penalty = sum(tf.reduce_sum(tf.cast(part, tf.float32)) for part in added)
-            losses = mixed_losses(make_losses(self.settings.label_smoothing), batch, logits)
+            losses = task.losses(batch, outputs)
             weight = tf.reduce_sum(batch["weight"])
             loss = tf.reduce_sum(losses * batch["weight"])
             # Divided by the global batch, not by its own, a part is what it adds to the whole. A
@@ -148,8 +148,12 @@ class TrainStep:
             gradient = [piece / scale for piece in gradient]
         # The sum over micro-batches no longer shows how far apart they were: their noise.
         square = square_norm(gradient) if self.noise.measured else tf.zeros([])
+        scores = {
+            name: weighted_sum(each, batch["weight"])
+            for name, each in task.scores(batch, outputs).items()
+        }
         state = state_after(self.model, noted)
-        return Sums(objective, count_correct(batch, logits), weight, square, state, gradient)
+        return Sums(objective, weight, square, scores, state, gradient)
 
     def average_and_clip(
         self, sums: Sums
@@ -157,17 +161,17 @@ class TrainStep:
         """On every replica: each variable's gradient, clipped; the sum's square norm; the row.
 
         The row's norm, and whether it is finite, are those of the gradient before clipping. Where
-        all examples weigh 0, the gradients are 0, and loss and accuracy are NaN, in a step that is
+        all examples weigh 0, the gradients are 0, and loss and scores are NaN, in a step that is
         finite. All scalars are float32 [], but for `finite`, bool [].
         """
         weights = [v.value for v in self.model.trainable_variables]
-        clipping, square = self.settings.clipping, square_norm(sums.gradient)
+        clipping, square = self.clipping, square_norm(sums.gradient)
         # The parts were divided by the number of examples; the mean is over what they weigh.
         factor = tf.math.divide_no_nan(float(self.global_batch), sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
         row = {
             "train/loss": tf.where(sums.weight > 0, loss, math.nan),
-            "train/accuracy": sums.correct / sums.weight,
+            **{f"train/{name}": each / sums.weight for name, each in sums.scores.items()},
             "gradient_norm": norm,
             # Of the square, not of the norm: the update waits for it.
             "finite": tf.math.is_finite(square) & tf.math.is_finite(loss),

@@ -10,10 +10,12 @@ import numpy as np
 import tqdm
 
 from trainer.loop import Block
+from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
 
 # First what is always there; the numbers at the end go as far as there are columns.
 _FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining} left{postfix}"
+_SHORT = {"accuracy": "acc"}
 _FIXED = len("100%|████| / 0:00:00 left, ")
 
 
@@ -23,8 +25,8 @@ class Progress:
     What anyone prints while the bar stands comes above it.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, headline: Headline) -> None:
+        self._plan, self._headline = plan, headline
         self._out = sys.stdout
         self._on_terminal = self._out.isatty()
         self._bar: tqdm.tqdm | None = None
@@ -40,7 +42,7 @@ class Progress:
             values["examples_per_second"] = self._plan.global_batch * block.steps / block.seconds
         first = self._bar is None
         bar = self._bar = self._bar or self._make_bar(block.last)
-        bar.postfix = self._fitting(_parts(self._plan.epoch(block.last), values))
+        bar.postfix = self._fitting(_parts(self._plan.epoch(block.last), values, self._headline))
         if first:
             bar.refresh()
         else:
@@ -49,7 +51,7 @@ class Progress:
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """Prints a logged row where there is no bar."""
         if not self._on_terminal:
-            parts = _parts(self._plan.epoch(step), values)
+            parts = _parts(self._plan.epoch(step), values, self._headline)
             print(f"step {step:,}/{self._plan.last_step:,}", *parts)
 
     def say(self, text: str) -> None:
@@ -109,13 +111,16 @@ class _AboveBar:
         return getattr(self._stream, name)
 
 
-def _parts(epoch: float, values: Mapping[str, float]) -> list[str]:
+def _parts(epoch: float, values: Mapping[str, float], headline: Headline) -> list[str]:
     """The parts of a row, the most important first."""
-    speed = values.get("examples_per_second")
+    speed, score = values.get("examples_per_second"), values.get(f"train/{headline.name}")
+    scored = []
+    if score is not None and headline.name != "loss":
+        scored = [f"{_SHORT.get(headline.name, headline.name)} {headline.text(score, 1)}"]
     return [
         f"ep {epoch:.1f}",
         f"loss {values['train/loss']:.4f}",
-        f"acc {values['train/accuracy']:.1%}",
+        *scored,
         f"lr {values['learning_rate']:.4g}",
         *([f"{_count(speed)} ex/s"] if speed else []),
     ]

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from launch.terminal.table import command_text, table, whole
+from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,16 +27,18 @@ def summary_text(
     noise_scale: float | None,
     wait: float,
     bad_records: int,
+    headline: Headline,
 ) -> str:
-    """The closing summary: accuracy, time, speed, input, batch size, where everything is."""
+    """The closing summary: the headline, time, speed, input, batch size, where everything is."""
     rows, seconds = [], history.now()
-    accuracy, loss = (history.evaluation.get(f"eval/{name}") for name in ("accuracy", "loss"))
-    if accuracy is not None:
+    value, loss = (history.evaluation.get(f"eval/{name}") for name in (headline.name, "loss"))
+    if value is not None:
         shown = "not finite" if loss is None else f"{loss:.4f}"
-        rows.append(("accuracy", f"{accuracy:.2%}, loss {shown}"))
+        of_loss = "" if headline.name == "loss" else f", loss {shown}"
+        rows.append((headline.name.replace("_", " "), f"{headline.text(value)}{of_loss}"))
     if history.best is not None:
         where = f"at step {history.best_step:,}, in {whole(run_dir)}/best"
-        rows.append(("best", f"{history.best:.2%} {where}"))
+        rows.append(("best", f"{headline.text(history.best)} {where}"))
     speed = step * plan.global_batch / seconds
     rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
     if wait >= _INPUT_BOUND:

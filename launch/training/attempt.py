@@ -222,6 +222,7 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
         str(job.run_dir),
         noise_scale=noise_scale(job.run_dir) if session.run.noise.measured else None,
         wait=host.log.input_wait_fraction(),
+        headline=session.run.task.headline,
         bad_records=sum(split.count for split in session.faults.values()),
     )
     print(f"\n{summary}")

@@ -1,7 +1,6 @@
 """The host's side of a run: what it does between two blocks of device steps, as a list."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -92,7 +91,7 @@ def make_host(job: Job, session: Session) -> Host:
       ValueError: the checkpoint does not match.
     """
     plan, run, settings, first = job.plan, session.run, job.command.settings, job.found.step
-    progress = Progress(plan)
+    progress = Progress(plan, run.task.headline)
     storage = Storage(progress.say)
     checkpoints, journal = open_run(job, run, storage, progress.say)
     recovery, history = settings.recovery, journal.history
@@ -107,6 +106,7 @@ def make_host(job: Job, session: Session) -> Host:
         checkpoints=checkpoints,
         digests=digests,
         flags=decided(job.command, plan),
+        headline=run.task.headline,
         keep_best=recovery.keep_best,
     )
     host = Host(
@@ -142,7 +142,7 @@ def make_divergence(job: Job, run: "Run", journal: Journal) -> Divergence:
         nonfinite=nonfinite,
         history=history,
         journal=journal,
-        reference=math.log(job.plan.dataset.num_classes),
+        reference=run.task.chance or 1.0,
         rollback=settings.recovery.on_divergence == "rollback",
     )
 
@@ -153,7 +153,7 @@ def make_log(run: "Run", journal: Journal, progress: Progress) -> Log:
     monitor = Monitor(
         steps_per_epoch=plan.steps_per_epoch,
         global_batch=plan.global_batch,
-        chance=math.log(plan.dataset.num_classes),
+        chance=run.task.chance,
         history=history,
         journal=journal,
     )

@@ -18,12 +18,13 @@ from helpers import Run, evaluate_in_keras, train, worst_difference
 from launch.flags.command import read_command
 from launch.training.job import plan_command
 from trainer.actions.evaluate import Evaluate
-from trainer.evaluation import evaluate_in_pieces, make_evaluation
+from trainer.evaluation import Evaluation, evaluate_in_pieces
 from trainer.files.storage import Storage
 from trainer.learning_rate.plateau import parse_plateau
-from trainer.run_folder.history import History, score
+from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal
 from trainer.run_folder.metrics_writer import MetricsWriter
+from trainer.tasks.classification import ACCURACY, classification
 
 EXAMPLES = 360
 # With a learning rate of 0 all of them evaluate the same weights. None of these batches divides the
@@ -129,7 +130,8 @@ class Answers:
     def __init__(self) -> None:
         inputs = keras.Input((3,))
         self.model = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
-        self.evaluate = make_evaluation(tf.distribute.get_strategy(), self.model)
+        self.task = classification(3)
+        self.evaluate = Evaluation(tf.distribute.get_strategy(), self.model, self.task)
         self.learning_rate = self
         self.scale = tf.Variable(1.0)
 
@@ -196,7 +198,7 @@ def test_a_first_evaluation_that_is_not_finite_is_forgotten_by_all(
 ) -> None:
     history, best = evaluations.history, evaluations.folder / "best" / "metrics.json"
     evaluations("right", "right", "right", first)
-    assert score(history.evaluation) is history.best is None and not best.exists()
+    assert ACCURACY.score(history.evaluation) is history.best is None and not best.exists()
     assert history.plateau == {"bad": 1, "waiting": 0}
     evaluations("right", "wrong", "wrong", "wrong")
     assert (history.best, history.best_step) == (0.25, 2)

@@ -8,6 +8,7 @@ from helpers import run_program
 from launch.flags.command import read_command
 from launch.terminal.summary import input_verdict, summary_text
 from launch.training.job import plan_command
+from trainer.plan.headline import Headline
 from trainer.run_folder.history import History
 
 # Two replicas, blocks of ten steps; a micro-batch takes SECONDS longer than it should.
@@ -82,5 +83,7 @@ def test_the_verdict_says_how_many_cores_more(
 @pytest.mark.parametrize(("wait", "said"), [(0.049, False), (0.051, True)])
 def test_the_summary_says_it_from_five_percent_on(wait: float, said: bool) -> None:
     plan, _, _ = plan_command(read_command(["--device=cpu"]))
-    text = summary_text(plan, 10, History(), "run", noise_scale=None, wait=wait, bad_records=0)
+    text = summary_text(
+        plan, 10, History(), "run", noise_scale=None, wait=wait, bad_records=0, headline=Headline()
+    )
     assert ("input-bound: 5% of the time" in text) == said

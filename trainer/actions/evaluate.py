@@ -4,12 +4,12 @@ import concurrent.futures
 import dataclasses
 import pathlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from trainer.evaluation import evaluate_in_pieces, means
+from trainer.evaluation import evaluate_in_pieces
 from trainer.export import save_model
 from trainer.files.storage import Storage
 from trainer.files.whole_files import write_json, write_text
@@ -73,10 +73,10 @@ class Evaluate:
             self.evaluate(block.last)
 
     def evaluate(self, step: int) -> None:
-        """One exact pass; writes `eval/loss` and `eval/accuracy`, and `best` if it is the best.
+        """One exact pass; writes the task's metrics as eval/NAME, and `best` if it is the best.
 
-        With averaged weights these are theirs, and `eval/loss_raw` and `eval/accuracy_raw` are
-        those of the weights that train. A pass that was left, because of a stop, writes nothing,
+        With averaged weights these are theirs, and eval/NAME_raw are those of the weights that
+        train. A pass that was left, because of a stop, writes nothing,
         and `history.to_evaluate` says so: it is then made at the start of the next process.
         """
         batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
@@ -87,33 +87,38 @@ class Evaluate:
             # Its destructor would wait for reads that are going on.
             self.left.append(iterator)
             return
-        values, epoch = means(rows), self.plan.epoch(step)
+        values, epoch = self.run.evaluate.metrics(rows), self.plan.epoch(step)
         self.journal.rows({step: values})
-        best = self.history.take_in(step, values)
+        best = self.history.take_in(step, values, self.run.task.headline)
         if best:
             kept = {"step": step, "epoch": epoch, **self.history.evaluation}
             with self.storage.attempt(f"the best model, that of step {step:,},"):
                 save_model(self.run, self.folder / "model.keras")
                 write_json(self.folder / "metrics.json", kept)
                 write_text(self.folder / "classes.txt", self.classes)
-        if not rows[0, 2]:
+        if not rows[0, -1]:
             self.journal.say(
                 f"step {step:,} (epoch {epoch:.1f})  nothing was evaluated: the weights of all "
                 f"{self.plan.dataset.eval_examples:,} evaluation examples are 0"
             )
             return
-        self.journal.say(
-            f"step {step:,} (epoch {epoch:.1f})  eval/loss {values['eval/loss']:.4f}  "
-            f"eval/accuracy {values['eval/accuracy']:.2%}"
-            + (f" ({values['eval/accuracy_raw']:.2%} raw)" if len(rows) > 1 else "")
-            + ("  best" if best else "")
-        )
+        said = f"step {step:,} (epoch {epoch:.1f})  {self._text(values)}"
+        self.journal.say(said + ("  best" if best else ""))
         if self.plateau:
             self._reduce_on_plateau(step, values[self.plateau.metric])
 
+    def _text(self, values: Mapping[str, float]) -> str:
+        """The loss and the headline, each once."""
+        text, headline = f"eval/loss {values['eval/loss']:.4f}", self.run.task.headline
+        if headline.name != "loss":
+            text += f"  eval/{headline.name} {headline.text(values[f'eval/{headline.name}'])}"
+        raw = values.get(f"eval/{headline.name}_raw")
+        return text if raw is None else f"{text} ({headline.text(raw)} raw)"
+
     def _reduce_on_plateau(self, step: int, value: float) -> None:
         settings, scale = self.plateau, self.run.learning_rate.scale
-        self.history.plateau, cut = plateau.judge(settings, self.history.plateau, value)
+        lower = settings.metric == "eval/loss" or self.run.task.headline.lower_is_better
+        self.history.plateau, cut = plateau.judge(settings, self.history.plateau, value, lower)
         before = float(scale.numpy())
         after = max(before * settings.factor, settings.minimum)
         # The scale is a float32: at the minimum it may lie a rounding above it.

@@ -16,16 +16,17 @@ from trainer.run_folder.journal import Journal
 # Columns of which a row holds the value of its own step, not the mean since the last row.
 OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale", "loss_scale")
 NOT_LOGGED = ("finite", "input_wait", "nonfinite_place")
-# Columns that are means over the examples: where none weighs anything there is no such mean.
-OF_EXAMPLES = ("train/loss", "train/accuracy")
+# What columns begin with that are means over the examples: where none weighs anything there is no
+# such mean.
+OF_EXAMPLES = "train/"
 
 
 class Log:
     """Writes a row every `plan.log_every` steps, exact whatever the length of the blocks is.
 
     What is in `OF_THE_STEP`, the applied learning rate above all, is the row's own step's; loss,
-    accuracy, gradient norm and AdaScale's gain are means over the steps since the row before, but
-    for those that were not finite, and loss and accuracy for those without an example that counts.
+    scores, gradient norm and AdaScale's gain are means over the steps since the row before, but
+    for those that were not finite, and loss and scores for those without an example that counts.
 
     Args:
       groups: of variables, by their rate.
@@ -73,7 +74,7 @@ class Log:
             columns["weightless"] = weightless
         for name, column in columns.items():
             if name not in NOT_LOGGED and name not in OF_THE_STEP:
-                left_out = skipped | weightless if name in OF_EXAMPLES else skipped
+                left_out = skipped | weightless if name.startswith(OF_EXAMPLES) else skipped
                 values = np.where(left_out, 0.0, column).tolist()
                 # One after the other, for the same sum whatever the length of the blocks is.
                 before = history.unlogged.get(name, 0.0)
@@ -96,7 +97,7 @@ class Log:
         weighed = steps - history.unlogged.pop("weightless", 0.0)
         # Of no step there is no mean.
         values = {
-            name: total / ((weighed if name in OF_EXAMPLES else steps) or math.nan)
+            name: total / ((weighed if name.startswith(OF_EXAMPLES) else steps) or math.nan)
             for name, total in history.unlogged.items()
         }
         values |= {name: row[name] for name in OF_THE_STEP if name in row}

@@ -9,8 +9,9 @@ from typing import Any
 from trainer.actions.digests import Digests
 from trainer.checkpoint.checkpoints import Checkpoints, SaveError
 from trainer.loop import Block
+from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
-from trainer.run_folder.history import History, score
+from trainer.run_folder.history import History
 from trainer.run_folder.metrics_writer import MetricsWriter
 from trainer.run_folder.state import Digest
 
@@ -28,6 +29,7 @@ class Save:
 
     Args:
       flags: what the run was started with, as the checkpoint keeps it.
+      headline: of the task.
       keep_best: how many of the best evaluations' checkpoints are kept.
     """
 
@@ -39,12 +41,13 @@ class Save:
         checkpoints: Checkpoints,
         digests: Digests,
         flags: Mapping[str, Any],
+        headline: Headline,
         keep_best: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints = checkpoints
         self._plan, self._history, self._metrics, self._flags = plan, history, metrics, flags
-        self._digests = digests
+        self._digests, self._headline = digests, headline
         self._keep_best, self._clock = keep_best, clock
         self._last, self._owed = clock(), False
 
@@ -107,7 +110,7 @@ class Save:
 
     def _score(self, step: int) -> float | None:
         history = self._history
-        return score(history.evaluation) if history.evaluated == step else None
+        return self._headline.score(history.evaluation) if history.evaluated == step else None
 
     def _begin(self, step: int, final: bool, digest: Digest | None = None) -> bool:
         """Begins to save; what was logged up to the step reaches the disk first.

@@ -82,7 +82,7 @@ def make_draws(
     def draws(batch: Mapping[str, tf.Tensor]) -> contextlib.AbstractContextManager:
         return draws_of(
             batch.get("position"),
-            rows=batch["image"].shape[0],
+            rows=batch["weight"].shape[0],
             seed=seed,
             global_batch=global_batch,
             per_example=per_example,

@@ -9,7 +9,7 @@ from trainer.plan.settings import PlateauSettings
 _PARAMETERS = (
     Parameter("factor", "number", 0.1),
     Parameter("patience", "count", 5),
-    Parameter("metric", ("eval/loss", "eval/accuracy"), "eval/loss"),
+    Parameter("metric", "text", "eval/loss"),
     Parameter("threshold", "number", 1e-4),
     Parameter("cooldown", "count", 0),
     Parameter("minimum", "number", 0.0),
@@ -33,7 +33,7 @@ def parse_plateau(text: str) -> PlateauSettings | None:
 
 
 def judge(
-    settings: PlateauSettings, state: Mapping[str, float], value: float
+    settings: PlateauSettings, state: Mapping[str, float], value: float, lower_is_better: bool
 ) -> tuple[dict[str, float], bool]:
     """Takes one evaluation into account: the state to keep, and whether to cut the rate now.
 
@@ -44,7 +44,7 @@ def judge(
     first, and plain JSON.
     """
     # Lower is better from here on.
-    value = -value if settings.metric == "eval/accuracy" else value
+    value = value if lower_is_better else -value
     best, bad = state.get("best", math.inf), state.get("bad", 0)
     waiting = state.get("waiting", 0)
     known = math.isfinite(best)

@@ -1,7 +1,7 @@
 """What a step sums over micro-batches and replicas, by name, and the pieces in which it travels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import tensorflow as tf
@@ -39,26 +39,32 @@ class Sums(NamedTuple):
     """The sums over a step's micro-batches, or one micro-batch's part of them; all float32."""
 
     loss: tf.Tensor  # []; of the examples by their weights, divided by the global batch
-    correct: tf.Tensor  # []
     weight: tf.Tensor  # []
     micro_square: tf.Tensor  # []; Σ |g|² of the micro-batches, 0 where it is not measured
+    scores: Mapping[str, tf.Tensor]  # each []; of the examples by their weights
     state: State  # of layers, of the variables' shapes
     gradient: Sequence[tf.Tensor]  # in pieces: flat [n], or of a variable's shape
 
     def pack(self) -> list[tf.Tensor]:
         """The same numbers as tensors to be added: all but the gradient, flat; its pieces."""
-        statistics = [tf.stack(self[:_SCALARS]), *self.state.values()]
+        scalars = tf.stack([*self[:_SCALARS], *self.scores.values()])
+        statistics = [scalars, *self.state.values()]
         return [_joined(statistics), *self.gradient]
 
     def unpack(self, packs: Sequence[tf.Tensor]) -> "Sums":
         """The sums of what was packed, of which this is one part."""
         statistics, *gradient = packs
-        shapes = [tf.TensorShape([_SCALARS]), *(value.shape for value in self.state.values())]
-        scalars, *state = take_apart([statistics], shapes)
-        return Sums(*tf.unstack(scalars), dict(zip(self.state, state, strict=True)), gradient)
+        count = _SCALARS + len(self.scores)
+        shapes = [tf.TensorShape([count]), *(value.shape for value in self.state.values())]
+        together, *state = take_apart([statistics], shapes)
+        scalars = tf.unstack(together)
+        scores = dict(zip(self.scores, scalars[_SCALARS:], strict=True))
+        return Sums(
+            *scalars[:_SCALARS], scores, dict(zip(self.state, state, strict=True)), gradient
+        )
 
 
-_SCALARS = Sums._fields.index("state")
+_SCALARS = Sums._fields.index("scores")
 
 
 def join(tensors: Sequence[tf.Tensor], pieces: Pieces) -> list[tf.Tensor]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from trainer.files.from_json import AnyFloat, Count, NotNegative, Within
+from trainer.plan.headline import Headline
 from trainer.run_folder.rollbacks import Rollback, backoff_factor
 
 # What the devices say is float32.
 Single = Annotated[float, Within(-3.5e38, 3.5e38)]
 SingleNotNegative = Annotated[float, Within(0, 3.5e38)]
 # NaN where the evaluation was of no weight, or not finite.
-Accuracy = Annotated[float, Within(0, 1.001, finite=False)]
+Metric = Annotated[float, Within(-3.5e38, 3.5e38, finite=False)]
 
 
 class PlateauState(TypedDict, total=False):
@@ -59,7 +60,7 @@ class History:
     """The host's knowledge of the run so far; `to_json` gives the part that checkpoints keep."""
 
     seconds: NotNegative = 0.0  # of training, up to the process's start
-    best: Accuracy | None = None  # the best eval/accuracy
+    best: Metric | None = None  # the best value of the task's headline
     best_step: Count = 0
     # The newest, what is finite of it.
     evaluation: dict[str, AnyFloat] = dataclasses.field(default_factory=dict)
@@ -125,11 +126,11 @@ class History:
             self.backoff = {"factor": factor, "since": progress, "over": over} if over else {}
             self.rollbacks, self.seconds = self.rollbacks + 1, rollback.seconds
 
-    def take_in(self, step: int, values: Mapping[str, float]) -> bool:
-        """Keeps an evaluation, and says whether it is the best so far; see `score`."""
+    def take_in(self, step: int, values: Mapping[str, float], headline: Headline) -> bool:
+        """Keeps an evaluation, and says whether it is the best so far by the headline."""
         self.evaluation = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.evaluated, found = step, score(values)
-        if found is None or (self.best is not None and self.best >= found):
+        self.evaluated, found = step, headline.of(values)
+        if found is None or (self.best is not None and headline.as_good(self.best, found)):
             return False
         self.best, self.best_step = found, step
         return True
@@ -139,12 +140,3 @@ class History:
         kept = dataclasses.asdict(self) | {"seconds": self.now()}
         del kept["started"]
         return kept
-
-
-def score(values: Mapping[str, float]) -> float | None:
-    """The score of an evaluation: its accuracy; None where that or its loss is no number.
-
-    A model whose loss is not finite is never the best, however many answers happen to be right.
-    """
-    accuracy, loss = (values.get(f"eval/{name}", math.nan) for name in ("accuracy", "loss"))
-    return accuracy if math.isfinite(accuracy) and math.isfinite(loss) else None

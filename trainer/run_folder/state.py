@@ -5,7 +5,7 @@ import dataclasses
 from trainer.files.from_json import Count
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import MOST_THREADS
-from trainer.run_folder.history import Accuracy, History
+from trainer.run_folder.history import History, Metric
 
 _BATCH = 2**31 - 1
 # The flags that a run goes on with, or counts in.
@@ -37,7 +37,7 @@ class State:
     dataset: DatasetFacts
     shapes: dict[str, list[Count]]  # of the variables
     dtypes: dict[str, str]
-    score: Accuracy | None = None  # of an evaluation at this step
+    score: Metric | None = None  # of an evaluation at this step
     unwritten: list[str] = dataclasses.field(default_factory=list)  # lines of metrics.jsonl
     digest: Digest | None = None  # of the variables; None in one from before there were any
 

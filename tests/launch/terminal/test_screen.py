@@ -22,6 +22,7 @@ import sys, threading, types, warnings
 import numpy as np
 from launch.process import cli
 from launch.terminal.progress import Progress
+from trainer.plan.headline import Headline
 from trainer.loop import Block
 
 def block(first, seconds, steps=10):
@@ -33,7 +34,7 @@ def main(argv):
     first, last = map(int, argv)
     plan = types.SimpleNamespace(last_step=last, global_batch=20_000)
     plan.epoch = lambda step: 90 * step / last
-    progress = Progress(plan)
+    progress = Progress(plan, Headline("accuracy", False, True))
     print(f"going on from step {first}")
     progress(block(first, None))
     for number in range(1, 10):

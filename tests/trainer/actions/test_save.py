@@ -20,9 +20,12 @@ from trainer.checkpoint.checkpoints import Checkpoints, SaveError
 from trainer.checkpoint.on_disk import Keep, best_steps, checkpoint_steps, read_state
 from trainer.files.from_json import from_json
 from trainer.loop import Block
+from trainer.plan.headline import Headline
 from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal, Row
 from trainer.run_folder.metrics_writer import MetricsWriter, read_rows
+
+ACCURACY = Headline("accuracy", lower_is_better=False, percent=True)
 
 
 class Saver:
@@ -49,6 +52,7 @@ class Saver:
         journal = Journal(self.metrics, plan, self.history, self.said.append)
         self.digests = Digests(plan, variables, journal)
         self.save = Save(
+            headline=ACCURACY,
             plan=plan,
             history=self.history,
             metrics=self.metrics,
@@ -63,7 +67,7 @@ class Saver:
         """One step; the steps of the checkpoints after it."""
         self.variable.assign(last)
         if accuracy is not None:
-            self.history.take_in(last, {"eval/accuracy": accuracy, "eval/loss": 1.0})
+            self.history.take_in(last, {"eval/accuracy": accuracy, "eval/loss": 1.0}, ACCURACY)
         self.save(Block(last - 1, {"finite": np.ones(1)}, None, final))
         if not final:
             self.checkpoints.wait()
@@ -203,7 +207,7 @@ def test_a_run_that_ends_on_a_disk_that_hangs_is_saved_elsewhere(
 
 HISTORIES = {
     "unknown name 'colour'": {"colour": 1},
-    "best = 'x'; it must be a number of at least 0": {"best": "x"},
+    "best = 'x'; it must be a number": {"best": "x"},
     "seconds = True; it must be a number": {"seconds": True},
     "seconds = -1.0": {"seconds": -1.0},
     "seconds = nan": {"seconds": math.nan},

@@ -17,7 +17,7 @@ def cuts(text: str, values: Sequence[float]) -> list[int]:
     """The evaluations, counted from 0, after which the rate is cut."""
     settings, state, found = parse_plateau(text), {}, []
     for number, value in enumerate(values):
-        state, cut = judge(settings, state, value)
+        state, cut = judge(settings, state, value, settings.metric == "eval/loss")
         found += [number] if cut else []
     return found
 
@@ -97,9 +97,10 @@ def test_keras_counts_one_evaluation_less_of_both(patience: int, cooldown: int) 
 
 def test_infinite_values_never_become_the_best() -> None:
     for metric, never in (("eval/loss", -math.inf), (ACCURACY, math.inf), (ACCURACY, math.nan)):
-        settings = parse_plateau(f"reduce(0.5,metric={metric})")
-        state, _ = judge(settings, {}, never)
+        settings, lower = parse_plateau(f"reduce(0.5,metric={metric})"), metric == "eval/loss"
+        state, _ = judge(settings, {}, never, lower)
         assert "best" not in state
-        state, _ = judge(settings, state, 0.5)
+        state, _ = judge(settings, state, 0.5, lower)
         better = 0.4 if metric == "eval/loss" else 0.6
-        assert judge(settings, judge(settings, state, never)[0], better)[0]["bad"] == 0
+        state, _ = judge(settings, state, never, lower)
+        assert judge(settings, state, better, lower)[0]["bad"] == 0

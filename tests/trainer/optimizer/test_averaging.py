@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.evaluation import make_evaluation
+from trainer.evaluation import Evaluation
 from trainer.export import save_model
 from trainer.optimizer.averaging import WeightAverages
+from trainer.tasks.classification import classification
 
 DECAY = 0.9
 
@@ -65,7 +66,7 @@ def test_an_evaluation_gives_both_and_weighs_by_the_examples(
     features = random.normal(size=(40, 2)).astype(np.float32)
     label, weights = random.integers(0, 3, 40), random.uniform(0, 3, 40).astype(np.float32)
     weights[33:] = 0  # padding
-    evaluate = make_evaluation(tf.distribute.get_strategy(), model, averages)
+    evaluate = Evaluation(tf.distribute.get_strategy(), model, classification(3), averages)
     batch = {"image": features, "label": label, "weight": weights}
     data = tf.data.Dataset.from_tensor_slices(batch).batch(8)
     rows = evaluate(iter(data), tf.constant(5)).numpy()

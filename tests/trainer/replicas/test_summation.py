@@ -123,7 +123,8 @@ parts = tf.constant(np.load({path!r}))
 def part(number):
     values = tf.gather(parts, number)
     shapes = [values[4:200], tf.reshape(values[200:500], [3, 100]), values[500:]]
-    return Sums(*tf.unstack(values[:4]), {{7: values[:40]}}, join(shapes, {pieces!r}))
+    scores = {{"accuracy": values[3]}}
+    return Sums(*tf.unstack(values[:3]), scores, {{7: values[:40]}}, join(shapes, {pieces!r}))
 @tf.function(autograph=False)
 def total():
     def on_each():

@@ -10,11 +10,17 @@ import tensorflow as tf
 
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.plan.class_weights import class_weights
-from trainer.plan.settings import Clipping, Communication, OptimizerSettings
+from trainer.plan.settings import Clipping, Communication
 from trainer.replicas.all_reduce import Exchange
 from trainer.replicas.sums import Sums
 from trainer.step import TrainStep
-from trainer.tasks.classification import count_correct, make_losses, mixed_losses, weigh_classes
+from trainer.tasks.classification import (
+    are_correct,
+    classification,
+    make_losses,
+    mixed_losses,
+    weigh_classes,
+)
 
 EXAMPLES, CLASSES, L2, SMOOTHING = 24, 3, 0.01, 0.1
 OF_CLASSES = (1.0, 2.5, 0.25)
@@ -42,6 +48,7 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
     )
     return TrainStep(
         strategy=tf.distribute.get_strategy(),
+        task=classification(CLASSES, SMOOTHING, of_classes),
         model=keras.Model(inputs, dense(inputs)),
         optimizer=None,
         learning_rate=None,
@@ -52,8 +59,7 @@ def make_step(of_classes: Sequence[float] = (), clipping: Clipping = UNCLIPPED) 
         audit=None,
         draws=lambda batch: contextlib.nullcontext(),
         global_batch=EXAMPLES,
-        class_weights=of_classes,
-        settings=OptimizerSettings("sgd", {}, 0.0, (), clipping, SMOOTHING),
+        clipping=clipping,
         xla=False,
         alone=False,
         exchange=Exchange(1, "one", True, True, False, Communication()),
@@ -123,7 +129,8 @@ def test_in_a_mixed_example_each_classs_weight_multiplies_its_own_share(
     answer = mixed_losses(make_losses(smoothing), found, tf.constant(logits)) * found["weight"]
     assert answer.numpy() == pytest.approx(losses, rel=1e-5, abs=1e-7)
     assert found["weight"].numpy() == pytest.approx(own * weighed.sum(axis=1), rel=1e-5)
-    assert float(count_correct(found, tf.constant(logits))) == pytest.approx(right.sum(), rel=1e-5)
+    correct = are_correct(found, tf.constant(logits)) * found["weight"]
+    assert correct.numpy() == pytest.approx(right, rel=1e-5, abs=1e-7)
 
 
 def test_without_class_weights_a_batch_comes_back_as_it_is() -> None:
