@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.sources import Source
+from input_pipeline.targets import TARGETS
 
 _SHOWN = 3
 
@@ -152,7 +153,10 @@ def _read_one(source: Source, faults: Faults, record: int) -> tuple[np.ndarray, 
 
 
 def _blank(source: Source) -> tuple[np.ndarray, ...]:
-    """The blank image, label and weight 0 that take the place of a record that cannot be read."""
-    empty, label = np.array([b""], object), np.zeros(1, np.int64)
+    """The blank image or row, and target, that take the place of a record that cannot be read."""
+    if source.targets == "tokens":
+        return (np.full([1, *source.image_shape], -1, np.int32),)
+    kind = TARGETS[source.targets]
+    empty, label = np.array([b""], object), np.zeros([1, *source.target_shape()], kind.dtype)
     row = empty if source.encoded else np.zeros([1, *source.image_shape], np.uint8), label
     return (*row, np.ones(1, np.float32)) if source.weighted else row

@@ -1,8 +1,11 @@
 """Checks of the data's settings, its sources, the batch and a record; no TensorFlow."""
 
+import numpy as np
+
 from input_pipeline.images.augment_text import check_augment, parse_augment
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source
+from input_pipeline.targets import target_fault
 
 # More are taken for rows or columns where what stands for the height could be their number.
 _MOST_CHANNELS = 4
@@ -18,6 +21,8 @@ def seen_shape(source: Source, image_size: int) -> tuple[int, int, int]:
     Raises:
       ValueError: the source's images differ in size and no size is asked for.
     """
+    if source.targets == "tokens":
+        return source.image_shape
     height, width, channels = source.image_shape
     if image_size:
         return image_size, image_size, channels
@@ -43,6 +48,9 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
             f"{_text(other)} (height × width × channels); use splits with equal channels, "
             "and --image_size for equal sizes."
         )
+    if train.targets == "tokens":
+        check_no_images(settings)
+        return shape
     height, width, channels = train.image_shape
     # Of either order there are images of one or three rows; of so many channels hardly any.
     if height in (1, 3) and channels > _MOST_CHANNELS:
@@ -53,6 +61,20 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
         )
     check_augment(parse_augment(settings.augment), train.name, shape)
     return shape
+
+
+def check_no_images(settings: DataSettings) -> None:
+    """Sees that nothing is asked for that is done to images alone.
+
+    Raises:
+      ValueError: it is.
+    """
+    for name in ("augment", "image_size", "mixup", "cutmix"):
+        value = getattr(settings, name)
+        if value and value != "none":
+            raise ValueError(
+                f"--{name}={value} is for images, and {settings.dataset!r} is text; leave it out."
+            )
 
 
 def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: int = 0) -> None:
@@ -77,10 +99,10 @@ def _text(shape: tuple[int, int, int]) -> str:
     return " × ".join(map(str, shape))
 
 
-def fault_of(source: Source, label: int, weight: float = 1.0) -> str:
-    """The fault of a record's label or weight; "" if there is none."""
-    if not 0 <= label < source.num_classes:
-        return f"its label is {label}, but must be from 0 to {source.num_classes - 1}"
+def fault_of(source: Source, label: np.ndarray, weight: float = 1.0) -> str:
+    """The fault of a record's target or weight; "" if there is none."""
+    if fault := target_fault(source.targets, source.num_classes, label):
+        return fault
     if not 0 <= weight < float("inf"):
         return f"its weight is {weight}, but must be finite and 0 or more"
     return ""

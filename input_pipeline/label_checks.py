@@ -33,6 +33,8 @@ def check_labels(train: Source, evaluation: Source, max_bad_records: int = 0) ->
       ValueError: more labels than that are out of range, there is nothing to tell apart, or the
         labels are no classes.
     """
+    if train.targets != "class":
+        return check_targets(train, evaluation)
     _check_same_classes(train, evaluation)
     _check_range(train, evaluation=False, limit=max_bad_records)
     _check_range(evaluation, evaluation=True, limit=max_bad_records)
@@ -44,6 +46,35 @@ def check_labels(train: Source, evaluation: Source, max_bad_records: int = 0) ->
     present = present[(present >= 0) & (present < train.num_classes)]
     _check_classes(train, present)
     return _missing(train, evaluation, present) + _distinct(train, present)
+
+
+def check_targets(train: Source, evaluation: Source) -> tuple[str, ...]:
+    """Sees that targets other than classes can be trained and evaluated on.
+
+    Returns:
+      What there is to say of them, a sentence each.
+
+    Raises:
+      ValueError: the splits differ in what is to be told, or there is nothing to tell apart.
+    """
+    if train.num_classes != evaluation.num_classes:
+        raise ValueError(
+            f"{train.name} has {train.num_classes:,} targets for each record and "
+            f"{evaluation.name} {evaluation.num_classes:,}; give splits with the same."
+        )
+    if train.labels is None or train.labels.ndim != 2:
+        return ()
+    same = np.flatnonzero(np.ptp(train.labels, axis=0) == 0)
+    if len(same) == train.num_classes:
+        raise ValueError(
+            f"all {train.length:,} examples of {train.name} have the same targets: there is "
+            "nothing to tell apart; give examples that differ."
+        )
+    names = train.names()
+    return tuple(
+        f"warning: the target {names[place]} is the same in all examples to train on"
+        for place in same[:_SHOWN]
+    )
 
 
 def _check_same_classes(train: Source, evaluation: Source) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from input_pipeline.records.open_files import digest_of
 from input_pipeline.sources.source import Source
+from input_pipeline.targets import target_fault
 
 _READ_AT_ONCE = 64
 _LOOKED_AT = 32
@@ -93,6 +94,31 @@ def whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
             "learned here."
         )
     raise ValueError(f"{given}; give whole numbers, y.astype(int).")
+
+
+def several_targets(targets: np.ndarray, kind: str, where: str) -> np.ndarray:
+    """Targets of the kind `labels` or `values` as people keep them, as float32 [n, targets].
+
+    Args:
+      targets: numbers or bool, [n] or [n, targets].
+      kind: one of `targets.TARGETS`.
+      where: what they are and where they lie, for messages.
+
+    Raises:
+      ValueError: they are something else.
+    """
+    given = f"{where} is {targets.dtype} {list(targets.shape)}"
+    if targets.dtype.kind not in "biuf" or targets.ndim not in (1, 2) or 0 in targets.shape[1:]:
+        raise ValueError(f"{given}; give numbers, [n] or [n, targets].")
+    with np.errstate(over="ignore"):
+        kept = targets.reshape(len(targets), -1).astype(np.float32)
+    bad = np.flatnonzero([bool(target_fault(kind, kept.shape[1], row)) for row in kept])
+    if len(bad):
+        raise ValueError(
+            f"{given}, and {len(bad):,} of its {len(kept):,} rows are wrong, the first is row "
+            f"{bad[0]}: {target_fault(kind, kept.shape[1], kept[bad[0]])}; mend or remove them."
+        )
+    return kept
 
 
 def labels_digest(source: Source) -> str:

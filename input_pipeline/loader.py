@@ -28,6 +28,8 @@ from input_pipeline.images.decode import (
 from input_pipeline.images.image_header import UPRIGHT, image_facts
 from input_pipeline.images.pillow import png_file
 from input_pipeline.sources import Source
+from input_pipeline.targets import TARGETS
+from input_pipeline.text_loader import TextLoader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Loader:
 
     def load(
         self, records: tf.Tensor, read: Sequence[tf.Tensor], draws: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> dict[str, tf.Tensor]:
         """Decodes and augments.
 
         Args:
@@ -62,12 +64,12 @@ class Loader:
           draws: float32 [n, draws, 4], what uniform_draws gave for the operations.
 
         Returns:
-          images uint8 [n, height, width, channels], labels int64 [n], weights float32 [n]: the
-          source's own, else 1, and 0 for a bad record, whose label is 0 and whose image, if there
-          is none, a black one.
+          `image` uint8 [n, height, width, channels], `label`, of the source's kind of targets, and
+          `weight` float32 [n]: the source's own, else 1, and 0 for a bad record, whose label is 0
+          and whose image, if there is none, a black one.
         """
         images, labels, *own, good, facts = read
-        weights = own[0] if own else tf.ones_like(labels, tf.float32)
+        weights = own[0] if own else tf.ones(records.shape, tf.float32)
         windows, draws = self._windows(facts[:, :2], draws)
         if self.source.encoded:
             images, good = self._decoded(images, good, records, draws, windows, facts)
@@ -75,7 +77,8 @@ class Loader:
             images = self._each(lambda row: self._pixels(*row), (images, draws, *windows))
         labels, good = self._check(records, labels, weights, good)
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
-        return images, labels, tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
+        weights = tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
+        return {"image": images, "label": labels, "weight": weights}
 
     def read(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The bytes, labels and weights of int64 [n] records, n static, before they are decoded.
@@ -93,11 +96,13 @@ class Loader:
             facts = *source.image_shape[:2], UPRIGHT
             return *data, np.full((len(records), 3), facts, np.int32)
 
-        types = [tf.string if source.encoded else tf.uint8, tf.int64]
+        target = tf.as_dtype(TARGETS[source.targets].dtype)
+        types = [tf.string if source.encoded else tf.uint8, target]
         types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool, tf.int32])
         own = [] if source.encoded else list(source.image_shape)
-        shapes = [records.shape + own, *[records.shape] * (len(arrays) - 2), records.shape + [3]]
+        shapes = [records.shape + own, records.shape + list(source.target_shape())]
+        shapes += [*[records.shape] * (len(arrays) - 3), records.shape + [3]]
         return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
 
     def _decoded(
@@ -182,7 +187,7 @@ class Loader:
     def _check(
         self, records: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, good: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Labels out of range and impossible weights are noted; such a label becomes 0."""
+        """Impossible targets and weights are noted; such a target becomes 0."""
         source = self.source
 
         def note(
@@ -194,7 +199,7 @@ class Loader:
                     self.faults.note(int(record), f"{source.describe(int(record))}: {fault}.")
             return good & np.array([not fault for fault in faults])
 
-        fine = (labels >= 0) & (labels < source.num_classes)
+        fine = _possible(source, labels)
         fine &= tf.math.is_finite(weights) & (weights >= 0)
         good = tf.cond(
             tf.reduce_all(fine),
@@ -202,7 +207,8 @@ class Loader:
             lambda: tf.numpy_function(note, [records, labels, weights, good], tf.bool),
         )
         good = tf.ensure_shape(good, records.shape)
-        return tf.where(good, tf.ensure_shape(labels, records.shape), 0), good
+        usable = tf.reshape(good, [-1, *[1] * len(source.target_shape())])
+        return tf.where(usable, labels, tf.zeros([], labels.dtype)), good
 
     def _windows(
         self, sizes: tf.Tensor, draws: tf.Tensor
@@ -247,10 +253,34 @@ class Loader:
         )
 
 
+def make_loader(
+    source: Source,
+    shape: tuple[int, ...],
+    ops: tuple[Op, ...],
+    faults: Faults,
+    resized: bool,
+    at_once: int,
+) -> Loader | TextLoader:
+    """What loads the records of a source, images or text; see `Loader` for the arguments."""
+    if source.targets == "tokens":
+        return TextLoader(source, faults)
+    return Loader(source, shape, ops, faults, resized, at_once)
+
+
+def _possible(source: Source, targets: tf.Tensor) -> tf.Tensor:
+    """Whether each record's target can be one, bool [n]."""
+    if source.targets == "class":
+        return (targets >= 0) & (targets < source.num_classes)
+    fine = tf.math.is_finite(targets)
+    if source.targets == "labels":
+        fine &= (targets == 0) | (targets == 1)
+    return tf.reduce_all(fine, axis=1)
+
+
 def read_examples(
     source: Source, records: np.ndarray, faults: Faults
-) -> list[tuple[int, bytes, int]]:
-    """(record, image, label) of those of the records that can be used; images are not decoded.
+) -> list[tuple[int, bytes, np.ndarray]]:
+    """(record, image, target) of those of the records that can be used; images are not decoded.
 
     Raises:
       BadRecordError: one bad record too many.
@@ -262,5 +292,5 @@ def read_examples(
         if fault := fault_of(source, label, *weight):
             faults.note(number, f"{source.describe(number)}: {fault}.")
         else:
-            rows.append((number, image if source.encoded else image.tobytes(), int(label)))
+            rows.append((number, image if source.encoded else image.tobytes(), label))
     return rows

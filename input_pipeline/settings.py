@@ -25,6 +25,9 @@ class DataSettings:
       augment: operations on training images, for example `shift(1)|flip`, or `none`.
       mixup: α of mixup's Beta(α, α); 0: none.
       cutmix: α of cutmix's Beta(α, α); 0: none.
+      targets: what is to be told, one of `targets.TARGETS`; empty: what the dataset has.
+      sequence_length: of text, the tokens that are told of a row; 0: 256.
+      tokenizer: of text, the path of a SentencePiece model; empty: its bytes are the tokens.
       max_bad_records: how many records of a split may be bad and are left out.
     """
 
@@ -42,3 +45,6 @@ class DataSettings:
     mixup: float = 0.0
     cutmix: float = 0.0
     max_bad_records: int = 0
+    targets: str = ""
+    sequence_length: int = 0
+    tokenizer: str = ""

@@ -9,10 +9,14 @@ decoded at once begins and ends together, and would wait for its records togethe
 yield dicts with static shapes, `micro` being layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
-    label     int64   [micro]
+    label     int64   [micro]   or of another kind of targets, see `input_pipeline.targets`
     weight    float32 [micro]   the source's own or 1; 0 for padding and for a bad record
     position  int64   [micro]   the global position
     record    int64   [micro]   the record's number in its source
+
+of text, in place of image and label:
+
+    tokens    int32   [micro, length]   −1 behind the end of the text
 
 and only where examples are mixed:
 
@@ -35,7 +39,7 @@ from input_pipeline.images.augment import uniform_draws
 from input_pipeline.images.augment_text import check_augment, parse_augment, split_crop
 from input_pipeline.images.mix import mix_examples
 from input_pipeline.layout import Layout
-from input_pipeline.loader import Loader
+from input_pipeline.loader import make_loader
 from input_pipeline.order import record_at
 from input_pipeline.sources import Source
 from input_pipeline.tuning import Tuning, host_cores, host_memory, keep_freed_memory, tune
@@ -79,11 +83,13 @@ def training_stream(
         given, or examples are to be mixed in an odd micro-batch or from an odd position on.
     """
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
-    check_augment(ops, source.name, shape)
+    if source.targets != "tokens":
+        check_augment(ops, source.name, shape)
     check_mixing(mixup, cutmix, layout.micro_batch, first_position)
     resized = bool(image_size) or split_crop(ops)[0] is not None
     tuning = tune(layout, shape, host_cores(), host_memory())
-    loader = Loader(source, shape, ops, faults or Faults(source), resized, tuning.images_at_once)
+    faults = faults or Faults(source)
+    loader = make_loader(source, shape, ops, faults, resized, tuning.images_at_once)
 
     def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = first_position + _positions(layout, number)
@@ -92,14 +98,7 @@ def training_stream(
 
     def micro_batch(position: tf.Tensor, record: tf.Tensor, *data: tf.Tensor) -> Tensors:
         draws = uniform_draws(ops, seed=seed, positions=position)
-        image, label, weight = loader.load(record, data, draws)
-        batch = {
-            "image": image,
-            "label": label,
-            "weight": weight,
-            "position": position,
-            "record": record,
-        }
+        batch = loader.load(record, data, draws) | {"position": position, "record": record}
         return _mixed(batch, seed, mixup, cutmix) if mixup or cutmix else batch
 
     numbers = tf.data.Dataset.counter()
@@ -130,7 +129,7 @@ def evaluation_stream(
     """
     shape = seen_shape(source, image_size)
     tuning, faults = tune(layout, shape, host_cores(), host_memory()), faults or Faults(source)
-    loader = Loader(source, shape, (), faults, bool(image_size), tuning.images_at_once)
+    loader = make_loader(source, shape, (), faults, bool(image_size), tuning.images_at_once)
 
     def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = _positions(layout, number)
@@ -138,15 +137,9 @@ def evaluation_stream(
         return position, record, *loader.read(record)
 
     def micro_batch(position: tf.Tensor, record: tf.Tensor, *data: tf.Tensor) -> Tensors:
-        image, label, weight = loader.load(record, data, tf.zeros([layout.micro_batch, 0, 4]))
-        weight *= tf.cast(position < source.length, tf.float32)
-        return {
-            "image": image,
-            "label": label,
-            "weight": weight,
-            "position": position,
-            "record": record,
-        }
+        batch = loader.load(record, data, tf.zeros([layout.micro_batch, 0, 4]))
+        weight = batch["weight"] * tf.cast(position < source.length, tf.float32)
+        return batch | {"weight": weight, "position": position, "record": record}
 
     global_batches = -(-source.length // layout.global_batch)
     numbers = tf.data.Dataset.range(global_batches * layout.micro_batches_per_step)

@@ -32,7 +32,7 @@ from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
 from trainer.replicas.sums import choose_pieces
 from trainer.replicas.variables import host_variable, unique_names
 from trainer.step import TrainStep
-from trainer.tasks.make_task import make_task
+from trainer.tasks.make_task import inputs_spec, make_task
 from trainer.tasks.task import Task
 
 # Given a model's name, the dataset and what is to be in its layers, that model; called in scope.
@@ -171,7 +171,7 @@ def build_step(
     )
     draws = make_draws(
         model,
-        tf.TensorSpec([plan.micro_batch, *plan.dataset.image_shape], tf.uint8),
+        inputs_spec(task, plan.dataset, plan.micro_batch),
         seed=settings.run.seed,
         global_batch=plan.global_batch,
         phase=plan.offset % plan.global_batch,

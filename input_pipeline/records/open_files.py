@@ -97,10 +97,12 @@ def digest(parts: Sequence[object]) -> str:
 
 
 def digest_of(*parts: bytes | np.ndarray) -> str:
-    """16 hexadecimal digits that tell these bytes, and arrays of integers, from others."""
+    """16 hexadecimal digits that tell these bytes, and arrays of numbers, from others."""
     hashed = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = part.astype("<i8").tobytes() if isinstance(part, np.ndarray) else part
+        data = part
+        if isinstance(part, np.ndarray):
+            data = part.astype("<f4" if part.dtype.kind == "f" else "<i8").tobytes()
         hashed.update(len(data).to_bytes(8, "little") + data)
     return hashed.hexdigest()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.holdout import hold_out
 from input_pipeline.sources.source import Source, leave_out_bad
+from input_pipeline.targets import TARGETS
 
 __all__ = ["DATASETS", "Source", "open_source", "open_sources"]
 
@@ -27,10 +28,18 @@ DATASETS = {
     "parquet": "parquet:GLOB",
     "csv": "csv:FILE",
     "idx": "idx:DIR",
+    "text": "text:GLOB",
     "python": "python:module:function",
 }
 # Those that have something to evaluate on, always; the modules of the others say whether they have.
 _WITH_EVALUATION = ("digits", "synthetic", "python")
+# The kinds whose records can have these targets.
+_WITH = {
+    "class": tuple(kind for kind in DATASETS if kind != "text"),
+    "labels": ("arrays", "csv", "python"),
+    "values": ("arrays", "csv", "python"),
+    "tokens": ("text", "python"),
+}
 # The settings that mean something to some kinds only.
 _BELONG = {
     "data_dir": ("tfds",),
@@ -38,6 +47,8 @@ _BELONG = {
     "eval_split": ("tfds", "folder", "parquet", "csv"),
     "features": ("tfds", "tfrecord", "parquet", "csv"),
     "num_classes": ("tfrecord",),
+    "sequence_length": ("text",),
+    "tokenizer": ("text",),
 }
 
 
@@ -85,10 +96,28 @@ def _opened(settings: DataSettings, splits: Sequence[str], leave_out: bool) -> d
         parts = hold_out(whole, settings.holdout, settings.seed, has_own)
     else:
         parts = {split: module.open_split(rest, settings, split) for split in splits}
+    for split in splits:
+        _check_targets(parts[split], settings)
     return {
         split: _not_empty(leave_out_bad(parts[split]) if leave_out else parts[split])
         for split in splits
     }
+
+
+def _check_targets(source: Source, settings: DataSettings) -> None:
+    """Sees that a source has the targets asked for."""
+    wanted = settings.targets or source.targets
+    if source.targets not in TARGETS:
+        raise ValueError(
+            f"{source.name} has targets {source.targets!r}, which are unknown; give it one of "
+            f"{', '.join(TARGETS)}."
+        )
+    if source.targets != wanted:
+        raise ValueError(
+            f"the task is to tell {TARGETS[wanted].what}, and {source.name} has "
+            f"{TARGETS[source.targets].what}; give another --task, or such a dataset, of the kind "
+            f"{_and(_WITH[wanted])}."
+        )
 
 
 def _kind(settings: DataSettings) -> tuple[str, str]:

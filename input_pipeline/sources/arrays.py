@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from input_pipeline.labels import whole_labels
+from input_pipeline.labels import several_targets, whole_labels
 from input_pipeline.records.bad_list import bad_list_of
 from input_pipeline.records.open_files import digest, digest_of, reason, size_and_time
 from input_pipeline.settings import DataSettings
@@ -39,9 +39,9 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     facts = size_and_time(str(path))
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            labels = _labels(archive, file, path, "train")
+            labels = _labels(archive, file, path, "train", settings.targets)
             images = _array(archive, file, path, _NAMES[split][0])
-            own = _labels(archive, file, path, split)
+            own = _labels(archive, file, path, split, settings.targets)
             weights = _weights(archive, file, path, _WEIGHTS[split], len(own))
             crcs = _checksums(archive, (_NAMES[split][0], _WEIGHTS[split]))
     except ValueError:  # a sentence already
@@ -71,7 +71,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     return Source(
         name=f"{path.stem}/{split}",
         length=len(images),
-        num_classes=int(labels.max()) + 1,
+        num_classes=int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1],
         image_shape=images.shape[1:],
         encoded=False,
         read=read,
@@ -80,6 +80,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         describe=lambda record: f"{path}, {x}[{record}]",
         bad_list=bad_list_of([str(path), split], digest(facts)),
         contents=digest_of(crcs),
+        targets=settings.targets if labels.ndim == 2 else "class",
     )
 
 
@@ -127,11 +128,15 @@ def _check_pixels(images: np.ndarray, x: str, path: pathlib.Path) -> None:
 
 
 def _labels(
-    archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, split: str
+    archive: zipfile.ZipFile, file: IO[bytes], path: pathlib.Path, split: str, targets: str
 ) -> np.ndarray:
-    """The labels of a split, int64 [n]."""
+    """The labels of a split, int64 [n]; of several targets float32 [n, targets]."""
     name = _NAMES[split][1]
-    labels = whole_labels(_array(archive, file, path, name), f"{name} in {path}")
+    array, where = _array(archive, file, path, name), f"{name} in {path}"
+    if targets in ("labels", "values"):
+        labels = several_targets(array, targets, where)
+    else:
+        labels = whole_labels(array, where)
     if not len(labels):
         raise ValueError(f"{name} in {path} is empty; give some examples.")
     return labels

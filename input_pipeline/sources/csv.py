@@ -18,6 +18,7 @@ from input_pipeline.records.bad_list import bad_list_of
 from input_pipeline.records.open_files import digest, kept_paths, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.csv_table import Table, read_table
+from input_pipeline.sources.csv_targets import several_labels, several_names, values
 from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
@@ -34,8 +35,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     table = read_table(pathlib.Path(rest).expanduser(), settings.features)
     train = _rows_of(table, settings, "train")
     rows = train if split == "train" else _rows_of(table, settings, "eval")
-    names, classes = _classes(table, train)
-    labels = _labels(table, rows, names, classes)
+    names, count_of, labels = _targets(table, rows, train, settings.targets)
     files = _identities(table, rows)
     if split == "eval":
         _check_apart(table, train, rows, files)
@@ -54,7 +54,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     return Source(
         name=name,
         length=count,
-        num_classes=max(classes.values()) + 1,
+        num_classes=count_of,
         image_shape=found.shape,
         encoded=True,
         read=images.read,
@@ -66,6 +66,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         notes=(*found.notes(), *_notes(table, settings, split, len(rows) - len(once))),
         order=order_of(images.labels, images.below),
         contents=contents_of(images.path, len(images.labels), images.weights),
+        targets=settings.targets or "class",
     )
 
 
@@ -104,6 +105,22 @@ def _rows_of(table: Table, settings: DataSettings, split: str) -> np.ndarray:
     if name is None:
         return np.arange(len(table.lines))
     return np.array([row for row, other in enumerate(table.splits) if other == name])
+
+
+def _targets(
+    table: Table, rows: np.ndarray, train: np.ndarray, kind: str
+) -> tuple[tuple[str, ...], int, np.ndarray]:
+    """The names of classes or labels, how many there are, and the targets of these rows."""
+    if kind == "values":
+        numbers = values(table, rows)
+        return (), numbers.shape[1], numbers
+    if kind == "labels":
+        names = several_names(table, train)
+        if not names:
+            raise ValueError(f"{table.path} has no labels to train on; give some rows a label.")
+        return names, len(names), several_labels(table, rows, names)
+    names, classes = _classes(table, train)
+    return names, max(classes.values()) + 1, _labels(table, rows, names, classes)
 
 
 def _classes(table: Table, train: np.ndarray) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -186,7 +203,7 @@ def _once(
     firsts: dict[tuple[int, int], int] = {}
     for at, file in enumerate(files):
         first = firsts.setdefault(file, at)
-        if labels[first] != labels[at]:
+        if np.any(labels[first] != labels[at]):
             row, other = rows[at], rows[first]
             raise ValueError(
                 f"{table.where(row)}: {table.images[row]} is {table.labels[row]}, but in line "

@@ -18,13 +18,17 @@ _CALLED = {
     "split": ("split", "subset", "set", "partition"),
 }
 _NEEDED = ("image", "label")
+_BETWEEN = "\t"  # the values of several columns
 _DELIMITERS = ",;\t|"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The rows of the file, a list for each column; `weights` and `splits` may be empty."""
+    """The rows of the file, a list for each column; `weights` and `splits` may be empty.
+
+    A label that stands in several columns has these joined by tabs.
+    """
 
     path: pathlib.Path
     lines: list[int]
@@ -43,7 +47,8 @@ def read_table(path: pathlib.Path, features: str) -> Table:
 
     Args:
       path: the file, in UTF-8, or in UTF-16 with a mark of its byte order.
-      features: `image=COLUMN,label=COLUMN,weight=COLUMN` where they have names of their own.
+      features: `image=COLUMN,label=COLUMN,weight=COLUMN` where they have names of their own;
+        `label=COLUMN+COLUMN` where a label stands in several.
 
     Raises:
       ValueError: it cannot be read, a column is missing, or a row does not fit.
@@ -66,14 +71,14 @@ def read_table(path: pathlib.Path, features: str) -> Table:
                 f"{len(header)}; mend the line; what holds a {mark!r} must stand in double quotes."
             )
         columns["line"].append(line)
-        for role, place in places[mark].items():
-            value = row[place].strip()
-            if not value:
+        for role, at in places[mark].items():
+            values = [row[place].strip() for place in at]
+            if not all(values):
                 raise ValueError(
-                    f"{path}, line {line:,}: the column {header[place]} is empty; fill it or "
-                    "remove the line."
+                    f"{path}, line {line:,}: the column {header[at[values.index('')]]} is empty; "
+                    "fill it or remove the line."
                 )
-            columns[role].append(value)
+            columns[role].append(_BETWEEN.join(values))
     if not columns["line"]:
         raise ValueError(f"{path} holds no rows below its header; give one for each image.")
     return Table(path, *columns.values())
@@ -107,22 +112,25 @@ def _rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[int, 
         ) from None
 
 
-def _places(header: Sequence[str], named: dict[str, str]) -> dict[str, int]:
-    """Which column holds what, of those that are there."""
+def _places(header: Sequence[str], named: dict[str, str]) -> dict[str, list[int]]:
+    """Which columns hold what, of those that are there: one, of a label maybe several."""
     plain = ["".join(c for c in name.lower() if c.isalnum()) for name in header]
     places = {}
     for role, called in _CALLED.items():
         if role in named:
-            found = [at for at, name in enumerate(header) if name.strip() == named[role]]
+            wanted, there = named[role], [name.strip() for name in header]
+            parts = wanted.split("+") if role == "label" and wanted not in there else [wanted]
+            found = [there.index(part) for part in parts if part in there]
+            found = found if len(found) == len(parts) else []
         else:
-            found = [plain.index(name) for name in called if name in plain]
+            found = [plain.index(name) for name in called if name in plain][:1]
         if found:
-            places[role] = found[0]
+            places[role] = found
     return places
 
 
 def _no_column(
-    path: pathlib.Path, header: Sequence[str], places: dict[str, int], named: dict[str, str]
+    path: pathlib.Path, header: Sequence[str], places: dict[str, list[int]], named: dict[str, str]
 ) -> ValueError:
     role = next(role for role in (*_NEEDED, *named) if role not in places)
     called = f" called {named[role]!r}" if role in named else ""

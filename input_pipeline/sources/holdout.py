@@ -49,8 +49,9 @@ def hold_out(train: Source, share: str, seed: int, has_own: bool = False) -> dic
     Raises:
       ValueError: the share is not valid, or no class has two records.
     """
-    readable = train.labels is not None or _bytes(train) <= _READ_AT_MOST
-    labels = all_labels(train) if readable else None
+    classes_told = train.targets == "class"
+    known = train.labels is not None or (classes_told and _bytes(train) <= _READ_AT_MOST)
+    labels = all_labels(train) if classes_told and known else None
     classes, group, counts = np.unique(
         np.zeros(train.length, np.int64) if labels is None else labels,
         return_inverse=True,
@@ -62,15 +63,17 @@ def hold_out(train: Source, share: str, seed: int, has_own: bool = False) -> dic
     wanted = np.maximum(np.rint(parse_share(share or DEFAULT) * counts).astype(np.int64), 1)
     held = place < np.minimum(wanted, counts - 1)[group]
     if not held.any():
+        which = f"no class of {train.name} has" if classes_told else f"{train.name} has not"
         raise ValueError(
-            f"no class of {train.name} has two records, one to train and one to evaluate on; give "
-            "more of them."
+            f"{which} two records, one to train and one to evaluate on; give more of them."
         )
     if labels is not None and (labels >= 0).all():
         train = dataclasses.replace(train, labels=labels)
     rest, part = (select(train, ranges_where(flags)) for flags in (~held, held))
     name = train.name.removesuffix("/train")
-    how = "of each class" if labels is not None else "whatever their class, as that takes too long,"
+    how = "of each class" if labels is not None else "of all"
+    if classes_told and labels is None:
+        how = "whatever their class, as that takes too long,"
     first = "held out to evaluate on" if share else "no split to evaluate on, so held out"
     first += ", in place of the dataset's own split" if has_own else ""
     notes = (

@@ -8,6 +8,7 @@ import numpy as np
 from input_pipeline.records.bad_list import BadList
 from input_pipeline.records.open_files import digest_of
 from input_pipeline.records.tfrecord_index import TFRecordIndex
+from input_pipeline.targets import TARGETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,16 +18,20 @@ class Source:
     Attributes:
       name: what messages call it, for example `digits/train`.
       length: number of records.
-      num_classes: labels are in [0, num_classes).
+      num_classes: classes, labels are in [0, num_classes); of other targets, how many there are:
+        labels, values, or tokens that can follow.
       image_shape: (height, width, channels) of a decoded image; height and width are None where
-        the images' sizes vary.
+        the images' sizes vary. Of tokens it is (length,).
       encoded: whether images are file contents (PNG, JPEG, …) or decoded uint8.
       read: takes int64 [n] record numbers and returns (images, labels): dtype object [n] of
-        bytes if encoded, else uint8 [n, height, width, channels]; and int64 [n]; if weighted
-        also float32 [n], the examples' weights, finite and 0 or more. Any number of threads may
-        call it at once. Raises ValueError, a sentence, where a record cannot be read.
+        bytes if encoded, else uint8 [n, height, width, channels]; and int64 [n], or of another kind
+        of `targets` float32 [n, num_classes]; if weighted also float32 [n], the examples' weights,
+        finite and 0 or more. Of tokens it returns (tokens,): int32 [n, length], −1 behind the end.
+        Any number of threads may call it at once. Raises ValueError, a sentence, where a record
+        cannot be read.
       weighted: whether `read` returns weights beside images and labels.
-      labels: int64 [length], all labels where they are known without reading the records.
+      labels: int64 [length] (float32 [length, num_classes] of several), all labels where they are
+        known without reading the records.
       class_names: the names by label, where they are known.
       describe: where a record lies, for messages: `FILE, record at byte OFFSET`, the path of an
         image, or `record N of NAME`, which is what it says if left out.
@@ -44,6 +49,8 @@ class Source:
         has the same. Empty where it is not known.
       contents: likewise of what may change while every number still means the same record, such
         as the sizes of image files: a run goes on and says so. Empty where it is not known.
+      targets: what is to be told of a record, one of `targets.TARGETS`.
+      bytes_per_token: of text, on average.
       own_code: whether `read` is a user's: it may need TensorFlow, and so is called by nobody
         before TensorFlow has its devices.
     """
@@ -66,11 +73,17 @@ class Source:
     held_out: bool = False
     order: str = ""
     contents: str = ""
+    targets: str = "class"
+    bytes_per_token: float = 1.0
     own_code: bool = False
 
     def __post_init__(self) -> None:
         if self.describe is None:
             object.__setattr__(self, "describe", lambda record: f"record {record} of {self.name}")
+
+    def target_shape(self) -> tuple[int, ...]:
+        """The shape of a record's target."""
+        return (self.num_classes,) if TARGETS[self.targets].several else ()
 
     def names(self) -> tuple[str, ...]:
         """The classes' names by label; their numbers where no names are known."""

@@ -6,7 +6,8 @@ from input_pipeline.images.augment_text import parse_augment
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.holdout import parse_share
 from launch.flags.group import Group
-from launch.flags.parsing import parsed, path
+from launch.flags.parsing import one_of, parsed, path
+from trainer.plan.tasks import TASKS
 
 _DATASET = (
     "digits, folder:DIR, tfds:NAME, tfrecord:GLOB, …\n"
@@ -19,6 +20,7 @@ _DATASET = (
     "csv:FILE: a table of image files with columns path, label and maybe weight and split;\n"
     "idx:DIR: MNIST's format, train-images-idx3-ubyte and so on, gzip or not;\n"
     "arrays:FILE.npz: x_train, y_train, x_test, y_test, and weights, w_train, w_test;\n"
+    "text:GLOB,EVAL_GLOB: text files, for a language model;\n"
     "python:module:function: called with train or eval, returns a Source."
 )
 
@@ -29,10 +31,20 @@ def define_data_flags(values: flags.FlagValues) -> None:
     _define_splits(add)
     _define_records(add)
     _define_images(add)
+    _define_text(add)
 
 
 def _define_splits(add: Group) -> None:
     add.text("dataset", "digits", _DATASET)
+    add.text(
+        "task",
+        "auto",
+        "auto, regression, multi_label, …\n"
+        "What is to be learned: classification, multi_label (of csv, labels joined by |), "
+        "regression (of csv, columns of numbers), language_model (of text), or "
+        "python:module:function, which returns a trainer.tasks.task.Task;\n"
+        "auto: classes, or what the dataset has.",
+    )
     add.text(
         "data_dir",
         "",
@@ -84,6 +96,23 @@ def _define_records(add: Group) -> None:
     )
 
 
+def _define_text(add: Group) -> None:
+    add.integer(
+        "sequence_length",
+        0,
+        0,
+        "Tokens of a row of text.\n0: 256. Each is told from those before it in its row.",
+        high=1_000_000,
+        rare=True,
+    )
+    add.text(
+        "tokenizer",
+        "",
+        "A SentencePiece model's file.\nDefault: the bytes of the text are its tokens.",
+        rare=True,
+    )
+
+
 def _define_images(add: Group) -> None:
     add.integer("image_size", 0, 0, "Side of the images.\n0: the dataset's own.")
     add.integer(
@@ -122,6 +151,7 @@ def data_settings(values: flags.FlagValues) -> DataSettings:
     parsed(values, "augment", parse_augment)
     if values.holdout:
         parsed(values, "holdout", parse_share)
+    task = task_name(values)
     return DataSettings(
         dataset=values.dataset,
         data_dir=path(values, "data_dir"),
@@ -137,4 +167,18 @@ def data_settings(values: flags.FlagValues) -> DataSettings:
         mixup=values.mixup,
         cutmix=values.cutmix,
         max_bad_records=values.max_bad_records,
+        targets=TASKS[task].targets if task in TASKS else "",
+        sequence_length=values.sequence_length,
+        tokenizer=values.tokenizer,
     )
+
+
+def task_name(values: flags.FlagValues) -> str:
+    """The task's name: `auto`, one that is built in, or python:module:function.
+
+    Raises:
+      ValueError: there is no such task.
+    """
+    if values.task.startswith("python:"):
+        return values.task
+    return one_of("task", values.task, ("auto", *TASKS, "python:module:function"))

@@ -6,7 +6,7 @@ from launch.flags.group import Group
 from launch.flags.parsing import one_of
 from trainer.plan.settings import LayerSettings
 
-MODELS = ("mlp", "cnn", "resnet20")
+MODELS = ("mlp", "cnn", "resnet20", "decoder_s", "decoder_m")
 
 
 def define_model_flags(values: flags.FlagValues) -> None:

@@ -94,6 +94,7 @@ def training_settings(values: flags.FlagValues) -> Settings:
     return Settings(
         run=_run_settings(values),
         devices=devices.device_settings(values),
+        task=data.task_name(values),
         model=model.model_name(values),
         layers=model.layer_settings(values),
         learning_rate=learning_rate.learning_rate_settings(values),

@@ -70,6 +70,7 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
         ),
         *(("data", note) for note in data.notes),
         ("order", reading_text(plan)),
+        *([("task", plan.task)] if plan.task != "classification" else []),
         ("model", plan.model),
         ("optimizer", optimizer_text(plan)),
         ("precision", plan.because["precision"]),
@@ -105,9 +106,12 @@ def class_names(data: DatasetFacts) -> Sequence[str]:
     return [escaped(name) for name in names]
 
 
+_SEVERAL = {"class": "classes", "labels": "labels", "values": "targets", "tokens": "tokens"}
+
+
 def classes_text(data: DatasetFacts) -> str:
     """The number of classes and, where they are few and have names, these by label."""
-    names, text = class_names(data), f"{data.num_classes:,} classes"
+    names, text = class_names(data), f"{data.num_classes:,} {_SEVERAL[data.targets]}"
     if len(names) > _CLASSES_SHOWN or all(map(str.isdecimal, names)):
         return text
     return f"{text}: {', '.join(names)}"

@@ -8,10 +8,13 @@ import os
 import pathlib
 from typing import IO, Any
 
+import numpy as np
+
 from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.label_checks import check_labels
 from input_pipeline.labels import count_labels, labels_digest
 from input_pipeline.sources import Source, open_sources
+from input_pipeline.targets import TARGETS
 from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import Command
 from launch.flags.group import decisive
@@ -188,6 +191,12 @@ def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
     train, evaluation = sources["train"], sources["eval"]
     said = check_labels(train, evaluation, command.data.max_bad_records)
 
+    if command.values.class_weights and train.targets != "class":
+        raise ValueError(
+            f"--class_weights={command.values.class_weights} weighs classes, and {train.name} has "
+            f"{TARGETS[train.targets].what}; leave it out."
+        )
+
     def weights(text: str) -> tuple[float, ...]:
         return class_weights(
             text, train.class_names, train.num_classes, lambda: count_labels(train)
@@ -206,7 +215,23 @@ def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
         class_names=train.class_names,
         train=digests(train),
         evaluation=digests(evaluation),
+        targets=train.targets,
+        bytes_per_token=evaluation.bytes_per_token,
+        **spread(train),
     )
+
+
+def spread(source: Source) -> dict[str, tuple[float, ...]]:
+    """Mean and standard deviation of targets that are numbers, where they are known."""
+    if source.targets != "values" or source.labels is None:
+        return {}
+    values = source.labels.astype(np.float64)
+    deviations = values.std(axis=0)
+    return {
+        "target_means": tuple(values.mean(axis=0).tolist()),
+        # One that is the same everywhere is told by its mean.
+        "target_deviations": tuple(np.where(deviations > 0, deviations, 1.0).tolist()),
+    }
 
 
 def digests(source: Source) -> SplitDigests:

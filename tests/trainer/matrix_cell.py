@@ -17,6 +17,7 @@ from trainer.plan.plan import make_plan
 from trainer.run import build_run
 
 MICRO_BATCH = 4
+TOKENS, LENGTH = 12, 8
 TIMES = ("input_wait",)
 
 
@@ -30,12 +31,16 @@ def examples(row: Row, steps: int) -> dict[str, np.ndarray]:
     weight[batch + 1 : 2 * batch] = 0.0
     if row.overflows:
         weight[3 * batch + 5 :: 4 * batch] = 3e4  # of another micro-batch than the first
-    arrays = {
-        "image": random.integers(0, 256, (count, row.side, row.side, 1), "uint8"),
-        "label": random.integers(0, CLASSES, count),
-        "position": np.arange(count),
-        "weight": weight,
-    }
+    arrays = {"position": np.arange(count), "weight": weight}
+    if row.targets == "tokens":
+        arrays["tokens"] = random.integers(-1, TOKENS, (count, LENGTH + 1), "int32")
+        return arrays
+    arrays["image"] = random.integers(0, 256, (count, row.side, row.side, 1), "uint8")
+    arrays["label"] = {
+        "class": random.integers(0, CLASSES, count),
+        "labels": random.integers(0, 2, (count, CLASSES)).astype("float32"),
+        "values": random.normal(3, 2, (count, CLASSES)).astype("float32"),
+    }[row.targets]
     if row.mixed:
         arrays["label_b"] = random.integers(0, CLASSES, count)
         arrays["mix"] = random.uniform(0, 1, count).astype("float32")
@@ -52,9 +57,10 @@ def micro_batches(row: Row, steps: int) -> tf.data.Dataset:
 
 def train(out: pathlib.Path, row: Row, replicas: int, steps: int) -> None:
     """Trains and writes all variables as `GROUP/NAME`, and the rows' columns as `rows/NAME`."""
-    batch = MICRO_BATCH * row.micro_batches
+    batch, text = MICRO_BATCH * row.micro_batches, row.targets == "tokens"
     flags = (
-        f"{EVERYTHING} {row.flags} --train_for={steps * row.gain}st --global_batch={batch} "
+        f"{EVERYTHING} --model={row.network if text else 'cnn'} {row.flags} "
+        f"--train_for={steps * row.gain}st --global_batch={batch} "
         f"--micro_batch={MICRO_BATCH} --replicas={replicas}"
     )
     settings = read_command(shlex.split(flags)).settings
@@ -62,9 +68,12 @@ def train(out: pathlib.Path, row: Row, replicas: int, steps: int) -> None:
         "random",
         steps * batch,
         batch,
-        CLASSES,
-        (row.side, row.side, 1),
+        TOKENS if text else CLASSES,
+        (LENGTH + 1,) if text else (row.side, row.side, 1),
         class_weights=row.class_weights,
+        targets=row.targets,
+        target_means=(3.0,) * CLASSES if row.targets == "values" else (),
+        target_deviations=(2.0,) * CLASSES if row.targets == "values" else (),
     )
     devices = Devices("CPU", replicas, "the test")
     plan = make_plan(settings, facts, devices)

@@ -17,6 +17,7 @@ class Row:
       overflows: whether examples weigh so much in some steps that a float16 gradient overflows.
       mixed: whether examples have two labels, as after mixup and cutmix.
       side: of the images, which are square and gray.
+      targets: what the examples have, one of `input_pipeline.targets.TARGETS`.
       gain: the most steps that a step counts for, which AdaScale ends a run the sooner by.
     """
 
@@ -28,6 +29,7 @@ class Row:
     overflows: bool = False
     mixed: bool = False
     side: int = 4
+    targets: str = "class"
     gain: int = 1
     steps: int = 12  # where not asked for otherwise
 
@@ -67,6 +69,14 @@ OPTIONS = {
     "cnn": Row(f"{SGD} --dropout=0.2", "cnn", side=8),
     "transformer": Row("--optimizer=adamw --learning_rate=0.01 --clip_norm=1", "transformer"),
     "resnet20": Row(f"{SGD} --dropout=0.2", "resnet20", side=8),
+    "regression": Row(f"{SGD} --label_smoothing=0 --clip_norm=0.1", targets="values"),
+    "multi_label": Row(f"{SGD} --label_smoothing=0 --clip_norm=0.1", targets="labels"),
+    "language_model": Row(
+        "--label_smoothing=0 --optimizer=adamw --learning_rate=0.01 --dropout=0.1",
+        "decoder_s",
+        targets="tokens",
+        steps=6,
+    ),
 }
 ROWS = {name: Row(flags) for name, flags in OPTIMIZERS.items()} | OPTIONS
 # Of the slow arm alone.

@@ -59,17 +59,19 @@ class _Draws:
 
 _current: contextvars.ContextVar[_Draws | None] = contextvars.ContextVar("draws", default=None)
 
+# What a model is called with: a spec, or a structure of specs.
+Inputs = Any
 # Given a batch, what to enter around the forward pass on it.
 Draws = Callable[[Mapping[str, tf.Tensor]], contextlib.AbstractContextManager]
 
 
 def make_draws(
-    model: keras.Model, images: tf.TensorSpec, *, seed: int, global_batch: int, phase: int
+    model: keras.Model, inputs: Inputs, *, seed: int, global_batch: int, phase: int
 ) -> Draws:
     """A function from a batch to the context in which the model's random layers draw for it.
 
     Args:
-      images: of one replica's micro-batch, [rows, …].
+      inputs: the model's, of one replica's micro-batch, [rows, …] each.
       seed: the run's seed.
       global_batch: examples a step.
       phase: the position that a step begins with, modulo the global batch.
@@ -77,7 +79,7 @@ def make_draws(
     Raises:
       ValueError: a layer draws in a way that cannot be divided over replicas.
     """
-    per_example = find_draws(model, images)
+    per_example = find_draws(model, inputs)
 
     def draws(batch: Mapping[str, tf.Tensor]) -> contextlib.AbstractContextManager:
         return draws_of(
@@ -127,21 +129,21 @@ def draws_of(
         _current.reset(token)
 
 
-def find_draws(model: keras.Layer, inputs: tf.TensorSpec) -> tuple[bool, ...]:
+def find_draws(model: keras.Layer, inputs: Inputs) -> tuple[bool, ...]:
     """Whether each draw of the model's forward pass is for its examples one by one, in their order.
 
     The others are for the whole global batch. The model is traced, not run, on as many examples as
     `inputs` has and on one more; nothing is traced where no layer has a seed.
 
     Args:
-      inputs: of one replica's micro-batch, [rows, …].
+      inputs: of one replica's micro-batch, [rows, …] each.
 
     Raises:
       ValueError: a layer draws in a way that cannot be divided over replicas.
     """
     if not any(part._seed_generators for part in model._flatten_layers()):
         return ()
-    rows = inputs.shape[0]
+    rows = tf.nest.flatten(inputs)[0].shape[0]
     fewer, more = (_draws_traced(model, inputs, count) for count in (rows, rows + 1))
     if len(fewer) != len(more):
         raise ValueError(
@@ -169,9 +171,7 @@ def _is_per_example(layer: str, shape: list[int], of_more: list[int], rows: int)
     return True
 
 
-def _draws_traced(
-    model: keras.Layer, inputs: tf.TensorSpec, rows: int
-) -> list[tuple[str, list[int]]]:
+def _draws_traced(model: keras.Layer, inputs: Inputs, rows: int) -> list[tuple[str, list[int]]]:
     """The layer and the shape of each draw of the model's forward pass on so many examples."""
     found: list[tuple[str, list[int]]] = []
 
@@ -192,7 +192,9 @@ def _draws_traced(
                 raise
             found.extend(draws.found)
 
-    trial.get_concrete_function(tf.TensorSpec([rows, *inputs.shape[1:]], inputs.dtype))
+    trial.get_concrete_function(
+        tf.nest.map_structure(lambda x: tf.TensorSpec([rows, *x.shape[1:]], x.dtype), inputs)
+    )
     return found
 
 

@@ -7,16 +7,31 @@ import keras
 from keras import layers
 
 from trainer.layers.batch_norm import set_batch_norm
+from trainer.models.decoder import decoder
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import LayerSettings
 
+DECODERS = {
+    "decoder_s": {"width": 256, "heads": 4, "blocks": 4},
+    "decoder_m": {"width": 512, "heads": 8, "blocks": 8},
+}
 _AS_THEY_ARE = LayerSettings()
 
 
 def make_model(
     name: str, dataset: DatasetFacts, settings: LayerSettings = _AS_THEY_ARE
 ) -> keras.Model:
-    """Builds a model by name for the dataset's images and classes, in a strategy's scope."""
+    """Builds a model by name for the dataset, in a strategy's scope."""
+    if dataset.targets == "tokens":
+        model = decoder(
+            name,
+            dataset.image_shape[0] - 1,
+            dataset.num_classes,
+            dropout=settings.dropout,
+            **DECODERS[name],
+        )
+        adjust_layers(model, settings)
+        return model
     images = keras.Input(dataset.image_shape, dtype="uint8", name="image")
     pixels = layers.Rescaling(1 / 127.5, offset=-1.0, name="pixels")(images)
     body = {"mlp": _mlp, "cnn": _cnn, "resnet20": _resnet20}[name]
@@ -24,10 +39,22 @@ def make_model(
     if settings.dropout:
         features = layers.Dropout(settings.dropout, name="dropout")(features)
     # Logits and loss stay float32 whatever the precision of the layers.
-    logits = layers.Dense(dataset.num_classes, dtype="float32", name="logits")(features)
-    model = keras.Model(images, logits, name=name)
+    outputs = layers.Dense(dataset.num_classes, dtype="float32", name="logits")(features)
+    if dataset.target_deviations:
+        outputs = in_units(dataset)(outputs)
+    model = keras.Model(images, outputs, name=name)
     adjust_layers(model, settings)
     return model
+
+
+def in_units(dataset: DatasetFacts) -> layers.Layer:
+    """From numbers about 0, of a deviation about 1, to values in the targets' own units."""
+    return layers.Rescaling(
+        list(dataset.target_deviations),
+        offset=list(dataset.target_means),
+        dtype="float32",
+        name="in_units",
+    )
 
 
 def adjust_layers(model: keras.Model, settings: LayerSettings) -> None:

@@ -27,8 +27,9 @@ class DatasetFacts:
     name: str
     train_examples: Count
     eval_examples: Count
-    num_classes: Count
-    image_shape: tuple[Count, Count, Count]  # height, width, channels, as the model sees them
+    num_classes: Count  # or other targets: labels, values, tokens that can follow
+    # Height, width, channels, as the model sees them; of text the tokens of a row.
+    image_shape: tuple[Count, ...]
     shuffle_block: Count = 0  # records of the blocks that are permuted; 0: all records are
     left_out: Count = 0  # bad records that are in the files and not among the examples
     class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1
@@ -36,3 +37,8 @@ class DatasetFacts:
     class_names: tuple[str, ...] = ()  # by label; empty where they are not known
     train: SplitDigests = SplitDigests()
     evaluation: SplitDigests = SplitDigests()
+    targets: str = "class"  # what is to be told: see `input_pipeline.targets`
+    # Of targets that are numbers: mean and standard deviation of those to train on.
+    target_means: tuple[float, ...] = ()
+    target_deviations: tuple[float, ...] = ()
+    bytes_per_token: float = 1.0  # of the text to evaluate on

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.plan.call_syntax import Value
+from trainer.plan.call_syntax import Value, choose
 from trainer.plan.curves import LearningRatePlan
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
@@ -30,6 +30,7 @@ from trainer.plan.settings import (
     RunSettings,
     Settings,
 )
+from trainer.plan.tasks import TASKS, TEXT_MODELS, choose_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Plan:
     """All derived numbers of a run; `because` says, by the names here, where they come from."""
 
     dataset: DatasetFacts
+    task: str
     model: str
     optimizer: str
     optimizer_arguments: dict[str, Value]
@@ -114,6 +116,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         says what was given, what is allowed and what to do.
     """
     batch, run = settings.devices.global_batch, settings.run
+    task = choose_task(settings.task, dataset.targets)
+    check_task(task, settings, dataset)
     micro_batch = size_of_micro_batch(settings.devices, dataset, devices.replicas)
     micro_batches = batch // micro_batch
     check_all_reduce(settings.devices, devices)
@@ -137,6 +141,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     check_way_back(settings.recovery, every["checkpoint_every"])
     return Plan(
         dataset=dataset,
+        task=task,
         model=settings.model,
         optimizer=settings.optimizer.optimizer,
         optimizer_arguments=arguments,
@@ -219,6 +224,30 @@ def _audits(
         what = "a micro-batch is computed twice; on one replica only a fault that passes shows"
     extra = 100 / (every * accumulate)
     return every, {"audit": f"every {every:.6g} steps {what}: {extra:.3g} % more passes"}
+
+
+def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
+    """Sees that nothing is asked for that another task has.
+
+    Raises:
+      ValueError: it is.
+    """
+    text = dataset.targets == "tokens"
+    if not settings.model.startswith("python:") and text != (settings.model in TEXT_MODELS):
+        what = f"text; use one of {', '.join(TEXT_MODELS)}" if text else "images; use another"
+        raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {what}.")
+    if task != "classification" and settings.optimizer.label_smoothing and task in TASKS:
+        raise ValueError(
+            f"--label_smoothing={settings.optimizer.label_smoothing:g} is for classes, and the "
+            f"task is {task}; leave it out."
+        )
+    plateau = settings.learning_rate.plateau
+    if plateau and task in TASKS:
+        metrics = ("eval/loss", f"eval/{TASKS[task].headline.name}")
+        try:
+            choose("metric of --plateau", plateau.metric, metrics)
+        except ValueError as error:
+            raise ValueError(f"--plateau: {error}") from None
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:

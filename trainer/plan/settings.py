@@ -64,7 +64,7 @@ class LayerSettings:
 class PlateauSettings:
     """Lower the rate when a metric has stopped improving."""
 
-    metric: str  # eval/loss or eval/accuracy
+    metric: str  # eval/loss, or the task's headline
     factor: float
     patience: int  # evaluations without improvement before a cut
     threshold: float  # relative improvement that counts as one
@@ -140,6 +140,7 @@ class Settings:
     optimizer: OptimizerSettings
     recovery: RecoverySettings
     layers: LayerSettings = LayerSettings()
+    task: str = "auto"  # one of trainer.plan.tasks.TASKS, or python:module:function
 
 
 # Steps in a row that stand out before it is a divergence, see `trainer.actions.divergence`.

@@ -1,12 +1,57 @@
 """The task of a plan."""
 
+import tensorflow as tf
+
+from trainer.plan.dataset import DatasetFacts
 from trainer.plan.plan import Plan
 from trainer.plan.settings import Settings
 from trainer.tasks.classification import classification
+from trainer.tasks.language_model import language_model
+from trainer.tasks.multi_label import multi_label
+from trainer.tasks.own import own_task
+from trainer.tasks.regression import regression
 from trainer.tasks.task import Task
 
 
 def make_task(settings: Settings, plan: Plan) -> Task:
-    """The task that the plan names, for its data."""
-    smoothing, data = settings.optimizer.label_smoothing, plan.dataset
-    return classification(data.num_classes, smoothing, data.class_weights)
+    """The task that the plan names, for its data.
+
+    Raises:
+      ValueError: a task of the user's own cannot be had.
+    """
+    data = plan.dataset
+    if plan.task == "classification":
+        return classification(
+            data.num_classes, settings.optimizer.label_smoothing, data.class_weights
+        )
+    if plan.task == "multi_label":
+        return multi_label()
+    if plan.task == "regression":
+        return regression(data.target_means, data.target_deviations)
+    if plan.task == "language_model":
+        return language_model(data.num_classes, data.bytes_per_token)
+    return own_task(plan.task, data)
+
+
+def batch_spec(data: DatasetFacts, examples: int) -> dict[str, tf.TensorSpec]:
+    """A batch of so many examples, but for what only some runs have in it."""
+    spec = {
+        "weight": tf.TensorSpec([examples], tf.float32),
+        "position": tf.TensorSpec([examples], tf.int64),
+        "record": tf.TensorSpec([examples], tf.int64),
+    }
+    if data.targets == "tokens":
+        return spec | {"tokens": tf.TensorSpec([examples, *data.image_shape], tf.int32)}
+    one = data.targets == "class"
+    label = tf.TensorSpec([examples] if one else [examples, data.num_classes], tf.float32)
+    return spec | {
+        "image": tf.TensorSpec([examples, *data.image_shape], tf.uint8),
+        "label": tf.TensorSpec(label.shape, tf.int64) if one else label,
+    }
+
+
+def inputs_spec(task: Task, data: DatasetFacts, examples: int) -> tf.TensorSpec:
+    """What the task calls the model with, for so many examples: a spec, or a structure of them."""
+    inputs = tf.function(task.inputs, autograph=False)
+    found = inputs.get_concrete_function(batch_spec(data, examples)).structured_outputs
+    return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), found)
