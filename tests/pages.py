@@ -5,12 +5,13 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from helpers import REPOSITORY
+from tests.helpers import REPOSITORY
 
 # In the order in which their commands are run: the second `make train` finds its run finished.
 RUN = ("docs/first_hour.md", "README.md", "docs/data.md", "docs/learning_rate.md")
 RUN += ("docs/optimizer.md", "docs/devices.md", "docs/recovery.md", "docs/equality.md")
-RUN += ("docs/benchmarks.md", "docs/architecture.md", "BUILD.md", "CONTRIBUTING.md")
+RUN += ("docs/tasks.md", "docs/benchmarks.md", "docs/architecture.md", "BUILD.md")
+RUN += ("CONTRIBUTING.md",)
 # These hold commands that take minutes each; their links, flags and paths are looked at.
 PAGES = (*RUN, "tests/benchmarks/README.md")
 
@@ -44,11 +45,13 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A `sh` block, and what the `text` block that belongs to it shows of its output."""
+    """A `sh` block, and what the `text` block that belongs to it shows of its output; or a file."""
 
     commands: tuple[Command, ...]
     left_running: bool
     shown: str
+    file: str = ""  # in place of commands, the name of a file that the block holds
+    content: str = ""
 
 
 def read(page: str) -> str:
@@ -57,13 +60,18 @@ def read(page: str) -> str:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The page's blocks of commands, in their order; a `bash` block is a script, one command."""
+    """The page's blocks of commands, in their order; a `bash` block is a script, one command.
+
+    A block of `python NAME` is a file of that name.
+    """
     fences = _FENCE.findall(read(page))
     for number, (label, text) in enumerate(fences):
         kind, _, note = label.partition(" ")
         after = fences[number + 1] if number + 1 < len(fences) else ("", "")
         shown = after[1] if after[0] == "text" else ""
-        if kind == "bash":
+        if kind == "python":
+            yield Block((), False, "", note, text)
+        elif kind == "bash":
             yield Block((Command(text.split("\n")[0]),), False, "")
         elif kind == "sh":
             lines = text.replace("\\\n", "").strip().split("\n")

@@ -70,7 +70,10 @@ class Terminal:
         self._running: tuple[subprocess.Popen, pages.Block, pathlib.Path] | None = None
 
     def run(self, block: pages.Block) -> None:
-        """Runs the block's commands, or starts its one that is left running."""
+        """Runs the block's commands, starts its one that is left running, or writes its file."""
+        if block.file:
+            (self._folder / block.file).write_text(block.content, encoding="utf-8")
+            return
         if block.left_running:
             self.end()
             self._start(block)

@@ -29,7 +29,7 @@ class DatasetFacts:
     eval_examples: Count
     num_classes: Count  # or other targets: labels, values, tokens that can follow
     # Height, width, channels, as the model sees them; of text the tokens of a row.
-    image_shape: tuple[Count, ...]
+    image_shape: tuple[Count, Count, Count] | tuple[Count]
     shuffle_block: Count = 0  # records of the blocks that are permuted; 0: all records are
     left_out: Count = 0  # bad records that are in the files and not among the examples
     class_weights: tuple[float, ...] = ()  # of the training loss, by label; empty: all 1

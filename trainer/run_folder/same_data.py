@@ -23,10 +23,21 @@ def moved(then: DatasetFacts, now: DatasetFacts, *, resized: bool) -> str:
         return classes_moved(then.class_names, now.class_names)
     if then.num_classes != now.num_classes:
         return f"there were {then.num_classes:,} classes and are {now.num_classes:,}"
+    if then.targets != now.targets:
+        return f"what there is to tell was of the kind {then.targets} and is {now.targets}"
+    if now.targets == "tokens" and then.image_shape != now.image_shape:
+        lengths = [facts.image_shape[0] - 1 for facts in (then, now)]
+        return f"rows told {lengths[0]:,} tokens and tell {lengths[1]:,} (--sequence_length)"
+    if now.targets == "tokens":
+        return _moved_records(then, now)
     same_size = resized or then.image_shape[:2] == now.image_shape[:2]
     if not same_size or then.image_shape[2] != now.image_shape[2]:
         shapes = ["×".join(map(str, facts.image_shape)) for facts in (then, now)]
         return f"the images were {shapes[0]} and are {shapes[1]} (height × width × channels)"
+    return _moved_records(then, now)
+
+
+def _moved_records(then: DatasetFacts, now: DatasetFacts) -> str:
     if then.train_examples != now.train_examples:
         out = f", {now.left_out:,} bad ones left out" if then.left_out or now.left_out else ""
         return f"there were {then.train_examples:,} examples and are {now.train_examples:,}{out}"

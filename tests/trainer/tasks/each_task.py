@@ -1,0 +1,78 @@
+"""Trains every task twice, whole and killed in between: python -m tests.trainer.tasks.each_task DIR
+
+All in one process, on two replicas. What was killed is what a kill leaves: the checkpoint of the
+middle, and a log that has gone further.
+"""
+
+import importlib
+import pathlib
+import shlex
+import shutil
+import sys
+
+import numpy as np
+
+from launch.process import cli
+from tests import pages
+from tests.helpers import REPOSITORY
+
+COMMON = (
+    "--device=cpu --replicas=2 --global_batch=16 --micro_batch=4 --train_for=8st --lr_scaling=none "
+    "--learning_rate=0.01 --optimizer=adamw --log_every=3st --eval_every=8st --checkpoint_every=4st"
+)
+TEXT = f"text:{REPOSITORY}/launch/process/*.py"
+TASKS = {
+    "regression": "--task=regression --dataset=arrays:values.npz --model=mlp --dropout=0.2",
+    "multi_label": "--task=multi_label --dataset=arrays:labels.npz --model=mlp",
+    "language_model": f"--dataset={TEXT} --model=decoder_s --sequence_length=16 --dropout=0.1",
+    "own": "--task=python:contrastive:task --dataset=digits --model=mlp",
+}
+
+
+def write_data() -> None:
+    """Pictures with numbers and labels that follow from them, and the task of the documentation."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (70, 4, 4), "uint8")
+    values = np.stack([images[:, 0, 0], 5.0 - images[:, 1, 1]], axis=1)
+    for name, targets in {"values": values, "labels": values > values.mean(axis=0)}.items():
+        train, test = slice(0, 50), slice(50, None)
+        np.savez(
+            f"{name}.npz",
+            x_train=images[train],
+            y_train=targets[train],
+            x_test=images[test],
+            y_test=targets[test],
+        )
+    (block,) = [b for b in pages.blocks("docs/tasks.md") if b.file == "contrastive.py"]
+    pathlib.Path(block.file).write_text(block.content, encoding="utf-8")
+    sys.path.insert(0, "")
+
+
+def train(task: str, folder: str) -> None:
+    """Trains, or goes on, in a folder of this name."""
+    import keras
+
+    main = importlib.import_module("launch.train").main
+    code = main(shlex.split(f"{COMMON} {TASKS[task]} --run_dir={folder}"))
+    assert code == 0, (task, code)
+    keras.utils.clear_session()
+
+
+def main() -> None:
+    """Leaves the folders TASK and TASK-killed in the folder given."""
+    import os
+
+    os.chdir(sys.argv[1])
+    write_data()
+    cli.import_tensorflow(0)
+    for task in TASKS:
+        train(task, task)
+        shutil.copytree(task, f"{task}-killed")
+        left = pathlib.Path(f"{task}-killed")
+        shutil.rmtree(left / "checkpoints/step-8")
+        (left / "model.keras").unlink()
+        train(task, left.name)
+
+
+if __name__ == "__main__":
+    cli.exit_with(lambda argv: main() or cli.FINISHED)

@@ -1,0 +1,68 @@
+"""Every task is trained, evaluated and, after a kill, goes on as if nothing had happened."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from helpers import Run, call
+
+from tests.trainer.tasks.each_task import TASKS
+
+HEADLINES = {
+    "regression": "mae",
+    "multi_label": "mean_average_precision",
+    "language_model": "bits_per_byte",
+    "own": "neighbours",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    ended = call(str(folder), folder, module="tests.trainer.tasks.each_task")
+    assert ended.code == 0, ended
+    return folder
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_that_was_killed_ends_with_the_same_bits(folder: pathlib.Path, task: str) -> None:
+    whole, killed = Run(folder / task), Run(folder / f"{task}-killed")
+    first, again = whole.variables(8), killed.variables(8)
+    assert first.keys() == again.keys()
+    different = [name for name in first if first[name].tobytes() != again[name].tobytes()]
+    assert not different
+    moved = whole.variables(4)
+    assert any(first[name].tobytes() != moved[name].tobytes() for name in first)
+    assert whole.rows("eval/")[-1].keys() == killed.rows("eval/")[-1].keys()
+    for name, value in whole.rows("eval/")[-1].items():
+        assert name in ("seconds", "time") or killed.rows("eval/")[-1][name] == value
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_its_headline_tells_the_best_and_is_shown(folder: pathlib.Path, task: str) -> None:
+    (row,) = Run(folder / task).rows("eval/")
+    assert np.isfinite(row[f"eval/{HEADLINES[task]}"])
+    assert Run(folder / task).plan()["task"].startswith(task.replace("own", "python:contrastive"))
+    assert (folder / task / "best/model.keras").exists()
+
+
+def test_a_model_of_numbers_gives_them_in_their_own_units(folder: pathlib.Path) -> None:
+    model = keras.saving.load_model(folder / "regression/model.keras")
+    with np.load(folder / "values.npz") as arrays:
+        images, values = arrays["x_test"], arrays["y_test"]
+    answers = model.predict(images[..., None], verbose=0)
+    (row,) = Run(folder / "regression").rows("eval/")
+    assert row["eval/mae"] == pytest.approx(np.abs(answers - values).mean(), rel=1e-5)
+    # Nothing but the scale could bring them there in eight steps.
+    assert np.abs(answers.mean(axis=0) - values.mean(axis=0)).max() < 60
+
+
+def test_a_language_model_is_loaded_without_lockstep(folder: pathlib.Path) -> None:
+    model = keras.saving.load_model(folder / "language_model/model.keras")
+    tokens = np.random.default_rng(0).integers(0, 256, (2, 16), "int32")
+    logits = model.predict(tokens, verbose=0)
+    assert logits.shape == (2, 16, 256)
+    tokens[:, 10:] = 7  # what comes later changes nothing of what was told before
+    again = model.predict(tokens, verbose=0)
+    assert np.array_equal(logits[:, :10], again[:, :10]) and (logits != again).any()

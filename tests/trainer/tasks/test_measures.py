@@ -1,0 +1,119 @@
+"""What each task measures, against NumPy, whatever the batches of an evaluation are."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.evaluation import Evaluation
+from trainer.tasks.language_model import language_model
+from trainer.tasks.multi_label import BINS, LIMIT, multi_label
+from trainer.tasks.regression import regression
+from trainer.tasks.task import Task
+
+RANDOM = np.random.default_rng(0)
+COUNT = 40
+WEIGHT = RANDOM.uniform(0, 3, COUNT).astype("float32") * (RANDOM.uniform(size=COUNT) > 0.2)
+
+
+def evaluated(task: Task, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The metrics of a model whose outputs are its inputs, in batches of 8 and in one of 40."""
+    inputs = keras.Input(outputs.shape[1:])
+    model = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
+    task, found = dataclasses.replace(task, inputs=lambda batch: batch["outputs"]), []
+    for size in (8, COUNT):
+        evaluate = Evaluation(tf.distribute.get_strategy(), model, task)
+        data = tf.data.Dataset.from_tensor_slices(
+            {**batch, "weight": WEIGHT, "outputs": outputs}
+        ).batch(size, drop_remainder=True)
+        rows = evaluate(iter(data), tf.constant(COUNT // size)).numpy()
+        found.append(evaluate.metrics(rows))
+    assert found[0] == pytest.approx(found[1], rel=1e-5, nan_ok=True)
+    return {name.removeprefix("eval/"): value for name, value in found[0].items()}
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean over the examples by their weights."""
+    return float(np.sum(values.astype("float64") * WEIGHT) / np.sum(WEIGHT, dtype="float64"))
+
+
+def test_regression_measures_in_the_targets_own_units() -> None:
+    label = RANDOM.normal((3, -40), (2, 10), (COUNT, 2)).astype("float32")
+    outputs = label + RANDOM.normal(0, (1, 5), (COUNT, 2)).astype("float32")
+    error = (outputs - label).astype("float64")
+    task = regression((2.5, -38.0), (2.0, 9.0))
+    found = evaluated(task, outputs, {"label": label})
+    assert found["loss"] == pytest.approx(mean((error / (2, 9)) ** 2 @ [0.5, 0.5]), rel=1e-5)
+    assert found["mae"] == pytest.approx(mean(np.abs(error).mean(axis=1)), rel=1e-5)
+    assert found["rmse"] == pytest.approx(math.sqrt(mean((error**2).mean(axis=1))), rel=1e-5)
+    of_each = [
+        1 - mean(error[:, at] ** 2) / mean((label[:, at] - mean(label[:, at])) ** 2)
+        for at in (0, 1)
+    ]
+    assert found["r2"] == pytest.approx(np.mean(of_each), rel=1e-4)
+    batch = {"label": tf.constant(label)}
+    of_mean = np.broadcast_to(np.float32([2.5, -38]), label.shape)
+    known = np.mean(task.losses(batch, tf.constant(of_mean)))
+    assert known == pytest.approx(np.mean(((label - (2.5, -38)) / (2, 9)) ** 2), rel=1e-5)
+
+
+def average_precision(have: np.ndarray, logits: np.ndarray) -> float:
+    """Example by example, from the highest logit on; those that tie come together."""
+    total, found, seen, value = np.sum(WEIGHT[have]), 0.0, 0.0, 0.0
+    for logit in sorted(set(logits), reverse=True):
+        tied = logits == logit
+        hit = np.sum(WEIGHT[tied & have])
+        found, seen = found + hit, seen + np.sum(WEIGHT[tied])
+        value += hit * found / seen if seen else 0.0
+    return value / total
+
+
+def test_average_precision_is_that_of_the_order_of_the_logits() -> None:
+    label = (RANDOM.uniform(size=(COUNT, 3)) < (0.5, 0.2, 0.0)).astype("float32")
+    # In the middles of bins, some of which hold several.
+    bins = np.clip(RANDOM.normal(BINS / 2 + 20 * label, 20), 0, BINS - 1).astype(int)
+    logits = ((bins + 0.5) * 2 * LIMIT / BINS - LIMIT).astype("float32")
+    found = evaluated(multi_label(), logits, {"label": label})
+    # No example has the third label, of which nothing can be told.
+    each = [average_precision(label[:, at] > 0, logits[:, at]) for at in (0, 1)]
+    assert found["mean_average_precision"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert 0.2 < np.mean(each) < 0.95
+    told, have = logits > 0, label > 0
+    hits = mean((told & have).sum(axis=1))
+    assert found["f1"] == pytest.approx(
+        2 * hits / (mean(told.sum(axis=1)) + mean(have.sum(axis=1))), rel=1e-5
+    )
+    assert found["label_accuracy"] == pytest.approx(mean((told == have).mean(axis=1)), rel=1e-5)
+    losses = np.log1p(np.exp(logits)) - label * logits
+    assert found["loss"] == pytest.approx(mean(losses.mean(axis=1)), rel=1e-4)
+
+
+def test_an_answer_that_is_no_number_is_the_last_of_all() -> None:
+    label = np.zeros((COUNT, 1), "float32")
+    label[:20] = 1
+    logits = np.where(label > 0, np.nan, -5).astype("float32")
+    found = evaluated(multi_label(), logits, {"label": label})
+    worst = mean(label[:, 0])
+    assert found["mean_average_precision"] == pytest.approx(worst, rel=1e-5)
+    assert math.isnan(found["loss"])
+
+
+def test_a_language_model_is_measured_by_token_however_full_the_last_row_is() -> None:
+    tokens = RANDOM.integers(0, 5, (COUNT, 7)).astype("int32")
+    tokens[::3, 4:] = -1  # rows that end early
+    logits = RANDOM.normal(size=(COUNT, 6, 5)).astype("float32")
+    found = evaluated(language_model(5, bytes_per_token=2.0), logits, {"tokens": tokens})
+    following = tokens[:, 1:]
+    told = following >= 0
+    shares = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+    each = -np.take_along_axis(shares, np.maximum(following, 0)[..., None], 2)[..., 0] * told
+    loss = mean(each.sum(axis=1)) / mean(told.sum(axis=1))
+    assert found["loss"] == pytest.approx(loss, rel=1e-5)
+    assert found["bits_per_byte"] == pytest.approx(loss / math.log(2) / 2, rel=1e-5)
+    assert found["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
+    right = (logits.argmax(axis=2) == following).sum(axis=1)
+    assert found["accuracy"] == pytest.approx(mean(right) / mean(told.sum(axis=1)), rel=1e-5)
