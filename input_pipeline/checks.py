@@ -51,6 +51,8 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
     if train.targets == "tokens":
         check_no_images(settings)
         return shape
+    if train.dataset is not None:
+        check_as_given(settings)
     height, width, channels = train.image_shape
     # Of either order there are images of one or three rows; of so many channels hardly any.
     if height in (1, 3) and channels > _MOST_CHANNELS:
@@ -61,6 +63,21 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
         )
     check_augment(parse_augment(settings.augment), train.name, shape)
     return shape
+
+
+def check_as_given(settings: DataSettings) -> None:
+    """Sees that nothing is asked for that a dataset of the user's own does by itself.
+
+    Raises:
+      ValueError: it is.
+    """
+    for name in ("augment", "image_size", "mixup", "cutmix", "shuffle_block"):
+        value = getattr(settings, name)
+        if value and value != "none":
+            raise ValueError(
+                f"--{name}={value} does not go with {settings.dataset!r}, a tf.data.Dataset, which "
+                "is taken as it is; do it there, or give a Source with a `read`."
+            )
 
 
 def check_no_images(settings: DataSettings) -> None:

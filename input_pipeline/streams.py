@@ -41,6 +41,7 @@ from input_pipeline.images.mix import mix_examples
 from input_pipeline.layout import Layout
 from input_pipeline.loader import make_loader
 from input_pipeline.order import record_at
+from input_pipeline.own_dataset import endless, one_pass
 from input_pipeline.sources import Source
 from input_pipeline.tuning import Tuning, host_cores, host_memory, keep_freed_memory, tune
 
@@ -82,6 +83,8 @@ def training_stream(
       ValueError: `augment` is not valid or does not suit the images, their sizes vary and none is
         given, or examples are to be mixed in an odd micro-batch or from an odd position on.
     """
+    if source.dataset is not None:
+        return endless(source, layout, first_position)
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
     if source.targets != "tokens":
         check_augment(ops, source.name, shape)
@@ -127,6 +130,8 @@ def evaluation_stream(
     Raises:
       ValueError: the images' sizes vary and none is given.
     """
+    if source.dataset is not None:
+        return one_pass(source, layout)
     shape = seen_shape(source, image_size)
     tuning, faults = tune(layout, shape, host_cores(), host_memory()), faults or Faults(source)
     loader = make_loader(source, shape, (), faults, bool(image_size), tuning.images_at_once)

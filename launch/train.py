@@ -19,24 +19,29 @@ from trainer.run_folder.run_folder import tidy
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
-    startup = Startup()
     with StopRequests() as stop:
-        with cli.wrong_command():
-            command = read_command(argv, values)
-            startup.done("imports")
-            job = open_job(command)
-        stop.limit(command.settings.recovery, lambda: last_saved(job))
-        show(job)
-        if job.complete():
-            print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
-            return cli.FINISHED
-        with cli.wrong_command():
-            for line in tidy(job.run_dir, job.found, job.fallback):
-                print(line, flush=True)
-        startup.done("data")
-        cli.import_tensorflow(values.verbosity)
-        with job.held:
-            return train(job, stop, startup)
+        return train_command(argv, values, stop)
+
+
+def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: StopRequests) -> int:
+    """Carries the command out until its end, or until somebody asks `stop`; the exit code."""
+    startup = Startup()
+    with cli.wrong_command():
+        command = read_command(argv, values)
+        startup.done("imports")
+        job = open_job(command)
+    stop.limit(command.settings.recovery, lambda: last_saved(job))
+    show(job)
+    if job.complete():
+        print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
+        return cli.FINISHED
+    with cli.wrong_command():
+        for line in tidy(job.run_dir, job.found, job.fallback):
+            print(line, flush=True)
+    startup.done("data")
+    cli.import_tensorflow(values.verbosity)
+    with job.held:
+        return train(job, stop, startup)
 
 
 def show(job: Job) -> None:

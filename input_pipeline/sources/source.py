@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,10 @@ class Source:
         as the sizes of image files: a run goes on and says so. Empty where it is not known.
       targets: what is to be told of a record, one of `targets.TARGETS`.
       bytes_per_token: of text, on average.
+      dataset: in place of `read`, makes a `tf.data.Dataset` of `length` examples, (image, target)
+        or (image, target, weight), in the same order each time. It is trained on in that order
+        (shuffle it with a seed, and reshuffle_each_iteration=False), a restart reads what it
+        leaves out, and nothing is augmented or left out as bad.
       own_code: whether `read` is a user's: it may need TensorFlow, and so is called by nobody
         before TensorFlow has its devices.
     """
@@ -60,7 +65,7 @@ class Source:
     num_classes: int
     image_shape: tuple[int | None, int | None, int]
     encoded: bool
-    read: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    read: Callable[[np.ndarray], tuple[np.ndarray, ...]] | None
     weighted: bool = False
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
@@ -74,6 +79,7 @@ class Source:
     order: str = ""
     contents: str = ""
     targets: str = "class"
+    dataset: Callable[[], Any] | None = None
     bytes_per_token: float = 1.0
     own_code: bool = False
 

@@ -119,6 +119,8 @@ def classes_text(data: DatasetFacts) -> str:
 
 def reading_text(plan: Plan) -> str:
     """The order of the examples, and which replica reads which of them."""
+    if plan.dataset.as_given:
+        return "as your tf.data.Dataset gives it; a restart reads what comes before and skips it"
     block = plan.dataset.shuffle_block
     what = f"blocks of {block:,} records" if block else "all records"
     text = f"{what} permuted anew every epoch"

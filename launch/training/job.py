@@ -217,6 +217,7 @@ def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
         evaluation=digests(evaluation),
         targets=train.targets,
         bytes_per_token=evaluation.bytes_per_token,
+        as_given=train.dataset is not None,
         **spread(train),
     )
 

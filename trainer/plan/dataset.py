@@ -42,3 +42,4 @@ class DatasetFacts:
     target_means: tuple[float, ...] = ()
     target_deviations: tuple[float, ...] = ()
     bytes_per_token: float = 1.0  # of the text to evaluate on
+    as_given: bool = False  # in the order of a tf.data.Dataset of the user's own

@@ -25,6 +25,7 @@ TASKS = {
     "regression": "--task=regression --dataset=arrays:values.npz --model=mlp --dropout=0.2",
     "multi_label": "--task=multi_label --dataset=arrays:labels.npz --model=mlp",
     "language_model": f"--dataset={TEXT} --model=decoder_s --sequence_length=16 --dropout=0.1",
+    "own_data": "--dataset=python:own_data:source --model=mlp",
     "own": "--task=python:contrastive:task --dataset=digits --model=mlp",
 }
 
@@ -43,8 +44,9 @@ def write_data() -> None:
             x_test=images[test],
             y_test=targets[test],
         )
-    (block,) = [b for b in pages.blocks("docs/tasks.md") if b.file == "contrastive.py"]
-    pathlib.Path(block.file).write_text(block.content, encoding="utf-8")
+    for page, name in (("docs/tasks.md", "contrastive.py"), ("docs/notebook.md", "own_data.py")):
+        (block,) = [block for block in pages.blocks(page) if block.file == name]
+        pathlib.Path(name).write_text(block.content, encoding="utf-8")
     sys.path.insert(0, "")
 
 
