@@ -187,6 +187,9 @@ def _draws_traced(model: keras.Layer, inputs: Inputs, rows: int) -> list[tuple[s
             try:
                 model(batch, training=True)
             except ValueError as error:
+                # An error leaves `tf.map_fn`'s caching device behind, with which no scope of a
+                # strategy could be entered any more.
+                tf.compat.v1.get_variable_scope().set_caching_device(None)
                 if draws.refused:  # without what Keras has written around it
                     raise ValueError(draws.refused[0]) from error
                 raise

@@ -213,15 +213,26 @@ def test_a_draw_without_a_seed_of_its_own_is_named() -> None:
         keras.random.dropout(tf.ones([4, 3]), 0.5)
 
 
-def test_draws_in_a_loop_or_without_positions_are_errors() -> None:
-    @tf.function
-    def looped(images: tf.Tensor) -> tf.Tensor:
-        batch = tf.range(4, dtype=tf.int64)
-        with draws_of(batch, rows=4, seed=0, global_batch=4, per_example=[True]):
-            return tf.map_fn(lambda row: keras.random.dropout(row, 0.5), images)
+class Looped(Drawing):
+    """Draws for one example after the other."""
 
-    with pytest.raises(ValueError, match="inside a loop or a condition"):
-        looped(tf.ones([4, 3]))
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        def dropped(row: tf.Tensor) -> tf.Tensor:
+            return keras.random.dropout(row, 0.5, seed=self.seed_generator)
+
+        return tf.map_fn(dropped, inputs) if training else inputs
+
+
+def test_draws_in_a_loop_are_errors_that_leave_nothing_behind() -> None:
+    inputs = keras.Input((7, 7, 3))
+    with pytest.raises(ValueError, match="odd draws random numbers inside a loop or a condition"):
+        find_draws(keras.Model(inputs, Looped(name="odd")(inputs)), spec(4))
+    # `tf.map_fn`, left by an error, has every later scope of a strategy fail.
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        pass
+
+
+def test_draws_without_positions_are_errors() -> None:
     with (
         pytest.raises(ValueError, match="the examples have no 'position'"),
         draws_of(None, rows=4, seed=0, global_batch=4, per_example=[True]),
