@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.models.names import check_images
 from trainer.plan.call_syntax import Value
 from trainer.plan.curves import LearningRatePlan
 from trainer.plan.dataset import DatasetFacts
@@ -26,6 +27,7 @@ from trainer.plan.precision import precision_text, repeats_text
 from trainer.plan.settings import (
     STEPS_TO_TELL,
     DeviceSettings,
+    FineTuning,
     RecoverySettings,
     RunSettings,
     Settings,
@@ -60,6 +62,7 @@ class Plan:
     log_every: float
     backoff_steps: float  # until the rate is back after a rollback, in steps of `counted_batch`
     because: dict[str, str]
+    unfreeze_at: float = 0.0  # the progress from which on what is frozen trains; 0: never
     checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
     keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
     # A run is measured in examples. Its step numbers only ever count on, so after a change of the
@@ -117,6 +120,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     micro_batch = size_of_micro_batch(settings.devices, dataset, devices.replicas)
     micro_batches = batch // micro_batch
     check_all_reduce(settings.devices, devices)
+    check_images(settings.model, dataset.image_shape)
     exact, because_exact = choose_exact(settings, devices, micro_batches)
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
@@ -135,6 +139,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     every, because_every = _periods(run, units)
     every["audit_every"], because_audit = _audits(run, devices, accumulate, units)
     check_way_back(settings.recovery, every["checkpoint_every"])
+    counted = units | {"global_batch": round(batch / rate.adascale)}
+    unfreeze_at = plan_unfreezing(settings.fine_tuning, counted, rate.steps)
     return Plan(
         dataset=dataset,
         model=settings.model,
@@ -156,9 +162,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         **every,
         checkpoint_seconds=run.checkpoint_every.seconds,
         keep_every=_period(settings.recovery.keep_every, units),
-        backoff_steps=settings.recovery.backoff_for.exact_steps(
-            **units | {"global_batch": round(batch / rate.adascale)}
-        ),
+        backoff_steps=settings.recovery.backoff_for.exact_steps(**counted),
+        unfreeze_at=unfreeze_at,
         because={
             **_because_devices(settings.devices, devices, micro_batch, run.deterministic),
             "exact": because_exact,
@@ -170,6 +175,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **because_every,
             **because_audit,
             **_because_layers(settings, devices),
+            **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
         },
     )
 
@@ -219,6 +225,23 @@ def _audits(
         what = "a micro-batch is computed twice; on one replica only a fault that passes shows"
     extra = 100 / (every * accumulate)
     return every, {"audit": f"every {every:.6g} steps {what}: {extra:.3g} % more passes"}
+
+
+def plan_unfreezing(asked: FineTuning, units: Mapping[str, float], steps: int) -> float:
+    """The progress from which on all variables train, a whole number of steps; 0: never.
+
+    Raises:
+      ValueError: the run ends before.
+    """
+    if asked.unfreeze_at is None:
+        return 0.0
+    at = float(round(asked.unfreeze_at.exact_steps(**units)))
+    if not 1 <= at < steps:
+        raise ValueError(
+            f"--unfreeze_at={asked.unfreeze_at} is step {at:,.0f} of a run of {steps:,}; give one "
+            "within it, such as 20%, or leave it out."
+        )
+    return at
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
@@ -303,6 +326,14 @@ def _because_layers(settings: Settings, devices: Devices) -> dict[str, str]:
         )
     if ema:
         because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
+    return because
+
+
+def _because_fine_tuning(asked: FineTuning, unfreeze_at: float) -> dict[str, str]:
+    because = {"init_from": asked.init_from} if asked.init_from else {}
+    if asked.freeze:
+        until = f"until step {unfreeze_at:,.0f} = {asked.unfreeze_at}" if unfreeze_at else "always"
+        because["freeze"] = f"{', '.join(asked.freeze)}: {until}"
     return because
 
 

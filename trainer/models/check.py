@@ -1,0 +1,217 @@
+"""Whether the trainer can train a model: one sentence before training where it cannot."""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer.models.own import fault
+from trainer.plan.dataset import DatasetFacts
+
+# What a tensor can go through and still be the same numbers.
+_SAME = {"Identity", "Cast", "Reshape", "Transpose", "Pad", "PadV2", "Squeeze", "ExpandDims"}
+_SAME |= {"StridedSlice", "ConcatV2", "SpaceToBatchND", "MirrorPad", "StopGradient", "IdentityN"}
+_PRODUCTS = {"Conv2D", "MatMul", "BatchMatMulV2", "Einsum", "DepthwiseConv2dNative", "Conv3D"}
+_PRODUCTS |= {"Conv1D"}
+_ENDS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+
+
+def build(model: keras.Model, dataset: DatasetFacts) -> list[keras.KerasTensor]:
+    """Sees that a model takes the data's images, and builds one that is not built yet.
+
+    Returns:
+      Its outputs.
+
+    Raises:
+      ValueError: it takes other inputs, or cannot be called.
+    """
+    shape = "×".join(map(str, dataset.image_shape))
+    inputs = getattr(model, "inputs", None)  # a functional one has them
+    if not inputs:
+        return _called(model, dataset)
+    if len(inputs) > 1:
+        raise ValueError(
+            f"{model.name} takes {len(inputs)} inputs ({', '.join(i.name for i in inputs)}), and "
+            "the data have one, the images; give a model of one input."
+        )
+    wanted = tuple(inputs[0].shape[1:])
+    if len(wanted) != 3 or any(
+        want not in (None, has) for want, has in zip(wanted, dataset.image_shape, strict=True)
+    ):
+        takes = "×".join("any" if side is None else str(side) for side in wanted) or "one number"
+        raise ValueError(
+            f"{model.name} takes inputs of {takes} and the images are {shape}; give images like "
+            "these (--image_size, another --dataset) or a model that takes them."
+        )
+    return list(model.outputs)
+
+
+def _called(model: keras.Model, dataset: DatasetFacts) -> list[keras.KerasTensor]:
+    try:
+        outputs = model(keras.Input(dataset.image_shape, dtype="uint8", name="image"))
+    except Exception as error:
+        shape = "×".join(map(str, dataset.image_shape))
+        raise ValueError(
+            f"{model.name} cannot be called with a batch of images, uint8 of {shape}: it "
+            f"{fault(error)}"
+        ) from error
+    return keras.tree.flatten(outputs)
+
+
+def check_model(model: keras.Model, dataset: DatasetFacts) -> list[str]:
+    """Sees that a model of the user's own can be trained on the dataset.
+
+    Returns:
+      What there is to say of it, warnings among it.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    outputs = build(model, dataset)
+    _check_outputs(model, outputs, dataset.num_classes)
+    _check_variables(model)
+    _check_savable(model)
+    graph, function = _trace(model, dataset)
+    _check_end(model, graph, function, dataset)
+    return [*_of_bytes(model, graph), *_of_compiling(model), *_of_registering(model)]
+
+
+def _check_outputs(model: keras.Model, outputs: Sequence[keras.KerasTensor], classes: int) -> None:
+    if len(outputs) != 1:
+        raise ValueError(
+            f"{model.name} gives {len(outputs)} outputs, and the task takes one, the logits; give "
+            "a model of that output alone."
+        )
+    (output,) = outputs
+    shape, dtype = tuple(output.shape), keras.backend.standardize_dtype(output.dtype)
+    if len(shape) != 2:
+        raise ValueError(
+            f"{model.name} gives {_sides(shape)}, and the task takes logits of n×{classes}; end it "
+            f"with a pooling or Flatten, and Dense({classes})."
+        )
+    if shape[1] != classes:
+        raise ValueError(
+            f"{model.name} gives {shape[1]} outputs for an example and the data have {classes} "
+            f"classes; end it with Dense({classes}), or of a saved model take the weights alone: "
+            "--init_from with --model=python:module:function."
+        )
+    if dtype != "float32":
+        raise ValueError(
+            f"{model.name} gives {dtype}, in which a loss loses its digits; give its last layer "
+            'dtype="float32".'
+        )
+
+
+def _check_variables(model: keras.Model) -> None:
+    if not model.trainable_variables:
+        what = "are frozen" if model.variables else "are none"
+        raise ValueError(
+            f"{model.name} has nothing to train: its weights {what}; set trainable = True, or add "
+            "a layer that has some."
+        )
+    known = {id(variable.value) for variable in model.variables}
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            if isinstance(value, tf.Variable) and id(value) not in known:
+                raise ValueError(
+                    f"the layer {layer.name} of {model.name} keeps a tf.Variable ({name}), which "
+                    "would neither be trained, nor saved, nor be the same on all replicas; make it "
+                    "by self.add_weight(…)."
+                )
+
+
+def _check_savable(model: keras.Model) -> None:
+    try:
+        keras.saving.serialize_keras_object(model)
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{model.name} could not be saved after its training ({text}); give its class a "
+            "get_config that returns the arguments of its __init__."
+        ) from None
+
+
+def _trace(
+    model: keras.Model, dataset: DatasetFacts
+) -> tuple[tf.Graph, tf.types.experimental.ConcreteFunction]:
+    def infer(images: tf.Tensor) -> tf.Tensor:
+        with keras.StatelessScope():  # it assigns nothing
+            return tf.nest.flatten(model(images, training=False))[0]
+
+    try:
+        function = tf.function(infer, autograph=False).get_concrete_function(
+            tf.TensorSpec([2, *dataset.image_shape], tf.uint8)
+        )
+    except Exception as error:
+        raise ValueError(f"{model.name}, called with two images, {fault(error)}") from error
+    return function.graph, function
+
+
+def _check_end(
+    model: keras.Model,
+    graph: tf.Graph,
+    function: tf.types.experimental.ConcreteFunction,
+    dataset: DatasetFacts,
+) -> None:
+    tensor = graph.outputs[0]
+    while tensor.op.type in _SAME and tensor.op.inputs:
+        tensor = tensor.op.inputs[0]
+    found = _ENDS.get(tensor.op.type)
+    if found is None:
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (2, *dataset.image_shape), "uint8")
+        logits = function(tf.constant(images)).numpy()
+        sums = logits.sum(axis=-1)
+        if dataset.num_classes > 1 and (logits >= 0).all() and np.allclose(sums, 1, atol=1e-4):
+            found = "probabilities that sum to 1"
+    if found:
+        raise ValueError(
+            f"{model.name} ends with {found}, and the loss takes logits; leave the last activation "
+            "out (activation=None, or classifier_activation=None)."
+        )
+
+
+def _of_bytes(model: keras.Model, graph: tf.Graph) -> Iterator[str]:
+    """A warning where the first product of weights takes the bytes as they are."""
+    (images,) = [each for each in graph.inputs if each.dtype == tf.uint8]
+    same, seen = [images], set()
+    while same:
+        tensor = same.pop()
+        for operation in tensor.consumers():
+            if operation.type in _PRODUCTS:
+                yield (
+                    f"warning: {model.name} multiplies its weights by bytes from 0 to 255; if it "
+                    "is meant for numbers in [0, 1], begin it with keras.layers.Rescaling(1 / 255)"
+                )
+                return
+            if operation.type in _SAME and operation not in seen:
+                seen.add(operation)
+                same.extend(operation.outputs)
+
+
+def _of_compiling(model: keras.Model) -> Iterator[str]:
+    if getattr(model, "compiled", False):
+        yield (
+            f"note: what {model.name} was compiled with is not used; the optimizer, the loss and "
+            "the metrics are those of the flags"
+        )
+
+
+def _of_registering(model: keras.Model) -> Iterator[str]:
+    """A word where a saved model can only be read by whoever has the user's classes."""
+    for layer in model._flatten_layers():
+        cls = type(layer)
+        if cls.__module__.split(".")[0] != "keras" and not (
+            keras.saving.get_registered_name(cls) != cls.__name__
+        ):
+            yield (
+                f"note: to read model.keras, import {cls.__module__} and give custom_objects="
+                f"{{{cls.__name__!r}: {cls.__name__}}}, or put "
+                "@keras.saving.register_keras_serializable() before the class"
+            )
+            return
+
+
+def _sides(shape: Sequence[int | None]) -> str:
+    return "×".join("n" if side is None else str(side) for side in shape) or "one number"
