@@ -61,10 +61,13 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
 
     Raises:
       ValueError: the model cannot be built, or not be trained as was asked for.
+      FailedError: a device has no memory for it.
     """
+    from launch.training.memory import memory_named
     from trainer.run import build_run
 
-    run = build_run(first_settings(job), job.plan, job.devices)
+    with memory_named(job.plan, built=False):
+        run = build_run(first_settings(job), job.plan, job.devices)
     if run.taken:
         write_json(job.run_dir / INIT_FROM, run.taken.to_json())
     reads = {name: Reads(source) for name, source in job.sources.items()}
@@ -136,7 +139,17 @@ def train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
 
     Returns:
       The last step, and whether the run is complete.
+
+    Raises:
+      FailedError: a device has no memory for a step.
     """
+    from launch.training.memory import memory_named
+
+    with memory_named(job.plan, built=True):
+        return _train_on(job, session, host)
+
+
+def _train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
     first, stop, history = job.found.step, session.stop, host.journal.history
     with host.watchdog, asked_by(host.control.stop_waits, lambda: stop.ask("launch.control")):
         ended = first >= job.plan.last_step or schedule_ended(session)

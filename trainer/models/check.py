@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.models.own import fault
+from trainer.models.own import MEMORY, fault
 from trainer.plan.dataset import DatasetFacts
 
 # What a tensor can go through and still be the same numbers.
@@ -50,6 +50,8 @@ def build(model: keras.Model, dataset: DatasetFacts) -> list[keras.KerasTensor]:
 def _called(model: keras.Model, dataset: DatasetFacts) -> list[keras.KerasTensor]:
     try:
         outputs = model(keras.Input(dataset.image_shape, dtype="uint8", name="image"))
+    except MEMORY:
+        raise
     except Exception as error:
         shape = "×".join(map(str, dataset.image_shape))
         raise ValueError(
@@ -143,6 +145,8 @@ def _trace(
         function = tf.function(infer, autograph=False).get_concrete_function(
             tf.TensorSpec([2, *dataset.image_shape], tf.uint8)
         )
+    except MEMORY:
+        raise
     except Exception as error:
         raise ValueError(f"{model.name}, called with two images, {fault(error)}") from error
     return function.graph, function
@@ -202,9 +206,8 @@ def _of_registering(model: keras.Model) -> Iterator[str]:
     """A word where a saved model can only be read by whoever has the user's classes."""
     for layer in model._flatten_layers():
         cls = type(layer)
-        if cls.__module__.split(".")[0] != "keras" and not (
-            keras.saving.get_registered_name(cls) != cls.__name__
-        ):
+        registered = keras.saving.get_registered_name(cls) != cls.__name__
+        if cls.__module__.split(".")[0] != "keras" and not registered:
             yield (
                 f"note: to read model.keras, import {cls.__module__} and give custom_objects="
                 f"{{{cls.__name__!r}: {cls.__name__}}}, or put "

@@ -7,8 +7,12 @@ import traceback
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from trainer.models.names import function_of
+
+# Not a fault of the user's function.
+MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,8 @@ def own_model(name: str, spec: ModelSpec) -> keras.Model:
     _check_callable(given, build)
     try:
         model = build(spec)
+    except MEMORY:
+        raise
     except Exception as error:
         raise ValueError(f"{given} {fault(error)}") from error
     if not isinstance(model, keras.Model):
