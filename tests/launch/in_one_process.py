@@ -47,6 +47,9 @@ def carry_out(line: str) -> tuple[int, str]:
         except cli.WrongCommandError as error:
             print(f"error: {error}")
             code = cli.WRONG_COMMAND
+        except cli.FailedError as error:
+            print(f"error: {error}")
+            code = cli.FAILED
     keras.utils.clear_session()
     return code, out.getvalue()
 

@@ -45,7 +45,9 @@ def make_model(
     if name in BUILT_IN or name.startswith("keras:"):
         model = _by_name(name, dataset, settings)
     elif name.startswith("python:"):
-        model = own_model(name, ModelSpec(dataset.image_shape, "uint8", dataset.num_classes))
+        # Plain numbers, or Keras could not keep them as arguments of a layer.
+        shape = tuple(int(side) for side in dataset.image_shape)
+        model = own_model(name, ModelSpec(shape, "uint8", int(dataset.num_classes)))
     else:
         model = saved_model(name)
     if settings.dropout and name not in BUILT_IN:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import re
 import traceback
 from typing import Any
 
@@ -88,7 +89,10 @@ def fault(error: Exception) -> str:
     """How a user's function has failed, and where: the last line of it that is not a library's."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    message = " ".join(str(error).split())
+    # Keras tells of the layer first and, in colours, of what it was called with.
+    whole = re.sub(r"\x1b\[\d*m", "", " ".join(str(error).split()))
+    message = whole.rpartition("Error encountered: ")[2].strip("'")
+    message = message.partition(" Arguments received by ")[0]
     shown = message if len(message) <= 300 else message[:300] + " …"
     return (
         f"ended with {type(error).__name__} ({shown}) in line {own[-1].lineno} of "
