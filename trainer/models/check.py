@@ -124,14 +124,23 @@ def _check_variables(model: keras.Model) -> None:
 
 
 def _check_savable(model: keras.Model) -> None:
-    try:
-        keras.saving.serialize_keras_object(model)
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{model.name} could not be saved after its training ({text}); give its class a "
-            "get_config that returns the arguments of its __init__."
-        ) from None
+    for layer in _of_own_classes(model):
+        cls = type(layer)
+        try:
+            cls.from_config(layer.get_config())
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{model.name} could not be saved and read again after its training, because of "
+                f"{cls.__name__} ({text}); give that class a get_config of all arguments of its "
+                "__init__, and **kwargs for Keras's own."
+            ) from None
+
+
+def _of_own_classes(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model._flatten_layers():
+        if type(layer).__module__.split(".")[0] != "keras":
+            yield layer
 
 
 def _trace(
@@ -204,10 +213,9 @@ def _of_compiling(model: keras.Model) -> Iterator[str]:
 
 def _of_registering(model: keras.Model) -> Iterator[str]:
     """A word where a saved model can only be read by whoever has the user's classes."""
-    for layer in model._flatten_layers():
+    for layer in _of_own_classes(model):
         cls = type(layer)
-        registered = keras.saving.get_registered_name(cls) != cls.__name__
-        if cls.__module__.split(".")[0] != "keras" and not registered:
+        if keras.saving.get_registered_name(cls) == cls.__name__:
             yield (
                 f"note: to read model.keras, import {cls.__module__} and give custom_objects="
                 f"{{{cls.__name__!r}: {cls.__name__}}}, or put "

@@ -91,8 +91,7 @@ def fault(error: Exception) -> str:
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     # Keras tells of the layer first and, in colours, of what it was called with.
     whole = re.sub(r"\x1b\[\d*m", "", " ".join(str(error).split()))
-    message = whole.rpartition("Error encountered: ")[2].strip("'")
-    message = message.partition(" Arguments received by ")[0]
+    message = whole.rpartition("Error encountered: ")[2].partition(" Arguments received by ")[0]
     shown = message if len(message) <= 300 else message[:300] + " …"
     return (
         f"ended with {type(error).__name__} ({shown}) in line {own[-1].lineno} of "

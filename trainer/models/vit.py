@@ -9,13 +9,12 @@ import keras
 from keras import layers, ops
 
 _EPSILON = 1e-6  # of the layer normalizations
-_BLOCKS = 12
 
 
-def vit(x: keras.KerasTensor, width: int, heads: int) -> keras.KerasTensor:
+def vit(x: keras.KerasTensor, width: int, heads: int, blocks: int = 12) -> keras.KerasTensor:
     """Pixels [n, h, w, c], h and w divisible by 16, to the class token's features [n, width]."""
     x = _tokens(x, width)
-    for number in range(1, _BLOCKS + 1):
+    for number in range(1, blocks + 1):
         x = _block(x, heads, f"block{number}")
     return layers.LayerNormalization(epsilon=_EPSILON, name="norm")(x)[:, 0]
 
