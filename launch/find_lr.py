@@ -178,14 +178,16 @@ def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -
     Raises:
       NoSuggestionError: the curve shows no rate to suggest.
     """
+    from launch.training.memory import memory_named
     from trainer.run import build_run
     from trainer.run_folder.metrics_writer import MetricsWriter
 
-    with cli.wrong_command():
+    with cli.wrong_command(), memory_named(sweep.plan, built=False):
         run = build_run(command.settings, sweep.plan, devices)
     metrics = MetricsWriter(sweep.out, 0)
     try:
-        finding = find(command, sweep, run, source, metrics)
+        with memory_named(sweep.plan, built=True):
+            finding = find(command, sweep, run, source, metrics)
         suggested = rounded_down(finding.suggestion / sweep.factor)
         sentence, at = suggestion_text(suggested, sweep), suggested * sweep.factor
         picture = sweep.out / "range_test.png"

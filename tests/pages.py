@@ -10,8 +10,8 @@ from tests.helpers import REPOSITORY
 # In the order in which their commands are run: the second `make train` finds its run finished.
 RUN = ("docs/first_hour.md", "README.md", "docs/data.md", "docs/learning_rate.md")
 RUN += ("docs/optimizer.md", "docs/devices.md", "docs/recovery.md", "docs/equality.md")
-RUN += ("docs/tasks.md", "docs/notebook.md", "docs/benchmarks.md", "docs/architecture.md")
-RUN += ("BUILD.md", "CONTRIBUTING.md")
+RUN += ("docs/models.md", "docs/tasks.md", "docs/notebook.md", "docs/benchmarks.md")
+RUN += ("docs/architecture.md", "BUILD.md", "CONTRIBUTING.md")
 # These hold commands that take minutes each; their links, flags and paths are looked at.
 PAGES = (*RUN, "tests/benchmarks/README.md")
 
@@ -45,13 +45,15 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A `sh` block, and what the `text` block that belongs to it shows of its output; or a file."""
+    """A `sh` block, and what the `text` block that belongs to it shows of its output.
+
+    Or a block of `python FILE`: the file with its text, to be there for what follows.
+    """
 
     commands: tuple[Command, ...]
     left_running: bool
     shown: str
-    file: str = ""  # in place of commands, the name of a file that the block holds
-    content: str = ""
+    file: tuple[str, str] | None = None
 
 
 def read(page: str) -> str:
@@ -77,6 +79,8 @@ def blocks(page: str) -> Iterator[Block]:
             lines = text.replace("\\\n", "").strip().split("\n")
             commands = tuple(Command(line) for line in lines if line and not line.startswith("#"))
             yield Block(commands, note == "(left running)", shown)
+        elif kind == "python":
+            yield Block((), False, "", (note, text))
         else:
             assert kind in ("", "text", "ini"), f"{page}: a block of {label!r}"
 

@@ -41,7 +41,7 @@ FOREIGN |= {"job-name", "nodes", "ntasks", "time", "requeue", "open-mode", "sign
 FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += ("verify", "replay")
+COMMANDS += ("verify", "replay", "models")
 _SECONDS = 300
 
 
@@ -70,10 +70,9 @@ class Terminal:
         self._running: tuple[subprocess.Popen, pages.Block, pathlib.Path] | None = None
 
     def run(self, block: pages.Block) -> None:
-        """Runs the block's commands, starts its one that is left running, or writes its file."""
+        """Runs the block's commands, or starts its one that is left running; writes its file."""
         if block.file:
-            (self._folder / block.file).write_text(block.content, encoding="utf-8")
-            return
+            (self._folder / block.file[0]).write_text(block.file[1], encoding="utf-8")
         if block.left_running:
             self.end()
             self._start(block)

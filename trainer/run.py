@@ -17,8 +17,13 @@ from trainer.layers.xla import choose_xla
 from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import make_locator
+from trainer.models.check import build, check_model
+from trainer.models.init_from import Taken, take_weights
 from trainer.models.make_model import make_model
+from trainer.models.names import BUILT_IN, DECODERS
+from trainer.models.weights_file import find_file
 from trainer.optimizer.averaging import WeightAverages
+from trainer.optimizer.freezing import Held, freeze
 from trainer.optimizer.loss_scale import LossScale
 from trainer.optimizer.optimizers import make_optimizer
 from trainer.optimizer.variable_groups import Group, group_decays, group_variables
@@ -53,6 +58,7 @@ class Run:
     audit: Audit | None  # of the devices
     places: Sequence[str]  # what the column `nonfinite_place` counts from 1
     averages: WeightAverages | None
+    taken: Taken | None  # of the first weights, where they are from a file
     groups: Sequence[Group]  # of variables by their rate
     decay_groups: Sequence[Group]  # and by their weight decay, where it was given by pattern
     train_loop: DeviceLoop
@@ -104,19 +110,28 @@ def build_run_on(
 ) -> Run:
     """Builds the run on `plan.replicas` replicas, which may be those of several machines."""
     asked, rates = settings.optimizer, settings.learning_rate
-    learning_rate = LearningRate(plan.learning_rate, strategy)
+    learning_rate, task = LearningRate(plan.learning_rate, strategy), make_task(settings, plan)
     with strategy.scope():
         model = build_model(settings, plan, make_model)
+        said = check(model, task, plan)
+        first, frozen = settings.fine_tuning.init_from, settings.fine_tuning.freeze
+        taken = take_weights(model, find_file(first)) if first else None
+        held = freeze(model, frozen, plan.unfreeze_at)
         variables = model.trainable_variables
         factors, groups = group_variables(model, rates.multipliers, rates.layer_decay)
         decays, decay_groups = group_decays(model, asked.weight_decay, asked.weight_decays)
         optimizer = make_optimizer(
-            plan.optimizer, plan.optimizer_arguments, learning_rate, variables, factors, decays
+            plan.optimizer,
+            plan.optimizer_arguments,
+            learning_rate,
+            variables,
+            factors,
+            decays,
+            held.held if held else (),
         )
         averages = WeightAverages(asked.ema, optimizer, variables) if asked.ema else None
-    task = make_task(settings, plan)
     step, notes = build_step(
-        strategy, task, model, optimizer, learning_rate, averages, settings, plan
+        strategy, task, model, optimizer, learning_rate, averages, settings, plan, held
     )
     most_steps = host_variable(np.int32(tf.int32.max), "most_steps")
     return Run(
@@ -130,6 +145,7 @@ def build_run_on(
         audit=step.audit,
         places=step.locator.places if step.locator else (),
         averages=averages,
+        taken=taken,
         groups=groups,
         decay_groups=decay_groups,
         train_loop=DeviceLoop(
@@ -140,7 +156,7 @@ def build_run_on(
         ),
         most_steps=most_steps,
         evaluate=Evaluation(strategy, model, task, averages),
-        notes=notes,
+        notes=[*said, *(taken.lines() if taken else ()), *notes],
     )
 
 
@@ -149,6 +165,19 @@ def build_model(settings: Settings, plan: Plan, make_model: MakeModel) -> keras.
     keras.utils.set_random_seed(settings.run.seed)
     with layers_in(plan.precision):
         return make_model(plan.model, plan.dataset, settings.layers)
+
+
+def check(model: keras.Model, task: Task, plan: Plan) -> list[str]:
+    """Builds the model if it is not yet, and sees that it can be trained; what there is to say.
+
+    Raises:
+      ValueError: it cannot be.
+    """
+    inputs = inputs_spec(task, plan.dataset, 2)
+    if plan.model in BUILT_IN or plan.model in DECODERS or plan.model.startswith("keras:"):
+        build(model, inputs)
+        return []
+    return check_model(model, inputs, task)
 
 
 def build_step(
@@ -160,6 +189,7 @@ def build_step(
     averages: WeightAverages | None,
     settings: Settings,
     plan: Plan,
+    held: Held | None = None,
 ) -> tuple[TrainStep, list[str]]:
     """Builds the step, outside of the strategy's scope; and what there is to say of it.
 
@@ -190,6 +220,7 @@ def build_step(
         noise=noise,
         loss_scale=LossScale(strategy) if plan.precision == "float16" else None,
         averages=averages,
+        held=held,
         locator=make_locator(strategy, task, model, draws) if locate else None,
         audit=make_audit(strategy, plan.audit_every) if plan.audit_every else None,
         draws=draws,

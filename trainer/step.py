@@ -26,6 +26,7 @@ from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import Locator
 from trainer.optimizer.averaging import WeightAverages
 from trainer.optimizer.clipping import before_output, clip_adaptively, clip_factor
+from trainer.optimizer.freezing import Held
 from trainer.optimizer.loss_scale import LossScale
 from trainer.plan.settings import Clipping
 from trainer.replicas.all_reduce import Exchange
@@ -54,6 +55,7 @@ class TrainStep:
     xla: bool
     alone: bool  # whether a micro-batch's pass is optimized by itself, see `program`
     exchange: Exchange
+    held: Held | None = None  # variables that train later
     programs: dict[int, Callable[[Batch], Sums]] = dataclasses.field(default_factory=dict)
 
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
@@ -63,6 +65,8 @@ class TrainStep:
           micro_batches: each with a part for every replica; to be traced, not run eagerly.
         """
         run = self.strategy.run
+        if self.held:
+            self.held.look(self.learning_rate.progress.read_value())
         with traced_as(self.model, self.strategy.num_replicas_in_sync, self.xla):
             sums, checksum = run(self.sum_gradients, args=micro_batches)
             if self.audit:
@@ -82,7 +86,7 @@ class TrainStep:
             )
 
         def update() -> None:
-            run(self.apply, args=(gradients, sums.state))
+            self.apply_on_all(gradients, sums.state)
             # Here only: a step that is skipped does not use up the learning rate's curve.
             self.learning_rate.progress.assign_add(gain)
 
@@ -142,6 +146,8 @@ class TrainStep:
         sources = [noted.sources(v) for v in self.model.trainable_variables]
         parts = tape.gradient(objective, sources, scale, unconnected_gradients="zero")
         gradient = [sum(each[1:], each[0]) for each in parts]
+        if self.held:
+            gradient = self.held.masked(gradient)
         # That of an embedding's table comes sparse, and is summed with the others.
         gradient = join([tf.convert_to_tensor(part) for part in gradient], self.exchange.pieces)
         if self.loss_scale:
@@ -201,6 +207,20 @@ class TrainStep:
         gain = self.noise.gain()
         self.learning_rate.set_applied(gain)
         return gain
+
+    def apply_on_all(self, gradients: list[tf.Tensor], state: State) -> None:
+        """`apply` on every replica; of two programs the one for what trains in this step."""
+        apply = functools.partial(self.strategy.run, self.apply, args=(gradients, state))
+        if self.held is None:
+            apply()
+            return
+
+        def apply_to_some() -> None:
+            with self.optimizer.holding():
+                apply()
+
+        all_train = self.held.ended(self.learning_rate.progress.read_value())
+        tf.cond(all_train, lambda: apply() and None, apply_to_some)
 
     def apply(self, gradients: list[tf.Tensor], state: State) -> None:
         """On every replica: assigns the layers' state, updates the weights, then their averages."""

@@ -3,16 +3,22 @@
 from absl import flags
 
 from launch.flags.group import Group
-from launch.flags.parsing import one_of
-from trainer.plan.settings import LayerSettings
-
-MODELS = ("mlp", "cnn", "resnet20", "decoder_s", "decoder_m")
+from launch.flags.parsing import duration, one_of, parsed
+from trainer.models.names import BUILT_IN, DECODERS, check_name
+from trainer.optimizer.variable_groups import parse_patterns
+from trainer.plan.settings import FineTuning, LayerSettings
 
 
 def define_model_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the model."""
     add = Group(values, "model", decisive=True)
-    add.text("model", "cnn", f"{', '.join(MODELS[:-1])} or {MODELS[-1]}.")
+    add.text(
+        "model",
+        "cnn",
+        "A network by name, a file or a function.\n"
+        f"{', '.join([*BUILT_IN, *DECODERS])}; keras:NAME of keras.applications; a saved "
+        "model.keras; or python:module:function. python -m launch.models has their sizes.",
+    )
     add.text(
         "batch_norm",
         "local",
@@ -25,6 +31,29 @@ def define_model_flags(values: flags.FlagValues) -> None:
     add.number(
         "l2", 0.0, "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.", rare=True
     )
+    _define_fine_tuning(add)
+
+
+def _define_fine_tuning(add: Group) -> None:
+    add.text(
+        "init_from",
+        "",
+        "First weights: a run's folder or a file.\n"
+        "Of a folder its best model.keras; else a .keras, .weights.h5 or .h5 file. What differs in "
+        "shape, as a head for other classes, begins anew. A run that goes on needs it no more.",
+    )
+    add.text(
+        "freeze",
+        "",
+        "Variables that do not train: stem.*,stage1.*.\n"
+        "Regular expressions of variables' paths, as for --lr_multiplier; a BatchNormalization "
+        "that is taken as a whole keeps its statistics, and computes by them.",
+    )
+    add.text(
+        "unfreeze_at",
+        "",
+        "When what is frozen trains, too: 5ep.\nA duration; left out: never.",
+    )
 
 
 def model_name(values: flags.FlagValues) -> str:
@@ -33,7 +62,25 @@ def model_name(values: flags.FlagValues) -> str:
     Raises:
       ValueError: there is no such model.
     """
-    return one_of("model", values.model, MODELS)
+    return parsed(values, "model", check_name)
+
+
+def fine_tuning(values: flags.FlagValues) -> FineTuning:
+    """The settings of fine-tuning that the parsed flags make.
+
+    Raises:
+      ValueError: a flag cannot be read, or is of no use.
+    """
+    if values.unfreeze_at and not values.freeze:
+        raise ValueError(
+            f"--unfreeze_at={values.unfreeze_at} and nothing is frozen; give --freeze, too, or "
+            "leave it out."
+        )
+    return FineTuning(
+        init_from=values.init_from,
+        freeze=parsed(values, "freeze", parse_patterns),
+        unfreeze_at=duration(values, "unfreeze_at") if values.unfreeze_at else None,
+    )
 
 
 def layer_settings(values: flags.FlagValues) -> LayerSettings:

@@ -97,6 +97,7 @@ def training_settings(values: flags.FlagValues) -> Settings:
         task=data.task_name(values),
         model=model.model_name(values),
         layers=model.layer_settings(values),
+        fine_tuning=model.fine_tuning(values),
         learning_rate=learning_rate.learning_rate_settings(values),
         optimizer=optimizer.optimizer_settings(values),
         recovery=recovery.recovery_settings(values),

@@ -26,6 +26,10 @@ class WrongCommandError(Exception):
     """The command cannot be carried out as given; the message is one sentence for its author."""
 
 
+class FailedError(Exception):
+    """The run cannot go on; the message is one sentence for a person."""
+
+
 @contextlib.contextmanager
 def wrong_command() -> Iterator[None]:
     """Around what only checks the input: a `ValueError` or `OSError` is the user's to mend."""
@@ -91,7 +95,7 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
     except WrongCommandError as error:
         print(f"error: {error}", file=sys.stderr)
         code = WRONG_COMMAND
-    except BadRecordError as error:
+    except (BadRecordError, FailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:

@@ -47,7 +47,8 @@ def plan_text(plan: Plan) -> str:
 # Of so many classes at most the names are shown.
 _CLASSES_SHOWN = 20
 # Rows that are there only where something was asked for, and what they quote of the plan.
-_SAID = (("batch norm", "batch_norm"), ("averages", "averages"), ("audit", "audit"))
+_SAID = (("first weights", "init_from"), ("frozen", "freeze"), ("batch norm", "batch_norm"))
+_SAID += (("averages", "averages"), ("audit", "audit"))
 
 
 def what_trains(plan: Plan) -> list[tuple[str, str]]:

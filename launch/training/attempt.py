@@ -21,9 +21,10 @@ from launch.training.session import Session
 from launch.training.startup import Startup
 from launch.training.streams import training_data
 from trainer.files.storage import Storage
-from trainer.files.whole_files import read_lines, write_text
+from trainer.files.whole_files import read_lines, write_json, write_text
 from trainer.loop import Block
-from trainer.run_folder.run_folder import checkpoint_steps
+from trainer.plan.settings import Settings
+from trainer.run_folder.run_folder import INIT_FROM, checkpoint_steps
 
 if TYPE_CHECKING:
     from launch.training.host import Host
@@ -60,15 +61,29 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
 
     Raises:
       ValueError: the model cannot be built, or not be trained as was asked for.
+      FailedError: a device has no memory for it.
     """
+    from launch.training.memory import memory_named
     from trainer.run import build_run
 
-    run = build_run(job.command.settings, job.plan, job.devices)
+    with memory_named(job.plan, built=False):
+        run = build_run(first_settings(job), job.plan, job.devices)
+    if run.taken:
+        write_json(job.run_dir / INIT_FROM, run.taken.to_json())
     reads = {name: Reads(source) for name, source in job.sources.items()}
     job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
     bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
     faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
     return job, Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
+
+
+def first_settings(job: Job) -> Settings:
+    """The settings; of a run that goes on without the file of its first weights."""
+    settings = job.command.settings
+    if job.found.state is None:
+        return settings
+    later = dataclasses.replace(settings.fine_tuning, init_from="")
+    return dataclasses.replace(settings, fine_tuning=later)
 
 
 def attempt(job: Job, session: Session) -> Outcome:
@@ -124,7 +139,17 @@ def train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
 
     Returns:
       The last step, and whether the run is complete.
+
+    Raises:
+      FailedError: a device has no memory for a step.
     """
+    from launch.training.memory import memory_named
+
+    with memory_named(job.plan, built=True):
+        return _train_on(job, session, host)
+
+
+def _train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
     first, stop, history = job.found.step, session.stop, host.journal.history
     with host.watchdog, asked_by(host.control.stop_waits, lambda: stop.ask("launch.control")):
         ended = first >= job.plan.last_step or schedule_ended(session)

@@ -22,6 +22,7 @@ from launch.flags.parsing import parsed
 from launch.process import cli
 from launch.process.workers import check_one_worker
 from launch.terminal.changes import changes_text
+from trainer.models.weights_file import find_file
 from trainer.plan.class_weights import class_weights
 from trainer.plan.dataset import DatasetFacts, SplitDigests
 from trainer.plan.devices import Devices, choose_devices
@@ -93,6 +94,9 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
     # First the lock: a process that is still saving would be found without what it saves.
     held = open_run_folder(run_dir, command.settings.run.resume, fallback is not None)
     found = newest_checkpoint(run_dir, fallback)
+    first = command.settings.fine_tuning.init_from
+    if first and found.state is None:
+        find_file(first)
     plan, devices = as_begun(command, plan, devices, found)
     told = check_changes(command, plan, found)
     job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)

@@ -42,7 +42,14 @@ def carry_out(line: str) -> tuple[int, str]:
     ):
         if wrongly:  # in the first micro-batch of step 4
             compute_wrongly.plant(0, 3, "192")
-        code = main(arguments)
+        try:
+            code = main(arguments)
+        except cli.WrongCommandError as error:
+            print(f"error: {error}")
+            code = cli.WRONG_COMMAND
+        except cli.FailedError as error:
+            print(f"error: {error}")
+            code = cli.FAILED
     keras.utils.clear_session()
     return code, out.getvalue()
 

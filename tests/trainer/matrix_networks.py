@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from trainer.models.make_model import adjust_layers, make_model
+from trainer.models.vit import vit
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import LayerSettings
 
@@ -44,11 +45,32 @@ def transformer(images: keras.KerasTensor) -> keras.KerasTensor:
     return layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
 
 
-_BODIES = {"small": small, "transformer": transformer}
+class Subclassed(keras.Model):
+    """`small` without its losses, as a class; it is built when it is called first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.convolve = layers.Rescaling(1 / 127.5, offset=-1.0), layers.Conv2D(4, 3)
+        self.normalize, self.flat = layers.BatchNormalization(momentum=0.9), layers.Flatten()
+        self.drop, self.logits = layers.Dropout(0.3), layers.Dense(CLASSES, dtype="float32")
+
+    def call(self, images: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        x = self.normalize(self.convolve(self.scale(images)), training=training)
+        return self.logits(self.drop(self.flat(keras.ops.relu(x)), training=training))
+
+
+def small_vit(images: keras.KerasTensor) -> keras.KerasTensor:
+    """`vit_ti16` but for its width and depth."""
+    return vit(layers.Rescaling(1 / 127.5, offset=-1.0)(images), width=16, heads=2, blocks=2)
+
+
+_BODIES = {"small": small, "transformer": transformer, "small_vit": small_vit}
 
 
 def make_network(name: str, facts: DatasetFacts, settings: LayerSettings) -> keras.Model:
     """One of the above, or of the trainer's own."""
+    if name == "subclassed":
+        return Subclassed()
     if name not in _BODIES:
         return make_model(name, facts, settings)
     images = keras.Input(facts.image_shape, dtype="uint8", name="image")

@@ -56,6 +56,7 @@ OTHER_OPTIMIZERS = {
     "adadelta": "--optimizer=adadelta --learning_rate=0.5",
     "ftrl": "--optimizer=ftrl --learning_rate=0.05 --warmup=none --decay=constant --weight_decay=0",
 }
+FROZEN = "--optimizer=adamw --learning_rate=0.001 --unfreeze_at=4st"
 OPTIONS = {
     "mixed": Row(SGD, mixed=True, class_weights=(2.5, 1.0, 0.2, 1.0)),
     "float16": Row(f"{SGD} --precision=float16 --clip_norm=1", overflows=True),
@@ -77,6 +78,8 @@ OPTIONS = {
         targets="tokens",
         steps=6,
     ),
+    "subclassed": Row(SGD, "subclassed"),
+    "small_vit": Row(f"{FROZEN} --freeze=block1.* --clip_norm=1", "small_vit", side=32),
 }
 ROWS = {name: Row(flags) for name, flags in OPTIMIZERS.items()} | OPTIONS
 # Of the slow arm alone.
@@ -96,5 +99,8 @@ MORE_ROWS = {name: Row(flags) for name, flags in OTHER_OPTIMIZERS.items()} | {
     ),
     "transformer, float16": Row(f"{SGD} --precision=float16", "transformer", overflows=True),
     "transformer, xla": Row("--optimizer=adamw --learning_rate=0.01 --xla=on", "transformer"),
+    "vit_ti16": Row(f"{FROZEN} --freeze=block[1-9].*", "vit_ti16", 2, (1, 2), side=16, steps=6),
+    "resnet50": Row(SGD, "resnet50", 2, (1, 2), side=32, steps=4),
+    "keras:MobileNetV2": Row(SGD, "keras:MobileNetV2", 2, (1, 2), side=32, steps=4),
     "resnet20, twelve": Row(SGD, "resnet20", 12, (1, 3, 6), side=8),
 }

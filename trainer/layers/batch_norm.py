@@ -11,6 +11,7 @@ state of a layer like any other's (`trainer.layers.state`).
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -23,7 +24,18 @@ _FEW = 16  # examples, below which statistics are noisy: Wu and He 2018, arxiv.o
 def set_batch_norm(model: keras.Model, kind: str) -> None:
     """Makes every BatchNormalization of the model `synchronized` or `local`."""
     for layer in _normalizations(model):
-        layer.synchronized = kind == SYNCHRONIZED
+        layer.synchronized = kind == SYNCHRONIZED and not _is_held(layer)
+
+
+def hold_statistics(layer: keras.layers.BatchNormalization) -> None:
+    """Makes a layer normalize by its moving statistics in training, too, and never change them."""
+    layer.held, layer.synchronized = True, False
+
+    def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        del training
+        return type(layer).call(layer, inputs, training=False, mask=mask)
+
+    layer.call = call
 
 
 def synchronized_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -34,7 +46,9 @@ def synchronized_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def few_examples_text(model: keras.Model, micro_batch: int) -> str | None:
     """What there is to say where a BatchNormalization has the statistics of few examples."""
     local = [
-        layer for layer in _normalizations(model) if layer.trainable and not layer.synchronized
+        layer
+        for layer in _normalizations(model)
+        if layer.trainable and not layer.synchronized and not _is_held(layer)
     ]
     if not local or micro_batch >= _FEW:
         return None
@@ -59,7 +73,7 @@ def traced_as(model: keras.Model, replicas: int, xla: bool) -> Iterator[None]:
     fused = [
         layer
         for layer in _normalizations(model)
-        if can_be_fused(layer) and (replicas == 1 or not layer.synchronized)
+        if can_be_fused(layer) and not _is_held(layer) and (replicas == 1 or not layer.synchronized)
     ]
     try:
         for layer in made_local:
@@ -72,6 +86,10 @@ def traced_as(model: keras.Model, replicas: int, xla: bool) -> Iterator[None]:
             layer.synchronized = True
         for layer in fused:
             del layer.call
+
+
+def _is_held(layer: keras.layers.BatchNormalization) -> bool:
+    return getattr(layer, "held", False)
 
 
 def _normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:

@@ -64,10 +64,12 @@ def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
             "collective"
         )
     with traced_as(model, replicas, xla=True):
-        reason = refusal(model, (model.inputs[0],), {}, micro_batch)
+        functional = bool(getattr(model, "inputs", None))
+        images = model.inputs[0] if functional else _images(model)
+        reason = refusal(model, (images,), {}, micro_batch)
         if reason is None:
             return None
-        for layer in model.layers:
+        for layer in model.layers if functional else ():
             if isinstance(layer, keras.layers.InputLayer):
                 continue
             # As the model calls it: it may take several arguments, such as a query and a value.
@@ -122,6 +124,12 @@ def refusal(
         line = lines[-1].strip() if lines[0].startswith("in user code") else lines[0]
         return f"it has no {missing[1]}" if missing else line
     return None
+
+
+def _images(model: keras.Model) -> keras.KerasTensor:
+    """What a subclassed model was built with."""
+    (shape,) = model._build_shapes_dict.values()
+    return keras.KerasTensor(shape, "uint8")
 
 
 def _batch(tensor: keras.KerasTensor, size: int) -> tf.TensorSpec:

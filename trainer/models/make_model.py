@@ -1,50 +1,85 @@
-"""The models: `mlp`, `cnn`, `resnet20`, from uint8 pixels [n, h, w, c] to logits [n, classes].
+"""The model that `--model` names, from uint8 pixels [n, h, w, c] to logits [n, classes].
 
 Pixels are scaled inside the model: bytes travel to the device, and a saved model is complete.
 """
+
+import functools
 
 import keras
 from keras import layers
 
 from trainer.layers.batch_norm import set_batch_norm
 from trainer.models.decoder import decoder
+from trainer.models.keras_applications import application
+from trainer.models.names import BUILT_IN, DECODERS
+from trainer.models.own import ModelSpec, own_model
+from trainer.models.resnet import resnet, small_resnet
+from trainer.models.saved import saved_model
+from trainer.models.small import cnn, mlp
+from trainer.models.vit import vit
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import LayerSettings
 
-DECODERS = {
-    "decoder_s": {"width": 256, "heads": 4, "blocks": 4},
-    "decoder_m": {"width": 512, "heads": 8, "blocks": 8},
-}
 _AS_THEY_ARE = LayerSettings()
+# From pixels in [-1, 1] to features; the names are those of `BUILT_IN`.
+_BODIES = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet20": functools.partial(small_resnet, blocks=3),
+    "resnet56": functools.partial(small_resnet, blocks=9),
+    "resnet50": functools.partial(resnet, blocks=(3, 4, 6, 3)),
+    "resnet101": functools.partial(resnet, blocks=(3, 4, 23, 3)),
+    "vit_ti16": functools.partial(vit, width=192, heads=3),
+    "vit_s16": functools.partial(vit, width=384, heads=6),
+    "vit_b16": functools.partial(vit, width=768, heads=12),
+}
 
 
 def make_model(
     name: str, dataset: DatasetFacts, settings: LayerSettings = _AS_THEY_ARE
 ) -> keras.Model:
-    """Builds a model by name for the dataset, in a strategy's scope."""
-    if dataset.targets == "tokens":
-        model = decoder(
-            name,
-            dataset.image_shape[0] - 1,
-            dataset.num_classes,
-            dropout=settings.dropout,
-            **DECODERS[name],
+    """Builds a model by name for the dataset's images and classes, in a strategy's scope.
+
+    Raises:
+      ValueError: a model of the user's own, or a saved one, cannot be had.
+    """
+    if name in DECODERS:
+        length, drop = dataset.image_shape[0] - 1, settings.dropout
+        model = decoder(name, length, dataset.num_classes, dropout=drop, **DECODERS[name])
+    elif name in BUILT_IN or name.startswith("keras:"):
+        model = _by_name(name, dataset, settings)
+    elif name.startswith("python:"):
+        # Plain numbers, or Keras could not keep them as arguments of a layer.
+        shape, text = tuple(map(int, dataset.image_shape)), dataset.targets == "tokens"
+        if text:  # the last of a row's tokens is told only
+            shape = (shape[0] - 1,)
+        dtype = "int32" if text else "uint8"
+        model = own_model(name, ModelSpec(shape, dtype, int(dataset.num_classes)))
+    else:
+        model = saved_model(name)
+    if settings.dropout and name not in BUILT_IN and name not in DECODERS:
+        raise ValueError(
+            f"--dropout={settings.dropout:g} goes before the logits of {', '.join(BUILT_IN)}; "
+            f"--model={name} has its own; leave --dropout out."
         )
-        adjust_layers(model, settings)
-        return model
+    adjust_layers(model, settings)
+    return model
+
+
+def _by_name(name: str, dataset: DatasetFacts, settings: LayerSettings) -> keras.Model:
     images = keras.Input(dataset.image_shape, dtype="uint8", name="image")
+    if name.startswith("keras:"):
+        name = name.removeprefix("keras:")
+        return keras.Model(images, application(name, images, dataset.num_classes), name=name)
     pixels = layers.Rescaling(1 / 127.5, offset=-1.0, name="pixels")(images)
-    body = {"mlp": _mlp, "cnn": _cnn, "resnet20": _resnet20}[name]
-    features = body(pixels)
+    features = _BODIES[name](pixels)
     if settings.dropout:
         features = layers.Dropout(settings.dropout, name="dropout")(features)
     # Logits and loss stay float32 whatever the precision of the layers.
     outputs = layers.Dense(dataset.num_classes, dtype="float32", name="logits")(features)
     if dataset.target_deviations:
         outputs = in_units(dataset)(outputs)
-    model = keras.Model(images, outputs, name=name)
-    adjust_layers(model, settings)
-    return model
+    return keras.Model(images, outputs, name=name)
 
 
 def in_units(dataset: DatasetFacts) -> layers.Layer:
@@ -66,53 +101,3 @@ def adjust_layers(model: keras.Model, settings: LayerSettings) -> None:
     for variable in model.trainable_variables:
         if settings.l2 and len(variable.shape) > 1:
             variable.regularizer = keras.regularizers.L2(settings.l2)
-
-
-def _mlp(x: keras.KerasTensor) -> keras.KerasTensor:
-    x = layers.Flatten()(x)
-    for number in (1, 2):
-        x = layers.Dense(128, activation="relu", name=f"dense{number}")(x)
-    return x
-
-
-def _cnn(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Four 3 × 3 convolutions, the third one halving the image, and the mean over what is left."""
-    for number, (filters, stride) in enumerate([(32, 1), (32, 1), (64, 2), (64, 1)], start=1):
-        x = _convolution(x, filters, stride, f"conv{number}")
-        x = layers.Activation("silu", name=f"silu{number}")(x)
-    return layers.GlobalAveragePooling2D(name="pool")(x)
-
-
-def _resnet20(x: keras.KerasTensor) -> keras.KerasTensor:
-    """The 20-layer network for small images of He et al. 2016, https://arxiv.org/abs/1512.03385.
-
-    Its shortcuts are projections where the shape changes (their option B).
-    """
-    x = layers.ReLU(name="stem_relu")(_convolution(x, 16, 1, "stem"))
-    for stage, filters in enumerate((16, 32, 64), start=1):
-        for block in range(1, 4):
-            name = f"stage{stage}_block{block}"
-            stride = 2 if stage > 1 and block == 1 else 1
-            y = _convolution(x, filters, stride, f"{name}_conv1")
-            y = layers.ReLU(name=f"{name}_relu1")(y)
-            y = _convolution(y, filters, 1, f"{name}_conv2")
-            if x.shape[-1] != filters:
-                x = _convolution(x, filters, stride, f"{name}_shortcut", kernel=1)
-            x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, y]))
-    return layers.GlobalAveragePooling2D(name="pool")(x)
-
-
-def _convolution(
-    x: keras.KerasTensor, filters: int, stride: int, name: str, kernel: int = 3
-) -> keras.KerasTensor:
-    """A convolution and its normalization, with the statistics of all replicas together."""
-    x = layers.Conv2D(
-        filters,
-        kernel,
-        stride,
-        padding="same",
-        use_bias=False,  # the normalization's offset is one
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-    return layers.BatchNormalization(momentum=0.9, synchronized=True, name=f"{name}_norm")(x)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainer.learning_rate.learning_rate import LearningRate
+from trainer.optimizer.freezing import Holding
 from trainer.optimizer.fused_updates import FusedAdam, FusedMomentum
 from trainer.optimizer.lars import Lars
 from trainer.plan.call_syntax import Value
@@ -31,7 +32,7 @@ _KERAS = {
 }
 
 
-class _Lockstep:
+class _Lockstep(Holding):
     """Mixin for a Keras optimizer.
 
     The step has summed the gradients itself, before clipping. By index of a variable among those
@@ -49,11 +50,13 @@ class _Lockstep:
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Keras's update of one variable, at its own rate; of none where that is 0."""
-        factor = self.multipliers[self._get_variable_index(variable)]
+        index = self._get_variable_index(variable)
+        factor = self.multipliers[index]
         # Not every formula leaves a variable as it is at a rate of 0: Ftrl's divides by it.
-        if factor:
+        if factor and not self.is_held(index):
             rate = learning_rate if factor == 1 else learning_rate * factor
-            super().update_step(gradient, variable, rate)
+            with self.counting(index):
+                super().update_step(gradient, variable, rate)
 
     def decay_of(self, variable: Any) -> float:
         """The weight decay of one variable."""
@@ -75,9 +78,9 @@ class _Decoupled:
 
         def decay(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
             for variable in variables:
-                factor = self.multipliers[self._get_variable_index(variable)]
-                factor *= self.decay_of(variable)
-                if factor:
+                index = self._get_variable_index(variable)
+                factor = self.multipliers[index] * self.decay_of(variable)
+                if factor and not self.is_held(index):
                     shrink = functools.partial(self._shrink, factor=factor)
                     strategy.extended.update(variable.value, shrink, group=False)
 
@@ -135,6 +138,7 @@ def make_optimizer(
     variables: Sequence[keras.Variable],
     multipliers: Sequence[float],
     decays: Sequence[float],
+    held: Sequence[bool] = (),
 ) -> keras.optimizers.Optimizer:
     """The optimizer with its slots built; to be called in a strategy's scope.
 
@@ -147,6 +151,7 @@ def make_optimizer(
       arguments: all of its arguments there.
       multipliers: what the rate is multiplied by, for each of the variables.
       decays: their weight decays.
+      held: which of them do not train from the beginning; see `trainer.optimizer.freezing`.
     """
     moving = learning_rate.momentum
     # 0 rather than None, which Keras's AdamW refuses; the decays are the mixins'.
@@ -157,6 +162,7 @@ def make_optimizer(
         moved = "scheduled_momentum" if name == "sgd" else MOVING[name]
         setattr(optimizer, moved, moving)
     optimizer.multipliers, optimizer.decays = tuple(multipliers), tuple(decays)
+    optimizer.held = tuple(held)
     # Slots built later, while a loop is traced, crash it, and are not restored.
     optimizer.build(variables)
     return optimizer

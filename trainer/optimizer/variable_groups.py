@@ -5,7 +5,7 @@ import itertools
 import re
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.plan.call_syntax import GREATEST, shortened
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _SLOW = 0.1  # seconds for a match
+_BLOCK = re.compile(r".*?block_?\d+[a-z]?(?=_|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def check_speed(patterns: Iterable[str], paths: Iterable[str]) -> None:
     for pattern, path in itertools.product(patterns, paths):
         for length in range(1, len(path) + 1):
             begin = time.perf_counter()
-            _takes(pattern, path[:length])
+            takes(pattern, path[:length])
             if time.perf_counter() - begin > _SLOW and _slow(pattern, path[:length]):
                 raise ValueError(
                     f"the pattern {shortened(pattern)} takes too long to match {path}; give one "
@@ -88,7 +89,7 @@ def check_speed(patterns: Iterable[str], paths: Iterable[str]) -> None:
 def _slow(pattern: str, path: str) -> bool:
     """Whether a match is slow each time: on a busy machine, one may be by chance."""
     begin = time.process_time()
-    _takes(pattern, path)
+    takes(pattern, path)
     return time.process_time() - begin > _SLOW / 2
 
 
@@ -120,7 +121,8 @@ def group_variables(
     A pattern is a regular expression that takes a variable when it matches its path, such as
     `conv1/kernel`, or the beginning of it up to a slash; the first pattern that takes it counts.
     With `layer_decay` d, the layers with weights get …, d², d, 1 in their order (Clark et al. 2020,
-    https://arxiv.org/abs/2003.10555), multiplied by the pattern's factor.
+    https://arxiv.org/abs/2003.10555), multiplied by the pattern's factor; the layers of a block
+    (`stage2_block1_conv1`, `conv2_block1_1_conv`, `block3_attention`) count as one.
 
     Raises:
       ValueError: a pattern took no variable, or takes too long to.
@@ -188,16 +190,43 @@ def _first_match(
     path: str, patterns: Sequence[tuple[str, float]], rest: tuple[str, float] = ("", 1.0)
 ) -> tuple[str, float]:
     for pattern, factor in patterns:
-        if _takes(pattern, path):
+        if takes(pattern, path):
             return pattern, factor
     return rest
 
 
-def _takes(pattern: str, path: str) -> bool:
+def takes(pattern: str, path: str) -> bool:
+    """Whether a pattern matches a variable's path, or its beginning up to a slash."""
     return re.fullmatch(f"(?:{pattern})(?:/.*)?", path) is not None
 
 
+def parse_patterns(text: str) -> tuple[str, ...]:
+    """Reads `stem.*,stage1.*`.
+
+    Raises:
+      ValueError: a part is no regular expression.
+    """
+    patterns = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for pattern in patterns:
+        check_pattern(pattern)
+    return patterns
+
+
 def _depths(model: "keras.Model") -> dict[str, int]:
-    """The place of each variable's layer among the layers with trainable weights, by path."""
-    layers = [layer for layer in model.layers if layer.trainable_variables]
-    return {v.path: place for place, layer in enumerate(layers) for v in layer.trainable_variables}
+    """The place of each variable's layer among the layers and blocks with weights, by path."""
+    places: dict[str, int] = {}
+    depths: dict[str, int] = {}
+    for layer in _layers_in_order(model):
+        block = _BLOCK.match(layer.name)
+        for variable in layer.trainable_variables:
+            place = places.setdefault(block[0] if block else layer.name, len(places))
+            depths.setdefault(variable.path, place)
+    return depths
+
+
+def _layers_in_order(model: "keras.Model") -> "Iterator[keras.Layer]":
+    """The layers from input to output, those of models among them in their place."""
+    for layer in model.layers:
+        if getattr(layer, "layers", None):
+            yield from _layers_in_order(layer)
+        yield layer

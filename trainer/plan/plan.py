@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.models.names import DECODERS, check_images
 from trainer.plan.call_syntax import Value, choose
 from trainer.plan.curves import LearningRatePlan
 from trainer.plan.dataset import DatasetFacts
@@ -26,11 +27,12 @@ from trainer.plan.precision import precision_text, repeats_text
 from trainer.plan.settings import (
     STEPS_TO_TELL,
     DeviceSettings,
+    FineTuning,
     RecoverySettings,
     RunSettings,
     Settings,
 )
-from trainer.plan.tasks import TASKS, TEXT_MODELS, choose_task
+from trainer.plan.tasks import TASKS, choose_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Plan:
     log_every: float
     backoff_steps: float  # until the rate is back after a rollback, in steps of `counted_batch`
     because: dict[str, str]
+    unfreeze_at: float = 0.0  # the progress from which on what is frozen trains; 0: never
     checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
     keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
     # A run is measured in examples. Its step numbers only ever count on, so after a change of the
@@ -139,6 +142,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     every, because_every = _periods(run, units)
     every["audit_every"], because_audit = _audits(run, devices, accumulate, units)
     check_way_back(settings.recovery, every["checkpoint_every"])
+    counted = units | {"global_batch": round(batch / rate.adascale)}
+    unfreeze_at = plan_unfreezing(settings.fine_tuning, counted, rate.steps)
     return Plan(
         dataset=dataset,
         task=task,
@@ -161,9 +166,8 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         **every,
         checkpoint_seconds=run.checkpoint_every.seconds,
         keep_every=_period(settings.recovery.keep_every, units),
-        backoff_steps=settings.recovery.backoff_for.exact_steps(
-            **units | {"global_batch": round(batch / rate.adascale)}
-        ),
+        backoff_steps=settings.recovery.backoff_for.exact_steps(**counted),
+        unfreeze_at=unfreeze_at,
         because={
             **_because_devices(settings.devices, devices, micro_batch, run.deterministic),
             "exact": because_exact,
@@ -175,6 +179,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **because_every,
             **because_audit,
             **_because_layers(settings, devices),
+            **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
         },
     )
 
@@ -233,9 +238,12 @@ def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
       ValueError: it is.
     """
     text = dataset.targets == "tokens"
-    if not settings.model.startswith("python:") and text != (settings.model in TEXT_MODELS):
-        what = f"text; use one of {', '.join(TEXT_MODELS)}" if text else "images; use another"
+    own = settings.model.startswith("python:") or settings.model.endswith(".keras")
+    if not own and text != (settings.model in DECODERS):
+        what = f"text; use one of {', '.join(DECODERS)}" if text else "images; use another"
         raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {what}.")
+    if not text:
+        check_images(settings.model, dataset.image_shape)
     if task != "classification" and settings.optimizer.label_smoothing and task in TASKS:
         raise ValueError(
             f"--label_smoothing={settings.optimizer.label_smoothing:g} is for classes, and the "
@@ -248,6 +256,23 @@ def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
             choose("metric of --plateau", plateau.metric, metrics)
         except ValueError as error:
             raise ValueError(f"--plateau: {error}") from None
+
+
+def plan_unfreezing(asked: FineTuning, units: Mapping[str, float], steps: int) -> float:
+    """The progress from which on all variables train, a whole number of steps; 0: never.
+
+    Raises:
+      ValueError: the run ends before.
+    """
+    if asked.unfreeze_at is None:
+        return 0.0
+    at = float(round(asked.unfreeze_at.exact_steps(**units)))
+    if not 1 <= at < steps:
+        raise ValueError(
+            f"--unfreeze_at={asked.unfreeze_at} is step {at:,.0f} of a run of {steps:,}; give one "
+            "within it, such as 20%, or leave it out."
+        )
+    return at
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:
@@ -332,6 +357,14 @@ def _because_layers(settings: Settings, devices: Devices) -> dict[str, str]:
         )
     if ema:
         because["averages"] = f"of the weights, decay min({ema:g}, (1 + t) / (10 + t)); evaluated"
+    return because
+
+
+def _because_fine_tuning(asked: FineTuning, unfreeze_at: float) -> dict[str, str]:
+    because = {"init_from": asked.init_from} if asked.init_from else {}
+    if asked.freeze:
+        until = f"until step {unfreeze_at:,.0f} = {asked.unfreeze_at}" if unfreeze_at else "always"
+        because["freeze"] = f"{', '.join(asked.freeze)}: {until}"
     return because
 
 

@@ -61,6 +61,15 @@ class LayerSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """What a model begins with, and which of its variables train when."""
+
+    init_from: str = ""  # a file of weights or a run's folder; empty: random weights
+    freeze: tuple[str, ...] = ()  # patterns of variables' paths
+    unfreeze_at: Duration | None = None  # from when on these train, too; None: never
+
+
+@dataclasses.dataclass(frozen=True)
 class PlateauSettings:
     """Lower the rate when a metric has stopped improving."""
 
@@ -141,6 +150,7 @@ class Settings:
     recovery: RecoverySettings
     layers: LayerSettings = LayerSettings()
     task: str = "auto"  # one of trainer.plan.tasks.TASKS, or python:module:function
+    fine_tuning: FineTuning = FineTuning()
 
 
 # Steps in a row that stand out before it is a divergence, see `trainer.actions.divergence`.

@@ -26,9 +26,6 @@ TASKS = {
 }
 
 
-TEXT_MODELS = ("decoder_s", "decoder_m")
-
-
 def choose_task(asked: str, targets: str) -> str:
     """The task asked for; with `auto` the one that learns such targets.
 

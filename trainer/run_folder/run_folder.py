@@ -20,9 +20,9 @@ from trainer.run_folder.rollbacks import Rollback, not_yet_known, read_rollbacks
 from trainer.run_folder.state import State
 
 _FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
-HELD_OUT = "held_out.txt"
+HELD_OUT, INIT_FROM = "held_out.txt", "init_from.json"
 _FILES += ("rollbacks.jsonl", "classes.txt", HELD_OUT)
-_FILES += ("control/applied.jsonl", "control/status.json")
+_FILES += (INIT_FROM, "control/applied.jsonl", "control/status.json")
 # Where anybody may leave anything: it is looked at one by one, see `trainer.run_folder.requests`.
 _LEFT_BY_OTHERS = ("control/requests", "control/rejected")
 _FOLDERS = ("checkpoints", "best", "control", "train", "eval", *_LEFT_BY_OTHERS)

@@ -50,6 +50,8 @@ def classification(
         scores=lambda batch, logits: {"accuracy": are_correct(batch, logits)},
         weigh=lambda batch: weigh_classes(batch, class_weights),
         chance=math.log(num_classes),
+        outputs=(num_classes,),
+        logits=True,
     )
 
 

@@ -19,11 +19,12 @@ from trainer.replicas.streams import Batch
 from trainer.tasks.task import Statistics, Task
 
 
-def language_model(tokens: int, bytes_per_token: float) -> Task:
-    """The task of telling the next of so many tokens.
+def language_model(length: int, tokens: int, bytes_per_token: float) -> Task:
+    """The task of telling the next token.
 
     Args:
-      tokens: how many there are.
+      length: tokens of a row that are told.
+      tokens: how many there can be.
       bytes_per_token: on average in the text to evaluate on, for its bits per byte.
     """
 
@@ -45,6 +46,8 @@ def language_model(tokens: int, bytes_per_token: float) -> Task:
         scores=lambda batch, logits: {"accuracy": _right(batch, logits)},
         inputs=known_tokens,
         chance=math.log(tokens),
+        outputs=(length, tokens),
+        logits=True,
     )
 
 

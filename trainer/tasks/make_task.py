@@ -25,11 +25,12 @@ def make_task(settings: Settings, plan: Plan) -> Task:
             data.num_classes, settings.optimizer.label_smoothing, data.class_weights
         )
     if plan.task == "multi_label":
-        return multi_label()
+        return multi_label(data.num_classes)
     if plan.task == "regression":
-        return regression(data.target_means, data.target_deviations)
+        return regression(data.num_classes, data.target_means, data.target_deviations)
     if plan.task == "language_model":
-        return language_model(data.num_classes, data.bytes_per_token)
+        length = data.image_shape[0] - 1
+        return language_model(length, data.num_classes, data.bytes_per_token)
     return own_task(plan.task, data)
 
 

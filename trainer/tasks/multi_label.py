@@ -23,8 +23,8 @@ from trainer.tasks.task import Statistics, Task
 BINS, LIMIT = 256, 16.0
 
 
-def multi_label() -> Task:
-    """The task of telling which labels an example has."""
+def multi_label(labels: int) -> Task:
+    """The task of telling which of so many labels an example has."""
     return Task(
         losses=losses,
         statistics=statistics,
@@ -32,6 +32,8 @@ def multi_label() -> Task:
         metrics=metrics,
         scores=lambda batch, logits: {"label_accuracy": _right(batch, logits)},
         chance=math.log(2),
+        outputs=(labels,),
+        logits=True,
     )
 
 

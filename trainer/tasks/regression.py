@@ -17,10 +17,11 @@ from trainer.replicas.streams import Batch
 from trainer.tasks.task import Statistics, Task
 
 
-def regression(means: Sequence[float], deviations: Sequence[float]) -> Task:
-    """The task of telling numbers.
+def regression(targets: int, means: Sequence[float], deviations: Sequence[float]) -> Task:
+    """The task of telling so many numbers.
 
     Args:
+      targets: how many there are.
       means: of each target over the examples to train on; empty: taken as 0.
       deviations: likewise their standard deviations; empty: taken as 1.
     """
@@ -67,4 +68,5 @@ def regression(means: Sequence[float], deviations: Sequence[float]) -> Task:
         metrics=metrics,
         scores=scores,
         chance=1.0 if deviations else None,
+        outputs=(targets,),
     )

@@ -60,6 +60,8 @@ class Task:
         one of them is `loss`.
       scores: `(batch, outputs)` → by name float32 [n], logged as train/NAME.
       inputs: batch → what the model is called with, a tensor or a structure of them.
+      outputs: the shape of the outputs for an example; None: anything that `losses` takes.
+      logits: whether they are logits, so that a model must not end with softmax or sigmoid.
       weigh: batch → the same with the weights of the training's loss, as of classes.
       chance: the loss of knowing nothing, by which a loss that is too high is told; None: that of
         the first row.
@@ -73,6 +75,8 @@ class Task:
     inputs: Callable[[Batch], Any] = the_image
     weigh: Callable[[Batch], Batch] = as_it_is
     chance: float | None = None
+    outputs: tuple[int, ...] | None = None
+    logits: bool = False
 
 
 def weighted_sum(values: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

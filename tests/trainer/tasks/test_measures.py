@@ -45,7 +45,7 @@ def test_regression_measures_in_the_targets_own_units() -> None:
     label = RANDOM.normal((3, -40), (2, 10), (COUNT, 2)).astype("float32")
     outputs = label + RANDOM.normal(0, (1, 5), (COUNT, 2)).astype("float32")
     error = (outputs - label).astype("float64")
-    task = regression((2.5, -38.0), (2.0, 9.0))
+    task = regression(2, (2.5, -38.0), (2.0, 9.0))
     found = evaluated(task, outputs, {"label": label})
     assert found["loss"] == pytest.approx(mean((error / (2, 9)) ** 2 @ [0.5, 0.5]), rel=1e-5)
     assert found["mae"] == pytest.approx(mean(np.abs(error).mean(axis=1)), rel=1e-5)
@@ -77,7 +77,7 @@ def test_average_precision_is_that_of_the_order_of_the_logits() -> None:
     # In the middles of bins, some of which hold several.
     bins = np.clip(RANDOM.normal(BINS / 2 + 20 * label, 20), 0, BINS - 1).astype(int)
     logits = ((bins + 0.5) * 2 * LIMIT / BINS - LIMIT).astype("float32")
-    found = evaluated(multi_label(), logits, {"label": label})
+    found = evaluated(multi_label(3), logits, {"label": label})
     # No example has the third label, of which nothing can be told.
     each = [average_precision(label[:, at] > 0, logits[:, at]) for at in (0, 1)]
     assert found["mean_average_precision"] == pytest.approx(np.mean(each), rel=1e-5)
@@ -96,7 +96,7 @@ def test_an_answer_that_is_no_number_is_the_last_of_all() -> None:
     label = np.zeros((COUNT, 1), "float32")
     label[:20] = 1
     logits = np.where(label > 0, np.nan, -5).astype("float32")
-    found = evaluated(multi_label(), logits, {"label": label})
+    found = evaluated(multi_label(1), logits, {"label": label})
     worst = mean(label[:, 0])
     assert found["mean_average_precision"] == pytest.approx(worst, rel=1e-5)
     assert math.isnan(found["loss"])
@@ -106,7 +106,7 @@ def test_a_language_model_is_measured_by_token_however_full_the_last_row_is() ->
     tokens = RANDOM.integers(0, 5, (COUNT, 7)).astype("int32")
     tokens[::3, 4:] = -1  # rows that end early
     logits = RANDOM.normal(size=(COUNT, 6, 5)).astype("float32")
-    found = evaluated(language_model(5, bytes_per_token=2.0), logits, {"tokens": tokens})
+    found = evaluated(language_model(6, 5, bytes_per_token=2.0), logits, {"tokens": tokens})
     following = tokens[:, 1:]
     told = following >= 0
     shares = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))

@@ -1,0 +1,81 @@
+"""What a network costs: its parameters, and the products of an example's forward pass."""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from trainer.models.make_model import make_model
+from trainer.models.names import usual_side
+from trainer.plan.dataset import DatasetFacts
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A network at an input: `parameters` that train, and `products` of an example forward.
+
+    A product is one multiplication and one addition: a multiply-accumulate, or two FLOPs.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int
+    parameters: int
+    products: int
+
+
+def size_of(name: str, shape: tuple[int, int, int] | None, classes: int | None) -> Size:
+    """The size of a network by name; images and classes are those it is made for if left out.
+
+    Raises:
+      ValueError: it cannot be made.
+    """
+    side = usual_side(name) or 224
+    shape = shape or (side, side, 3)
+    classes = classes or (1000 if side >= 224 else 10)
+    facts = DatasetFacts("none", 1, 1, classes, shape)
+    model = make_model(name, facts)
+    parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
+    size = Size(name, shape, classes, parameters, products(model, shape))
+    keras.utils.clear_session()  # or the next one's names would count on
+    return size
+
+
+def products(model: keras.Model, shape: tuple[int, int, int]) -> int:
+    """The multiply-accumulates of matrix products and convolutions for one image, forward."""
+    infer = tf.function(lambda images: model(images, training=False), autograph=False)
+    graph = infer.get_concrete_function(tf.TensorSpec([1, *shape], tf.uint8)).graph
+    return sum(map(_products_of, graph.get_operations()))
+
+
+def _products_of(operation: tf.Operation) -> int:
+    kind = operation.type
+    if kind in ("Conv2D", "Conv3D"):
+        kernel = operation.inputs[1].shape
+        return _count(operation.outputs[0]) * math.prod(kernel[:-1])
+    if kind == "DepthwiseConv2dNative":
+        return _count(operation.outputs[0]) * math.prod(operation.inputs[1].shape[:2])
+    if kind in ("MatMul", "BatchMatMulV2"):
+        first = operation.inputs[0].shape
+        attribute = "transpose_a" if kind == "MatMul" else "adj_x"
+        return _count(operation.outputs[0]) * first[-2 if operation.get_attr(attribute) else -1]
+    if kind == "Einsum":
+        return _of_einsum(operation)
+    return 0
+
+
+def _of_einsum(operation: tf.Operation) -> int:
+    """The product of all letters' sizes, each of which one or both factors have."""
+    factors = operation.get_attr("equation").decode().partition("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for letters, tensor in zip(factors, operation.inputs, strict=True):
+        named = letters.replace("...", "")
+        for number, size in enumerate(tensor.shape[: len(tensor.shape) - len(named)]):
+            sizes[f"…{number}"] = size
+        sizes |= dict(zip(named, tensor.shape[len(tensor.shape) - len(named) :], strict=True))
+    return math.prod(sizes.values())
+
+
+def _count(tensor: tf.Tensor) -> int:
+    return tensor.shape.num_elements()
