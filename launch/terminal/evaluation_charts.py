@@ -38,7 +38,8 @@ def save_confusion(
     shares = np.divide(matrix, support, out=np.zeros_like(matrix), where=support > 0)
     with picture(path, [heading, *names], 7.6) as (figure, text):
         axes = figure.add_subplot()
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        # Above the grid that charts with curves have.
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", zorder=3)
         figure.colorbar(image, label="share of the examples of the class", shrink=0.8)
         axes.set_title(text(heading), fontsize=11, loc="left")
         axes.set(xlabel="answer", ylabel="class")
@@ -48,15 +49,14 @@ def save_confusion(
             axes.set_yticks(range(classes), shown, fontsize=size)
         if classes <= _NUMBERED:
             _number(axes, matrix, shares)
-        # The figure draws a grid for charts with curves.
-        axes.set_axisbelow(True)
 
 
 def _number(axes: "Axes", matrix: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), count in np.ndenumerate(matrix):
         if count:
             color = "white" if shares[row, column] > 0.5 else "#222222"
-            axes.text(column, row, f"{count:.4g}", ha="center", va="center", color=color, size=8)
+            where = {"ha": "center", "va": "center", "zorder": 4}
+            axes.text(column, row, f"{count:.4g}", color=color, size=8, **where)
 
 
 def save_calibration(of: Report, heading: str, path: pathlib.Path) -> None:
@@ -106,7 +106,8 @@ def save_mistakes(
         figure.suptitle(text(heading), fontsize=11, x=0.01, ha="left")
         for number, axes in enumerate(figure.subplots(rows, _COLUMNS, squeeze=False).flat):
             if number < len(captions):
-                show(axes, images[number], text(captions[number]), RED)
+                lines = captions[number].split("\n")
+                show(axes, images[number], "\n".join(map(text, lines)), RED)
                 axes.title.set_fontsize(7.5)
             else:
                 axes.axis("off")
