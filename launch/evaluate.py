@@ -184,7 +184,9 @@ def evaluate(
     rows = evaluate_in_pieces(sums, iterator, batches, lambda: True)
     # A file has the averages alone.
     metrics = means(rows[:1] if trained.weights.is_file() else rows)
-    with tqdm.tqdm(total=batches, desc="answers", unit=" batches", leave=False, delay=1) as bar:
+    with tqdm.tqdm(
+        total=batches, desc="answers", unit=" batches", leave=False, delay=1, disable=None
+    ) as bar:
         found = answer_all(strategy, model, averages, stream, batches, lambda _: bar.update())
     own = found["position"] < source.length
     outputs, labels, weights, records = (

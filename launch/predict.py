@@ -202,7 +202,9 @@ def answers(
     stream = evaluation_stream(source, layout=layout, image_size=size, faults=faults)
     answer = tf.function(lambda image: model(image, training=False), autograph=False)
     logits, good = [], []
-    with tqdm.tqdm(total=source.length, unit=" pictures", leave=False, delay=1) as bar:
+    with tqdm.tqdm(
+        total=source.length, unit=" pictures", leave=False, delay=1, disable=None
+    ) as bar:
         for batch in stream:
             logits.append(answer(batch["image"]).numpy().astype(np.float32))
             good.append(batch["weight"].numpy() > 0)

@@ -1,6 +1,5 @@
 """Image files by their paths as a source without labels, as a prediction reads them."""
 
-import io
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -92,13 +91,16 @@ def source_of(paths: Sequence[str], shape: tuple[int, int, int], resized: bool) 
 
 def _in_shape(content: bytes, shape: tuple[int, int, int]) -> bytes:
     """A file of a picture of this shape; what cannot be decoded comes back as it is."""
-    height, width, channels = shape
+    import tensorflow as tf
+
+    from input_pipeline.images.encoded import whole
+
     header = image_header(content)
-    if header is None or (header.height, header.width) == (height, width):
+    if header is None or (header.height, header.width) == shape[:2]:
         return content
-    written = io.BytesIO()
     try:
-        decoded(content, channels).resize((width, height)).save(written, "PNG", compress_level=0)
+        picture = np.asarray(decoded(content, shape[2]))
     except ValueError:
         return content
-    return written.getvalue()
+    with tf.device("CPU"):
+        return tf.io.encode_png(whole(np.atleast_3d(picture), shape)).numpy()
