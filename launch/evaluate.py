@@ -94,8 +94,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         trained = dataclasses.replace(trained, command=command)
         devices = devices_for(trained, device, values.replicas, gpus_of(device, values.verbosity))
         plan = plan_for(trained, devices)
+        check_json(values.json)
         out, why_none = open_out(trained, source, values.out)
-        open_json(values.json)
     print(intended_text(trained, source), flush=True)
     cli.import_tensorflow(values.verbosity)
     faults = Faults(source, source.length)
@@ -147,7 +147,7 @@ def open_out(trained: Trained, source: Source, given: str) -> tuple[pathlib.Path
     return out, ""
 
 
-def open_json(given: str) -> None:
+def check_json(given: str) -> None:
     """Sees that the file can be written.
 
     Raises:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from launch.training.trained import (
     plan_for,
     restored_model,
 )
-from trainer.exported import ENCODED, FILES, answers_of, missing
+from trainer.exported import FILES, answers_of, missing
 from trainer.run_folder.run_folder import is_locked
 
 if TYPE_CHECKING:
@@ -185,7 +186,11 @@ def export(
 
     names = [escaped(name) for name in trained.class_names()]
     try:
-        with output.stderr_held_aside(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            output.stderr_held_aside(),
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),
+        ):
             export_model(model, form, folder, names, decode)
     except OSError:
         raise
@@ -212,15 +217,15 @@ def compare(
     records = np.unique(np.linspace(0, source.length - 1, _EXAMPLES).astype(np.int64))
     images, good = seen(source, records, image_size)
     wanted = np.asarray(model(images[good], training=False), np.float32)
-    path = folder / FILES[form]
-    found = {form: compared(wanted, answers_of(form, path, images[good]))}
+    usable, files = np.zeros(int(good.sum()), bool), []
     if form == "saved_model" and source.encoded:
-        files = source.read(records[good])[0]
-        # Those of another size are resized otherwise where the run has no size of its own.
-        usable = np.array([decodable(file, source, resized) for file in files], bool)
-        if usable.any():
-            answers = answers_of(ENCODED, path, [bytes(f) for f in files[usable]])
-            found["from files"] = compared(wanted[usable], answers)
+        contents = source.read(records[good])[0]
+        usable = np.array([decodable(file, source, resized) for file in contents], bool)
+        files = [bytes(file) for file in contents[usable]]
+    own, from_files = answers_of(form, folder / FILES[form], images[good], files)
+    found = {form: compared(wanted, own)}
+    if from_files is not None:
+        found["from files"] = compared(wanted[usable], from_files)
     return found
 
 

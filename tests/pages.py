@@ -10,7 +10,13 @@ from helpers import REPOSITORY
 # In the order in which their commands are run: the second `make train` finds its run finished.
 RUN = ("docs/first_hour.md", "README.md", "docs/data.md", "docs/learning_rate.md")
 RUN += ("docs/optimizer.md", "docs/devices.md", "docs/recovery.md", "docs/equality.md")
-RUN += ("docs/benchmarks.md", "docs/architecture.md", "BUILD.md", "CONTRIBUTING.md")
+RUN += (
+    "docs/serving.md",
+    "docs/benchmarks.md",
+    "docs/architecture.md",
+    "BUILD.md",
+    "CONTRIBUTING.md",
+)
 # These hold commands that take minutes each; their links, flags and paths are looked at.
 PAGES = (*RUN, "tests/benchmarks/README.md")
 

@@ -38,6 +38,7 @@ def export_model(
     elif form == "saved_model":
         _saved_model(model, path, labels, decode)
     else:
+        model(tf.zeros([1, *model.inputs[0].shape[1:]], tf.uint8), training=False)  # as ONNX wants
         model.export(str(path), format=KERAS_NAMES[form], verbose=False)
     return path
 

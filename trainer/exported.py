@@ -1,9 +1,10 @@
 """What an exported model answers, in its own interpreter and a process of its own.
 
-    python -m trainer.exported FORMAT PATH INPUTS OUTPUTS.npy
+    python -m trainer.exported FORMAT PATH FOLDER
 
-INPUTS is a `.npy` file of images, uint8 [n, height, width, channels], or for `encoded` a folder of
-image files, whose names are their order. OUTPUTS.npy gets float32 [n, classes].
+FOLDER holds `images.npy`, uint8 [n, height, width, channels], and maybe image files, whose names
+are their order. It gets the answers, float32 [n, classes]: `answers.npy`, and of the files, which a
+SavedModel takes by its second signature, `from_files.npy`.
 """
 
 import importlib.util
@@ -12,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ KERAS_NAMES = {
     "onnx": "onnx",
     "openvino": "openvino",
 }
-NEEDS = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "openvino": ("openvino",)}
+NEEDS = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "openvino": ("openvino", "scipy")}
 # The files of each format within its folder; a SavedModel is the folder.
 FILES = {
     "keras": "model.keras",
@@ -33,7 +34,8 @@ FILES = {
     "onnx": "model.onnx",
     "openvino": "model.xml",
 }
-ENCODED = "encoded"
+ENCODED = "encoded"  # the second signature of a SavedModel
+_FILE = "file-"
 
 
 def missing(form: str) -> list[str]:
@@ -41,31 +43,30 @@ def missing(form: str) -> list[str]:
     return [name for name in NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]
 
 
-def answers_of(form: str, path: pathlib.Path, images: np.ndarray | list[bytes]) -> np.ndarray:
+def answers_of(
+    form: str, path: pathlib.Path, images: np.ndarray, files: Sequence[bytes] = ()
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Has a fresh process load the model and answer.
 
     Args:
-      form: one of `FILES`, or `ENCODED` for the SavedModel's second signature.
+      form: one of `FILES`.
       path: what was exported.
-      images: uint8 [n, height, width, channels], or the image files of `ENCODED`.
+      images: uint8 [n, height, width, channels].
+      files: image files, for a SavedModel.
 
     Returns:
-      float32 [n, classes].
+      float32 [n, classes], of the images; and of the files, if there are any.
 
     Raises:
       RuntimeError: it fails; the message is what it has said last.
     """
-    with tempfile.TemporaryDirectory(prefix="lockstep-export-") as folder:
-        inputs, outputs = pathlib.Path(folder) / "inputs.npy", pathlib.Path(folder) / "outputs.npy"
-        if form == ENCODED:
-            inputs = inputs.with_suffix("")
-            inputs.mkdir()
-            for number, file in enumerate(images):
-                (inputs / f"{number:08}").write_bytes(file)
-        else:
-            np.save(inputs, images)
+    with tempfile.TemporaryDirectory(prefix="lockstep-export-") as name:
+        folder = pathlib.Path(name)
+        np.save(folder / "images.npy", images)
+        for number, file in enumerate(files):
+            (folder / f"{_FILE}{number:08}").write_bytes(file)
         ended = subprocess.run(
-            [sys.executable, "-m", __name__, form, path, inputs, outputs],
+            [sys.executable, "-m", __name__, form, path, folder],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -75,20 +76,27 @@ def answers_of(form: str, path: pathlib.Path, images: np.ndarray | list[bytes]) 
         if ended.returncode:
             said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
             raise RuntimeError(said[-1])
-        return np.load(outputs)
+        own = np.load(folder / "answers.npy")
+        return own, np.load(folder / "from_files.npy") if files else None
 
 
-def answer(form: str, path: str, images: Any) -> np.ndarray:
-    """Loads an exported model and has it answer: see `answers_of`."""
-    ways: dict[str, Callable[[str, Any], Any]] = {
-        "keras": _keras,
-        "saved_model": _saved_model,
-        ENCODED: _encoded,
-        "litert": _litert,
-        "onnx": _onnx,
-        "openvino": _openvino,
-    }
-    return np.asarray(ways[form](path, images), np.float32)
+def _answer(form: str, path: str, folder: pathlib.Path) -> None:
+    """Loads an exported model and has it answer."""
+    images, files = np.load(folder / "images.npy"), sorted(folder.glob(f"{_FILE}*"))
+    if form == "saved_model":
+        contents = [file.read_bytes() for file in files]
+        own, from_files = _saved_model(path, images, contents)
+        if contents:
+            np.save(folder / "from_files.npy", np.asarray(from_files, np.float32))
+    else:
+        ways: dict[str, Callable[[str, np.ndarray], Any]] = {
+            "keras": _keras,
+            "litert": _litert,
+            "onnx": _onnx,
+            "openvino": _openvino,
+        }
+        own = ways[form](path, images)
+    np.save(folder / "answers.npy", np.asarray(own, np.float32))
 
 
 def _keras(path: str, images: np.ndarray) -> Any:
@@ -97,19 +105,12 @@ def _keras(path: str, images: np.ndarray) -> Any:
     return keras.saving.load_model(path, compile=False)(images, training=False)
 
 
-def _saved_model(path: str, images: np.ndarray) -> Any:
+def _saved_model(path: str, images: np.ndarray, files: Sequence[bytes]) -> tuple[Any, Any]:
     import tensorflow as tf
 
-    (output,) = (
-        tf.saved_model.load(path).signatures["serving_default"](tf.constant(images)).values()
-    )
-    return output
-
-
-def _encoded(path: str, files: list[bytes]) -> Any:
-    import tensorflow as tf
-
-    return tf.saved_model.load(path).signatures[ENCODED](tf.constant(files))["logits"]
+    signatures = tf.saved_model.load(path).signatures
+    (own,) = signatures["serving_default"](tf.constant(images)).values()
+    return own, signatures[ENCODED](tf.constant(files))["logits"] if files else None
 
 
 def _litert(path: str, images: np.ndarray) -> Any:
@@ -135,16 +136,10 @@ def _onnx(path: str, images: np.ndarray) -> Any:
 def _openvino(path: str, images: np.ndarray) -> Any:
     import openvino
 
-    return openvino.Core().compile_model(path, "CPU")(images)[0]
-
-
-def _main(form: str, path: str, inputs: str, outputs: str) -> None:
-    if form == ENCODED:
-        files = [file.read_bytes() for file in sorted(pathlib.Path(inputs).iterdir())]
-        np.save(outputs, answer(form, path, files))
-    else:
-        np.save(outputs, answer(form, path, np.load(inputs)))
+    # By itself it computes in bfloat16 on processors that have it.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    return openvino.Core().compile_model(path, "CPU", exact)(images)[0]
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _answer(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]))

@@ -372,7 +372,7 @@ def _train(job: Job, model: bool) -> Again:
         if step < until:
             why = f"the training ended at step {step:,}"
         elif model:
-            write_model(job, session)
+            write_model(job, session, step, host.journal.history)
     except DivergedError as error:
         step, why = error.step, f"the training diverged at step {error.step:,}: {error}"
     finally:

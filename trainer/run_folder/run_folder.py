@@ -21,7 +21,7 @@ from trainer.run_folder.state import State
 
 _FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
 HELD_OUT = "held_out.txt"
-_FILES += ("rollbacks.jsonl", "classes.txt", HELD_OUT)
+_FILES += ("rollbacks.jsonl", "classes.txt", "MODEL.md", HELD_OUT)
 _FILES += ("control/applied.jsonl", "control/status.json")
 # Where anybody may leave anything: it is looked at one by one, see `trainer.run_folder.requests`.
 _LEFT_BY_OTHERS = ("control/requests", "control/rejected")
