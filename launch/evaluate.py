@@ -116,6 +116,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
 def intended_text(trained: Trained, source: Source) -> str:
     """What is evaluated on what."""
     rows = [("model", f"{trained.what()} of {whole(trained.folder)}")]
+    rows += [("", note) for note in trained.notes]
     count = f"{source.length:,} examples, {source.num_classes:,} classes"
     rows.append(("data", f"{source.name}: {count}"))
     return table([*rows, *(("", note) for note in source.notes)])

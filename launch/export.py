@@ -195,6 +195,8 @@ def export(
     except OSError:
         raise
     except Exception as error:  # a converter's own
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # in C++, which makes something else of it
         raise RuntimeError(str(error).strip().split("\n")[0] or type(error).__name__) from error
 
 
@@ -274,6 +276,7 @@ def compared(wanted: np.ndarray, found: np.ndarray) -> Compared:
 def done_text(trained: Trained, form: str, out: pathlib.Path, compared: dict[str, Compared]) -> str:
     """What was written, and how it compares."""
     rows = [("model", f"{trained.what()} of {whole(trained.folder)}")]
+    rows += [("", note) for note in trained.notes]
     rows += [(name, str(one)) for name, one in compared.items()]
     rows.append(("written", f"{whole(out / FILES[form])}, and labels.txt"))
     return table(rows)

@@ -88,6 +88,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     with cli.wrong_command():
         model = load(opened)
         shape = image_shape(opened.path, model)
+    for note in opened.trained.notes if opened.trained else ():
+        print(f"note: {cli.presentable(note)}", file=sys.stderr)
     source = source_of(paths, shape, opened.resized)
     faults = Faults(source, source.length, shown=source.length)
     logits, good = answers(model, source, shape, opened.resized, faults)

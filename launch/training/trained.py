@@ -42,6 +42,7 @@ class Trained:
       facts: of the data that it was trained on.
       step: after which its weights were these.
       weights: what holds them: a checkpoint's folder, or a `.keras` file.
+      notes: what there is to say of how they were chosen, a sentence each.
     """
 
     folder: pathlib.Path
@@ -49,6 +50,7 @@ class Trained:
     facts: DatasetFacts
     step: int
     weights: pathlib.Path
+    notes: tuple[str, ...] = ()
 
     def class_names(self) -> tuple[str, ...]:
         """The classes' names by label; their numbers where no names are known."""
@@ -56,7 +58,8 @@ class Trained:
 
     def what(self) -> str:
         """What is looked at, for a person."""
-        kind = "the best model, that " if self.weights.name == MODEL else ""
+        best = self.weights.is_file() and self.weights.parent.name == "best"
+        kind = "the best model, that " if best else ""
         averaged = ", averaged weights" if self.command.settings.optimizer.ema else ""
         return f"{kind}of step {self.step:,}{averaged}"
 
@@ -95,7 +98,8 @@ def open_trained(run_dir: pathlib.Path, checkpoint: str) -> Trained:
         one = next(found, None)
         if one is None and (run_dir / MODEL).exists():
             steps = [row["step"] for row in read_rows(run_dir / "metrics.jsonl") if "step" in row]
-            return _from_file(run_dir, command, None, run_dir / MODEL, max(steps, default=0))
+            last = _from_file(run_dir, command, None, run_dir / MODEL, max(steps, default=0))
+            return dataclasses.replace(last, notes=_passed_over(damaged))
     else:
         one = next((one for one in found if str(one.step) == checkpoint), None)
     if one is None or one.folder is None:
@@ -103,7 +107,12 @@ def open_trained(run_dir: pathlib.Path, checkpoint: str) -> Trained:
         raise ValueError(_missing(run_dir, folders, checkpoint, damaged))
     command = _as_trained(run_dir, one)
     weights = one.folder / f"step-{one.step}"
-    return Trained(run_dir, command, one.state.dataset, one.step, weights)
+    notes = _passed_over(damaged)  # which are newer
+    return Trained(run_dir, command, one.state.dataset, one.step, weights, notes)
+
+
+def _passed_over(damaged: Sequence[tuple[pathlib.Path, str]]) -> tuple[str, ...]:
+    return tuple(f"{path.name} is damaged ({why}) and passed over" for path, why in damaged)
 
 
 def _best(run_dir: pathlib.Path, command: Command, newest: Found | None) -> Trained:
@@ -157,12 +166,12 @@ def _missing(
     whole = [f"{step}" for step in steps if f"step-{step}" not in broken]
     shown = ", ".join(whole if len(whole) <= _NAMED else [*whole[:3], "…", *whole[-3:]])
     best = " or best" if (run_dir / "best" / MODEL).exists() else ""
-    if not whole and not best:
-        return f"{run_dir} has no checkpoint yet, and no {MODEL}; wait for its first one."
-    those = f"those of step {shown}" if whole else "none"
-    use = f"last{best}, or one of these" if whole else "best"
-    given = f"--checkpoint={checkpoint}"
-    return f"{given}, and the checkpoints of {run_dir} are {those}; use {use}."
+    if not whole:
+        use = "use --checkpoint=best" if best else "wait for its first one"
+        broke = f" that is whole ({', '.join(sorted(broken))} are damaged)" if broken else ""
+        return f"{run_dir} has no checkpoint{broke}; {use}."
+    given = f"--checkpoint={checkpoint}, and the checkpoints of {run_dir} are those of step {shown}"
+    return f"{given}; use last{best}, or one of these."
 
 
 def devices_for(trained: Trained, device: str, replicas: int, gpus: int) -> Devices:

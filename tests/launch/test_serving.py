@@ -244,7 +244,7 @@ WRONG = {
     "evaluate run --dataset=synthetic:8x8x3": "are 8 × 8 × 3 and the model of run takes 8 × 8 × 1",
     "evaluate run --json=gone/a.json": "--json=gone/a.json cannot be written",
     "evaluate run --replicas=2 --device=gpu": "--device=gpu, but TensorFlow found 0 GPUs",
-    "evaluate bare": "bare has no checkpoint yet, and no model.keras; wait for its first one.",
+    "evaluate bare": "bare has no checkpoint; wait for its first one.",
     "evaluate bare --checkpoint=best": "--checkpoint=best, and bare was not evaluated yet",
     "predict run": "give a run's folder or a model and pictures",
     "predict run none.png": "none.png does not exist; give image files, or folders of them.",
