@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from input_pipeline.bad_records import Faults
-from input_pipeline.class_names import escaped
+from input_pipeline.class_names import names_text
 from input_pipeline.images.image_format import HEAD, image_format
 from input_pipeline.images.image_header import image_header
 from input_pipeline.layout import Layout
@@ -184,14 +184,14 @@ def export(
     def decode(file: "tf.Tensor") -> "tf.Tensor":
         return decode_encoded(file, shape, resized)
 
-    names = [escaped(name) for name in trained.class_names()]
+    names = trained.class_names()
     try:
         with (
             output.stderr_held_aside(),
             contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(action="ignore"),
         ):
-            export_model(model, form, folder, names, decode)
+            export_model(model, form, folder, names, names_text(names), decode)
     except OSError:
         raise
     except Exception as error:  # a converter's own

@@ -1,5 +1,6 @@
 """Answers for pictures: `python -m launch.predict RUN_DIR PICTURES`, PICTURES files and folders."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -21,6 +22,7 @@ from input_pipeline.sources import Source
 from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.process import cli
+from launch.terminal import output
 from launch.terminal.drawn_text import printable
 from launch.terminal.image_grid import shortened
 from launch.training.trained import (
@@ -92,7 +94,9 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         print(f"note: {cli.presentable(note)}", file=sys.stderr)
     source = source_of(paths, shape, opened.resized)
     faults = Faults(source, source.length, shown=source.length)
-    logits, good = answers(model, source, shape, opened.resized, faults)
+    # On what is damaged TensorFlow's decoders have words of their own.
+    with output.stderr_held_aside() if not values.verbosity else contextlib.nullcontext():
+        logits, good = answers(model, source, shape, opened.resized, faults)
     names = opened.class_names or tuple(map(str, range(logits.shape[1])))
     if len(names) != logits.shape[1]:
         raise cli.WrongCommandError(

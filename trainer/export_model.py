@@ -16,6 +16,7 @@ def export_model(
     form: str,
     folder: pathlib.Path,
     labels: Sequence[str],
+    labels_text: str,
     decode: Callable[[tf.Tensor], tf.Tensor],
 ) -> pathlib.Path:
     """Writes the model, and `labels.txt` beside it.
@@ -24,14 +25,15 @@ def export_model(
       model: from uint8 [n, height, width, channels] to logits float32 [n, classes].
       form: one of `FILES`.
       folder: takes it; there is nothing in it yet.
-      labels: the classes' names, each without a line's end.
+      labels: the classes' names.
+      labels_text: the text of `labels.txt`, a line for each.
       decode: of an image file, string [], to what the model takes, for a SavedModel.
 
     Returns:
       What was written: a file in the folder, or the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LABELS).write_text("".join(f"{name}\n" for name in labels), encoding="utf-8")
+    (folder / LABELS).write_text(labels_text, encoding="utf-8")
     path = folder / FILES[form]
     if form == "keras":
         model.save(path)
@@ -54,7 +56,9 @@ def _saved_model(
     `serving_default` takes images and gives logits; `encoded` takes image files, string [n], and
     gives `logits`, `probabilities` and the likeliest `class`, by name, of each.
     """
-    shape, names = model.inputs[0].shape[1:], tf.constant(list(labels))
+    shape = model.inputs[0].shape[1:]
+    # A folder's name need not be text: its bytes come back as they were.
+    names = tf.constant([name.encode("utf-8", "surrogateescape") for name in labels])
 
     def serve(image: tf.Tensor) -> tf.Tensor:
         return model(image, training=False)

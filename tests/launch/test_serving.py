@@ -233,6 +233,16 @@ def test_the_five_lines_of_the_model_card_work_as_they_stand(
     assert "uint8 [n, 8, 8, 1]" in card and "- 9: 9\n" in card and "--seed" not in card
 
 
+def test_an_image_divided_by_255_is_zeros_to_the_model_as_its_card_warns(run: Run) -> None:
+    """Keras casts to the input's uint8 before any layer sees it, so none could warn."""
+    model = tf.keras.models.load_model(run.folder / "model.keras")
+    image = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1)
+    found = model.predict(image / 255, verbose=0)
+    assert np.array_equal(found, model.predict(np.zeros_like(image), verbose=0))
+    assert not np.allclose(found, model.predict(image, verbose=0))
+    assert "divided by 255 before become 0" in (run.folder / "MODEL.md").read_text()
+
+
 WRONG = {
     "evaluate nowhere": "nowhere holds no run; give the --run_dir of one.",
     "evaluate": "give one run folder: python -m launch.evaluate RUN_DIR.",
