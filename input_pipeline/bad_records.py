@@ -34,10 +34,17 @@ class Faults:
       source: whose records they are.
       limit: how many may be bad.
       file: the list, JSON lines of source, record, and what is wrong with it.
+      shown: of how many `shown` has what is wrong.
     """
 
-    def __init__(self, source: Source, limit: int = 0, file: pathlib.Path | None = None) -> None:
-        self._source, self._limit, self._file = source, limit, file
+    def __init__(
+        self,
+        source: Source,
+        limit: int = 0,
+        file: pathlib.Path | None = None,
+        shown: int = _SHOWN,
+    ) -> None:
+        self._source, self._limit, self._file, self._most = source, limit, file, shown
         self._lock = threading.Lock()
         self._records: set[int] = set()
         self._sentence = ""
@@ -75,7 +82,7 @@ class Faults:
                 )
                 raise BadRecordError(self._sentence)
             self._records.add(record)
-            if len(self.shown) < _SHOWN:
+            if len(self.shown) < self._most:
                 self.shown.append(fault)
             if self._file is not None and record not in self._listed:
                 row = {"source": self._source.name, "record": record, "fault": fault}

@@ -12,7 +12,6 @@ from absl import flags as absl_flags
 
 from input_pipeline.bad_records import Faults
 from input_pipeline.checks import check_data, check_mixing
-from input_pipeline.images.pillow import decoded
 from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
@@ -21,12 +20,10 @@ from launch.flags.command import Command, read_command
 from launch.flags.group import Group
 from launch.flags.run import define_training_flags
 from launch.process import cli
-from launch.terminal.image_grid import PAIRS, Batch, class_name, save_grid
+from launch.terminal.image_grid import PAIRS, Batch, as_it_is, class_name, save_grid
 from launch.terminal.table import table, whole
 
 _RECORDS_AT_ONCE = 256
-# Pixels of a side of a picture in the grid, more than are drawn.
-_LONGEST = 400
 _DUPLICATES_SHOWN = 3
 
 
@@ -135,22 +132,6 @@ def first_examples(
     names = ("label", "weight", "record")
     images = [as_it_is(source, record) for record in seen["record"]]
     return {"image": images, **{name: seen[name] for name in names}}, seen
-
-
-def as_it_is(source: Source, record: int) -> np.ndarray:
-    """A record's picture as Pillow shows it, uint8 [height, width, channels]; black if it cannot.
-
-    What is transparent stays so: the paper that it is drawn on is white.
-    """
-    try:
-        image = source.read(np.array([record]))[0][0]
-        if not source.encoded:
-            return image
-        picture = decoded(image, 4)
-    except ValueError:
-        return np.zeros([8, 8, 3], np.uint8)
-    picture.thumbnail((_LONGEST, _LONGEST))
-    return np.asarray(picture)
 
 
 def look_through(source: Source, most: int, faults: Faults) -> Contents:

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -129,6 +130,22 @@ def train_in_turn(folder: pathlib.Path, commands: Mapping[str, str]) -> dict[str
         name: dataclasses.replace(run, ended=Ended(0, outs[name], ended.err))
         for name, run in runs.items()
     }
+
+
+def carried_out(folder: pathlib.Path, lines: dict[str, str]) -> dict[str, Ended]:
+    """What came of several commands that were carried out in one process."""
+    path = folder / f"{next(iter(lines))}.json"
+    modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    path.write_text(json.dumps(lines), encoding="utf-8")
+    ended = call(str(path), folder, modules, module="tests.launch.in_one_process")
+    assert ended.code == 0, f"{ended.out}\n{ended.err}"
+    return {name: Ended(*one, ended.err) for name, one in json.loads(ended.out).items()}
+
+
+def content(folder: pathlib.Path) -> dict[str, Any]:
+    """The files of a folder, their bytes and when they were written."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(p): (hashlib.md5(p.read_bytes()).digest(), p.stat().st_mtime_ns) for p in files}
 
 
 @dataclasses.dataclass(frozen=True)

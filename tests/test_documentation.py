@@ -41,7 +41,7 @@ FOREIGN |= {"job-name", "nodes", "ntasks", "time", "requeue", "open-mode", "sign
 FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += ("verify", "replay", "models")
+COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export")
 _SECONDS = 300
 
 

@@ -136,6 +136,20 @@ def decode_image(
     return tf.cond(form == UPRIGHT + JPEG, jpeg, unusual)
 
 
+def decode_upright(contents: tf.Tensor, channels: int, form: tf.Tensor) -> tf.Tensor:
+    """Decodes the whole of a JPEG or PNG file as a person sees it, whatever its size.
+
+    Args:
+      contents: string [], the file.
+      channels: of the result.
+      form: int32 [], the file's form, see `image_header`.
+
+    Returns:
+      uint8 [height, width, channels].
+    """
+    return _turned(_stored(contents, channels, None, form), form % ALPHA)
+
+
 def _stored(
     contents: tf.Tensor, channels: int, window: tf.Tensor | None, form: tf.Tensor
 ) -> tf.Tensor:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from input_pipeline.images.pillow import decoded
 from input_pipeline.sources import Source
 from launch.terminal.drawn_text import drawn, printable
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # Pairs of images in the grid: an even number, so that each has the partner it is mixed with.
 PAIRS = 24
 _COLUMNS = 8
+# Pixels of a side of a picture, more than are drawn.
+_LONGEST = 400
 Batch = dict[str, np.ndarray]
 
 
@@ -39,7 +42,7 @@ def save_grid(
             )
             for place, (name, image, label, color) in enumerate(pairs):
                 axes = figure.axes[(row // 3 * 2 + place) * _COLUMNS + column]
-                _show(axes, image, text(label), color)
+                show(axes, image, text(label), color)
                 if column == 0:
                     axes.set_ylabel(name, fontsize=8, color=color)
         figure.savefig(path, dpi=110)
@@ -73,7 +76,8 @@ def _grid(heading: str, shape: tuple[int, ...]) -> "Figure":
     return figure
 
 
-def _show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
+def show(axes: "Axes", image: np.ndarray, text: str, color: str) -> None:
+    """Draws a picture, uint8 [height, width, channels], with a line of text above."""
     height, width, channels = image.shape
     pixels = image[:, :, 0] if channels in (1, 2) else image[:, :, : 4 if channels == 4 else 3]
     interpolation = "nearest" if max(height, width) < 100 else "auto"
@@ -93,15 +97,32 @@ def label_text(batch: Batch, number: int, source: Source) -> str:
     if "mix" not in batch or batch["mix"][number] > 0.995:
         return own
     mix, other = batch["mix"][number], class_name(source, int(batch["label_b"][number]))
-    return f"{_short(own, 8)} {mix:.0%} + {_short(other, 8)} {1 - mix:.0%}"
+    return f"{shortened(own, 8)} {mix:.0%} + {shortened(other, 8)} {1 - mix:.0%}"
 
 
 def class_name(source: Source, label: int) -> str:
     """A label's name where the source has names, no longer than fits, else its number."""
     names = source.class_names
     name = names[label] if label < len(names) else str(label)
-    return _short(printable(name), 14)
+    return shortened(printable(name), 14)
 
 
-def _short(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
+    """The text, of at most so many signs."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def as_it_is(source: Source, record: int) -> np.ndarray:
+    """A record's picture as Pillow shows it, uint8 [height, width, channels]; black if it cannot.
+
+    What is transparent stays so: the paper that it is drawn on is white.
+    """
+    try:
+        image = source.read(np.array([record]))[0][0]
+        if not source.encoded:
+            return image
+        picture = decoded(image, 4)
+    except ValueError:
+        return np.zeros([8, 8, 3], np.uint8)
+    picture.thumbnail((_LONGEST, _LONGEST))
+    return np.asarray(picture)

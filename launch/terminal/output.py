@@ -263,7 +263,7 @@ def stderr_held_aside() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not a Ctrl-C
             failed = True
             raise
         finally:

@@ -17,6 +17,7 @@ from launch.terminal import output
 from launch.terminal.plan_text import print_run
 from launch.terminal.summary import summary_text
 from launch.training.job import Job
+from launch.training.model_card import MODEL_CARD, model_card
 from launch.training.session import Session
 from launch.training.startup import Startup
 from launch.training.streams import training_data
@@ -24,6 +25,7 @@ from trainer.files.storage import Storage
 from trainer.files.whole_files import read_lines, write_json, write_text
 from trainer.loop import Block
 from trainer.plan.settings import Settings
+from trainer.run_folder.history import History
 from trainer.run_folder.run_folder import INIT_FROM, checkpoint_steps
 
 if TYPE_CHECKING:
@@ -231,7 +233,7 @@ def last_saved(job: Job) -> int:
 
 def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     """Saves the trained model, prints the closing summary and returns the exit code."""
-    folder = write_model(job, session)
+    folder = write_model(job, session, step, host.journal.history)
     if folder is None:
         print(
             "error: the model was not written; its weights are in the checkpoint of step "
@@ -254,8 +256,8 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     return cli.FINISHED
 
 
-def write_model(job: Job, session: Session) -> pathlib.Path | None:
-    """Saves the trained model and its classes.
+def write_model(job: Job, session: Session, step: int, history: History) -> pathlib.Path | None:
+    """Saves the trained model, its classes, and what there is to know of it.
 
     Returns:
       The folder that has taken them: the run's, else the fallback; None if neither has.
@@ -266,6 +268,8 @@ def write_model(job: Job, session: Session) -> pathlib.Path | None:
         with Storage(print).attempt(f"the trained model in {folder}"):
             save_model(session.run, folder / "model.keras")
             write_text(folder / CLASSES, names_text(job.sources["train"].names()))
+            metrics = history.evaluation if history.evaluated == step else {}
+            write_text(folder / MODEL_CARD, model_card(job, step, metrics))
             return folder
     return None
 

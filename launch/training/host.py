@@ -1,6 +1,7 @@
 """The host's side of a run: what it does between two blocks of device steps, as a list."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from input_pipeline.class_names import names_text
 from launch.process.watchdog import EVALUATING, WRITING, Watchdog, watch
 from launch.terminal.progress import Progress
 from launch.training.job import Job, decided
+from launch.training.model_card import model_card
 from launch.training.restore import note_start, open_run
 from launch.training.session import Session
 from launch.training.streams import evaluation_data
@@ -187,6 +189,7 @@ def make_evaluate(
         plateau=job.command.settings.learning_rate.plateau,
         storage=storage,
         go_on=go_on,
+        card=functools.partial(model_card, job),
     )
 
 

@@ -21,6 +21,7 @@ from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_on, write_model
 from launch.training.job import Job, gpus_of, open_job, plan_command
 from launch.training.startup import Startup
+from launch.training.trained import command_in
 from trainer.files.from_json import Count, from_json
 from trainer.files.whole_files import read_json
 from trainer.plan.settings import Settings
@@ -29,7 +30,7 @@ from trainer.run_folder.proof import DIGEST, comparable
 from trainer.run_folder.requests import read_ledger
 from trainer.run_folder.resume import going_on
 from trainer.run_folder.rollbacks import Rollback, read_rollbacks
-from trainer.run_folder.run_folder import Found, checkpoints_found, fallback_folder, used
+from trainer.run_folder.run_folder import Found, checkpoints_found, fallback_folder
 from trainer.run_folder.state import Digest
 from trainer.run_folder.way import Leg, Resumed, not_repeatable, resumed_with, way
 
@@ -162,9 +163,7 @@ def look_into(run_dir: pathlib.Path) -> Ran:
       ValueError: it is no run's folder, or something in it cannot be read.
       OSError: it cannot be read.
     """
-    if not used(run_dir) or not (run_dir / "flags.txt").exists():
-        raise ValueError(f"{run_dir} holds no run; give the --run_dir of one.")
-    command = read_command([f"--flagfile={run_dir / 'flags.txt'}"])
+    command = command_in(run_dir)
     damaged: list[tuple[pathlib.Path, str]] = []
     fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
     found = {one.step: one for one in checkpoints_found(run_dir, fallback, damaged)}
@@ -373,7 +372,7 @@ def _train(job: Job, model: bool) -> Again:
         if step < until:
             why = f"the training ended at step {step:,}"
         elif model:
-            write_model(job, session)
+            write_model(job, session, step, host.journal.history)
     except DivergedError as error:
         step, why = error.step, f"the training diverged at step {error.step:,}: {error}"
     finally:

@@ -1,6 +1,5 @@
 """The proof travels with the run: digests, `launch.verify` and `launch.replay` on real runs."""
 
-import hashlib
 import json
 import pathlib
 import shlex
@@ -12,9 +11,10 @@ import numpy as np
 import pytest
 from helpers import (
     REPOSITORY,
-    Ended,
     Run,
     call,
+    carried_out,
+    content,
     different_variables,
     in_parallel,
     train,
@@ -27,7 +27,6 @@ from trainer.checkpoint import on_disk
 from trainer.checkpoint.tensors import write_tensors
 from trainer.files.whole_files import append_line
 
-PATHS = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
 MLP = "--device=cpu --model=mlp --global_batch=64 --lr_scaling=none --learning_rate=0.1"
 COMMAND = (
     f"{MLP} --dataset=digits --micro_batch=16 --train_for=40st --eval_every=20st --log_every=5st "
@@ -59,15 +58,6 @@ LOOKED_AT = {
 }
 
 
-def carried_out(folder: pathlib.Path, lines: dict[str, str]) -> dict[str, Ended]:
-    """What came of several commands that were carried out in one process."""
-    path = folder / f"{next(iter(lines))}.json"
-    path.write_text(json.dumps(lines), encoding="utf-8")
-    ended = call(str(path), folder, PATHS, module="tests.launch.in_one_process")
-    assert ended.code == 0, f"{ended.out}\n{ended.err}"
-    return {name: Ended(*one, ended.err) for name, one in json.loads(ended.out).items()}
-
-
 def on_one_replica(folder: pathlib.Path) -> None:
     """The runs of `COMMANDS`."""
     (folder / "story/control").mkdir(parents=True)
@@ -95,12 +85,6 @@ def digests(run: Run) -> dict[int, tuple[str, str]]:
     rows = [row for row in run.rows() if row.get("event") == "digest"]
     assert len({row["step"] for row in rows}) == len(rows)
     return {row["step"]: (row["weights"], row["state"]) for row in rows}
-
-
-def content(folder: pathlib.Path) -> dict[str, Any]:
-    """The files of a folder, their bytes and when they were written."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(p): (hashlib.md5(p.read_bytes()).digest(), p.stat().st_mtime_ns) for p in files}
 
 
 def test_runs_on_one_and_on_four_replicas_have_the_same_digests_and_no_other_has(

@@ -31,6 +31,7 @@ class Evaluate:
       folder: takes the best model, its metrics, and `classes`.
       classes: the text of its classes.txt.
       go_on: asked before every piece of a pass.
+      card: makes the text of its MODEL.md of the step and the metrics.
     """
 
     run: Run
@@ -43,6 +44,7 @@ class Evaluate:
     plateau: PlateauSettings | None
     storage: Storage
     go_on: Callable[[], bool]
+    card: Callable[[int, Mapping[str, float]], str] = lambda step, metrics: ""
     left: list[Any] = dataclasses.field(default_factory=list)
     begun: list["concurrent.futures.Future[Iterator[Batch]]"] = dataclasses.field(
         default_factory=list
@@ -96,6 +98,7 @@ class Evaluate:
                 save_model(self.run, self.folder / "model.keras")
                 write_json(self.folder / "metrics.json", kept)
                 write_text(self.folder / "classes.txt", self.classes)
+                write_text(self.folder / "MODEL.md", self.card(step, kept))
         if not rows[0, -1]:
             self.journal.say(
                 f"step {step:,} (epoch {epoch:.1f})  nothing was evaluated: the weights of all "

@@ -25,14 +25,14 @@ class WeightAverages:
 
     Args:
       decay: between 0 and 1.
-      optimizer: counts the updates (`iterations`).
+      optimizer: counts the updates (`iterations`); None where there are none to come.
       variables: the model's trainable variables.
     """
 
     def __init__(
         self,
         decay: float,
-        optimizer: keras.optimizers.Optimizer,
+        optimizer: keras.optimizers.Optimizer | None,
         variables: Sequence[keras.Variable],
     ) -> None:
         self._decay, self._optimizer, self._variables = decay, optimizer, variables

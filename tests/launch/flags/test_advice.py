@@ -260,8 +260,12 @@ def test_a_folder_for_a_replayed_run(tmp_path: pathlib.Path) -> None:
 
 
 RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/training/test_resume.py"
+TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "is training; give a folder for it, --out=DIR": TRAINED,
+    "use --checkpoint=last": TRAINED,
+    "give the command again, or another --checkpoint": TRAINED,
     "another --run_dir": RUN_DIR,
     "or --resume=auto": RUN_DIR,
     "use at most □, or --device=cpu": "test_more_replicas_than_gpus",

@@ -1,0 +1,273 @@
+"""Measures a trained model on all examples of a split: `python -m launch.evaluate RUN_DIR`."""
+
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+from absl import flags as absl_flags
+
+from input_pipeline.bad_records import Faults
+from input_pipeline.sources import Source
+from launch.flags.command import parse
+from launch.flags.group import Group
+from launch.flags.parsing import one_of
+from launch.process import cli
+from launch.terminal.evaluation_charts import save_calibration, save_confusion, save_mistakes
+from launch.terminal.evaluation_text import report_text
+from launch.terminal.image_grid import as_it_is
+from launch.terminal.table import table, whole
+from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
+from launch.training.job import gpus_of
+from launch.training.streams import evaluation_data
+from launch.training.trained import (
+    Trained,
+    define_checkpoint_flag,
+    devices_for,
+    open_trained,
+    plan_for,
+    restored_apart,
+)
+from trainer.files.whole_files import write_json, write_text
+from trainer.plan.devices import Devices
+from trainer.plan.plan import Plan
+from trainer.run_folder.run_folder import is_locked
+from trainer.tasks.classification_report import NO_ANSWER, Report, report, worst
+
+_MISTAKES = 36  # in the picture
+_MATRIX = 1_000  # classes that a matrix is drawn of
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """What a model was measured on, and what came of it."""
+
+    trained: Trained
+    plan: Plan
+    source: Source
+    metrics: dict[str, float]  # as training logs them
+    report: Report
+    records: np.ndarray  # int64 [n], of the report's examples
+
+    @property
+    def heading(self) -> str:
+        """Of its pictures."""
+        accuracy = self.metrics["eval/accuracy"]
+        return f"{self.source.name}, step {self.trained.step:,}: accuracy {accuracy:.2%}"
+
+
+def define_evaluate_flags() -> absl_flags.FlagValues:
+    """The flags of this command."""
+    values = absl_flags.FlagValues()
+    add = Group(values, "evaluate")
+    define_checkpoint_flag(add)
+    define_evaluated_data_flags(add)
+    add.text("json", "", "A file for all numbers, as JSON.\nDefault: none.")
+    add.text(
+        "out",
+        "",
+        "A folder for pictures and answers.csv; none: leave them out.\n"
+        "Default: RUN_DIR/evaluation/step-STEP-SPLIT, unless the run goes on.",
+    )
+    add.text("device", "auto", "auto, gpu or cpu.\nauto: the GPUs if there are any.")
+    add.integer("replicas", 0, 0, "Devices to evaluate on.\n0: every GPU, or one CPU.")
+    add.integer("verbosity", 0, 0, "TensorFlow's own messages.\n0: none, 2: everything.")
+    return values
+
+
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
+    with cli.wrong_command():
+        arguments = parse(values, argv)
+        if len(arguments) != 1:
+            raise ValueError("give one run folder: python -m launch.evaluate RUN_DIR.")
+        device = one_of("device", values.device, ("auto", "gpu", "cpu"))
+        trained = open_trained(pathlib.Path(arguments[0]), values.checkpoint)
+        source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
+        command = dataclasses.replace(trained.command, data=data)
+        trained = dataclasses.replace(trained, command=command)
+        devices = devices_for(trained, device, values.replicas, gpus_of(device, values.verbosity))
+        plan = plan_for(trained, devices)
+        check_json(values.json)
+        out, why_none = open_out(trained, source, values.out)
+    print(intended_text(trained, source), flush=True)
+    cli.import_tensorflow(values.verbosity)
+    faults = Faults(source, source.length)
+    with cli.wrong_command(), faults.raised():
+        evaluated = evaluate(trained, source, plan, devices, faults)
+    print(evaluated_text(evaluated, faults))
+    with cli.wrong_command():
+        if values.json:
+            write_json(pathlib.Path(values.json), to_json(evaluated))
+        if out is not None:
+            save_pictures(evaluated, out)
+    where = f"{whole(out)}: answers.csv and pictures" if out else why_none
+    if where:
+        print(table([("written", where)]))
+    return cli.FINISHED
+
+
+def intended_text(trained: Trained, source: Source) -> str:
+    """What is evaluated on what."""
+    rows = [("model", f"{trained.what()} of {whole(trained.folder)}")]
+    rows += [("", note) for note in trained.notes]
+    count = f"{source.length:,} examples, {source.num_classes:,} classes"
+    rows.append(("data", f"{source.name}: {count}"))
+    return table([*rows, *(("", note) for note in source.notes)])
+
+
+def open_out(trained: Trained, source: Source, given: str) -> tuple[pathlib.Path | None, str]:
+    """The folder of the pictures, made; or none, and why.
+
+    Raises:
+      ValueError: there is something else in its place.
+      OSError: it cannot be made.
+    """
+    if given == "none":
+        return None, ""
+    name = re.sub(r"[^\w.-]+", "-", source.name)
+    out = pathlib.Path(given or trained.folder / f"evaluation/step-{trained.step}-{name}")
+    if not given and is_locked(trained.folder):
+        return None, "no pictures: the run is training; give a folder for them, --out=DIR"
+    if not given and not os.access(trained.folder, os.W_OK):
+        return None, f"no pictures: {trained.folder} is read-only; give a folder, --out=DIR"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise OSError(30, "it is read-only")
+    except OSError as error:
+        raise OSError(
+            f"{out} cannot be made or written ({error.strerror}); give another folder, --out=DIR."
+        ) from None
+    return out, ""
+
+
+def check_json(given: str) -> None:
+    """Sees that the file can be written.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    path = pathlib.Path(given)
+    if given and (not path.parent.is_dir() or path.is_dir()):
+        raise ValueError(f"--json={given} cannot be written; give a file in a folder that exists.")
+
+
+def evaluate(
+    trained: Trained, source: Source, plan: Plan, devices: Devices, faults: Faults
+) -> Evaluated:
+    """One exact pass, the same that training makes, and another one for each example's answer.
+
+    Raises:
+      ValueError: the weights cannot be read.
+    """
+    from trainer.answers import answer_all
+    from trainer.evaluation import evaluate_in_pieces, make_evaluation, means
+    from trainer.layers.precision import set_operations
+    from trainer.replicas.strategy import make_strategy
+    from trainer.replicas.streams import distribute
+
+    settings = trained.command.settings
+    set_operations(settings.devices.tf32, settings.run.deterministic, plan.threads)
+    strategy = make_strategy(devices)
+    with strategy.scope():
+        model, averages = restored_apart(trained, plan)
+    stream = distribute(strategy, evaluation_data(trained.command, plan, source, faults))
+    batches = -(-source.length // plan.eval_batch)
+    sums = make_evaluation(strategy, model, averages)
+    iterator = cli.keep(iter(stream))
+    rows = evaluate_in_pieces(sums, iterator, batches, lambda: True)
+    # A file has the averages alone.
+    metrics = means(rows[:1] if trained.weights.is_file() else rows)
+    with tqdm.tqdm(
+        total=batches, desc="answers", unit=" batches", leave=False, delay=1, disable=None
+    ) as bar:
+        found = answer_all(strategy, model, averages, stream, batches, lambda _: bar.update())
+    own = found["position"] < source.length
+    outputs, labels, weights, records = (
+        found[name][own] for name in ("outputs", "label", "weight", "record")
+    )
+    return Evaluated(trained, plan, source, metrics, report(outputs, labels, weights), records)
+
+
+def evaluated_text(of: Evaluated, faults: Faults) -> str:
+    """What came of it, for a person."""
+    rows = [("loss", f"{of.metrics['eval/loss']:.6g}")]
+    rows.append(("accuracy", f"{of.metrics['eval/accuracy']:.2%}"))
+    if faults.count:
+        rows.append(("bad records", f"{faults.count:,} are left out, such as {faults.shown[0]}"))
+    return table(rows) + "\n" + report_text(of.report, of.source.names())
+
+
+def to_json(of: Evaluated) -> dict[str, Any]:
+    """All numbers; the metrics under the names, and with the very values, of metrics.jsonl."""
+    names = of.source.names()
+    mistakes = [
+        {
+            "example": of.source.describe(int(of.records[example])),
+            "class": names[of.report.labels[example]],
+            "answer": _answer(of.report, example, names),
+            "probability": float(np.nan_to_num(of.report.probabilities[example].max())),
+        }
+        for example in worst(of.report, _MISTAKES).tolist()
+    ]
+    return {
+        "run": str(of.trained.folder),
+        "step": of.trained.step,
+        "weights": str(of.trained.weights),
+        "data": of.source.name,
+        "examples": of.source.length,
+        **{n: v if np.isfinite(v) else None for n, v in of.metrics.items()},
+        **of.report.to_json(names),
+        "worst": mistakes,
+    }
+
+
+def _answer(of: Report, example: int, names: Sequence[str]) -> str | None:
+    answer = int(of.answers[example])
+    return None if answer == NO_ANSWER else names[answer]
+
+
+def save_pictures(of: Evaluated, out: pathlib.Path) -> None:
+    """Draws what there is to see, and lists the answers.
+
+    Raises:
+      OSError: a file cannot be written.
+    """
+    names, heading = of.source.names(), of.heading
+    if len(names) <= _MATRIX:
+        save_confusion(of.report, names, heading, out / "confusion.png")
+    save_calibration(of.report, heading, out / "calibration.png")
+    mistakes = worst(of.report, _MISTAKES)
+    if len(mistakes):
+        images = [as_it_is(of.source, int(record)) for record in of.records[mistakes]]
+        path = out / "mistakes.png"
+        save_mistakes(of.report, mistakes, images, names, heading, path)
+    else:
+        (out / "mistakes.png").unlink(missing_ok=True)  # of an evaluation before
+    write_text(out / "answers.csv", answers_text(of))
+
+
+def answers_text(of: Evaluated) -> str:
+    """A table of all examples: what it is, its class, the answer and how sure it is."""
+    names, text = of.source.names(), io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["example", "class", "answer", "probability", "weight"])
+    columns = (of.records, of.report.labels, of.report.probabilities, of.report.weights)
+    for example, (record, label, row, weight) in enumerate(zip(*columns, strict=True)):
+        answer = _answer(of.report, example, names)
+        described = of.source.describe(int(record))
+        rows.writerow([described, names[label], answer, f"{row.max():.6g}", f"{weight:g}"])
+    return text.getvalue()
+
+
+main = cli.entry_point("launch.evaluate RUN_DIR", define_evaluate_flags, carry_out)
+
+if __name__ == "__main__":
+    cli.exit_with(main)

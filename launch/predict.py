@@ -1,0 +1,274 @@
+"""Answers for pictures: `python -m launch.predict RUN_DIR PICTURES`, PICTURES files and folders."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tqdm
+from absl import flags as absl_flags
+
+from input_pipeline.bad_records import Faults
+from input_pipeline.class_names import CLASSES, read_names
+from input_pipeline.images.listed_files import image_paths, source_of
+from input_pipeline.layout import Layout
+from input_pipeline.sources import Source
+from launch.flags.command import parse
+from launch.flags.group import Group
+from launch.process import cli
+from launch.terminal import output
+from launch.terminal.drawn_text import printable
+from launch.terminal.image_grid import shortened
+from launch.training.trained import (
+    MODEL,
+    Trained,
+    command_in,
+    define_checkpoint_flag,
+    devices_for,
+    open_trained,
+    plan_for,
+    restored_model,
+)
+from trainer.files.whole_files import read_file, write_text
+from trainer.tasks.classification_report import softmax
+
+if TYPE_CHECKING:
+    import keras
+
+_BATCH = 32
+_PATH, _NAME = 36, 30  # columns
+SKIPPED = 1  # exit code: pictures were left out
+_EXAMPLE = "python -m launch.predict RUN_DIR PICTURE.jpg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A model and how its pictures are made.
+
+    Attributes:
+      trained: of a run; None of a `.keras` file alone.
+      path: of the file.
+      class_names: by label, where they are known.
+      resized: whether the middle of a picture is cut out and resized, as in the run's evaluation.
+    """
+
+    trained: Trained | None
+    path: pathlib.Path
+    class_names: tuple[str, ...]
+    resized: bool
+
+
+def define_predict_flags() -> absl_flags.FlagValues:
+    """The flags of this command."""
+    values = absl_flags.FlagValues()
+    add = Group(values, "predict")
+    define_checkpoint_flag(add)
+    add.integer("top", 3, 1, "The likeliest classes to tell of each picture.")
+    add.text("out", "", "A CSV file to write.\nDefault: a table on the terminal.")
+    add.integer("verbosity", 0, 0, "TensorFlow's own messages.\n0: none, 2: everything.")
+    return values
+
+
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
+    with cli.wrong_command():
+        model_path, *pictures = parse(values, argv) or [""]
+        if not model_path or not pictures:
+            raise ValueError(f"give a run's folder or a model and pictures: {_EXAMPLE}.")
+        opened = open_model(pathlib.Path(model_path), values.checkpoint)
+        paths = image_paths(given_paths(pictures))
+        if not paths:
+            raise ValueError("no picture is named in the input; give a path a line.")
+        check_out(values.out)
+    cli.import_tensorflow(values.verbosity)
+    with cli.wrong_command():
+        model = load(opened)
+        shape = image_shape(opened.path, model)
+    for note in opened.trained.notes if opened.trained else ():
+        print(f"note: {cli.presentable(note)}", file=sys.stderr)
+    source = source_of(paths, shape, opened.resized)
+    faults = Faults(source, source.length, shown=source.length)
+    # On what is damaged TensorFlow's decoders have words of their own.
+    with output.stderr_held_aside() if not values.verbosity else contextlib.nullcontext():
+        logits, good = answers(model, source, shape, opened.resized, faults)
+    names = opened.class_names or tuple(map(str, range(logits.shape[1])))
+    if len(names) != logits.shape[1]:
+        raise cli.WrongCommandError(
+            f"{opened.path} gives {logits.shape[1]:,} numbers and {CLASSES} beside it has "
+            f"{len(names):,} names; put the {CLASSES} there that belongs to it."
+        )
+    rows = likeliest(paths, softmax(logits), good, names, values.top)
+    with cli.wrong_command():
+        if values.out:
+            write_text(pathlib.Path(values.out), csv_text(rows, min(values.top, len(names))))
+            print(f"{len(rows):,} pictures: {values.out}")
+        else:
+            print("\n".join(table_lines(rows)))
+    sys.stdout.flush()
+    for fault in faults.shown:
+        print(f"left out: {cli.presentable(fault)}", file=sys.stderr)
+    return SKIPPED if faults.count else cli.FINISHED
+
+
+def given_paths(given: Sequence[str]) -> Iterable[str]:
+    """The paths given; in place of a `-`, those that stand in the input, one a line."""
+    for path in given:
+        if path == "-":
+            lines = [os.fsdecode(line) for line in sys.stdin.buffer.read().split(b"\n")]
+            yield from filter(None, (line.rstrip("\r") for line in lines))
+        else:
+            yield path
+
+
+def check_out(given: str) -> None:
+    """Sees that the file can be written.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    path = pathlib.Path(given)
+    if given and (not path.parent.is_dir() or path.is_dir()):
+        raise ValueError(f"--out={given} cannot be written; give a file in a folder that exists.")
+
+
+def open_model(path: pathlib.Path, checkpoint: str) -> Opened:
+    """Finds the model: of a run's folder, or a `.keras` file.
+
+    Of a file in a run's folder the run's flags tell how its pictures are made; with any other, a
+    picture of another size than the model's is resized as a whole.
+
+    Raises:
+      ValueError: there is none.
+      OSError: it cannot be read.
+    """
+    if path.suffix != ".keras":
+        trained = open_trained(path, checkpoint)
+        resized = bool(trained.command.data.image_size)
+        return Opened(trained, trained.weights, trained.class_names(), resized)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give a run's folder, or a {MODEL}.")
+    beside = path.parent / CLASSES
+    names = read_names(read_file(beside).decode("utf-8", "replace")) if beside.exists() else ()
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "flags.txt").exists():
+            return Opened(None, path, names, bool(command_in(folder).data.image_size))
+    return Opened(None, path, names, False)
+
+
+def load(opened: Opened) -> "keras.Model":
+    """The model with its weights.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    import keras
+
+    if opened.trained is not None:
+        plan = plan_for(opened.trained, devices_for(opened.trained, "cpu", 1, 0))
+        return restored_model(opened.trained, plan)
+    try:
+        return keras.saving.load_model(opened.path, compile=False)
+    except Exception as error:  # zipfile's, h5py's and Keras's own
+        why = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise ValueError(f"{opened.path} cannot be loaded ({why}); give another.") from error
+
+
+def image_shape(path: pathlib.Path, model: "keras.Model") -> tuple[int, int, int]:
+    """The (height, width, channels) of the images that a model takes.
+
+    Raises:
+      ValueError: it takes something else.
+    """
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 3 or None in shapes[0] or shapes[0][2] not in (1, 3):
+        raise ValueError(f"the model {path} takes {shapes}, and not one picture; give another.")
+    return shapes[0]
+
+
+def answers(
+    model: "keras.Model",
+    source: Source,
+    shape: tuple[int, int, int],
+    resized: bool,
+    faults: Faults,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The model's outputs, float32 [n, classes], and which pictures are good, bool [n]."""
+    import tensorflow as tf
+
+    from input_pipeline.streams import evaluation_stream
+
+    layout = Layout(min(_BATCH, source.length))
+    size = shape[0] if resized else 0
+    stream = evaluation_stream(source, layout=layout, image_size=size, faults=faults)
+    answer = tf.function(lambda image: model(image, training=False), autograph=False)
+    logits, good = [], []
+    with tqdm.tqdm(
+        total=source.length, unit=" pictures", leave=False, delay=1, disable=None
+    ) as bar:
+        for batch in stream:
+            logits.append(answer(batch["image"]).numpy().astype(np.float32))
+            good.append(batch["weight"].numpy() > 0)
+            bar.update(layout.global_batch)
+    every = np.concatenate(logits)[: source.length]
+    return every, np.concatenate(good)[: source.length]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A picture, and its likeliest classes with their probabilities."""
+
+    path: str
+    likeliest: tuple[tuple[str, float], ...]
+
+
+def likeliest(
+    paths: Sequence[str],
+    probabilities: np.ndarray,
+    good: np.ndarray,
+    names: Sequence[str],
+    top: int,
+) -> list[Row]:
+    """The `top` likeliest classes of each good picture; of equals the lower label comes first."""
+    rows = []
+    for number in np.flatnonzero(good).tolist():
+        order = np.argsort(-probabilities[number], kind="stable")[:top].tolist()
+        pairs = tuple((names[label], float(probabilities[number, label])) for label in order)
+        rows.append(Row(paths[number], pairs))
+    return rows
+
+
+def table_lines(rows: Sequence[Row]) -> Iterable[str]:
+    """A table within 80 columns, a line for each class."""
+    for row in rows:
+        path = printable(row.path)
+        path = path if len(path) <= _PATH else f"…{path[1 - _PATH :]}"
+        for name, probability in row.likeliest:
+            shown = shortened(printable(name), _NAME)
+            yield f"{path:{_PATH}}  {shown:{_NAME}}  {probability:>8.2%}"
+            path = ""
+
+
+def csv_text(rows: Sequence[Row], top: int) -> str:
+    """A table with a row for each picture: its path, then class and probability, by turns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [
+        f"{name}_{place}" for place in range(1, top + 1) for name in ("class", "probability")
+    ]
+    writer.writerow(["path", *columns])
+    for row in rows:
+        pairs = ((name, f"{probability:.6g}") for name, probability in row.likeliest)
+        writer.writerow([row.path, *(cell for pair in pairs for cell in pair)])
+    return text.getvalue()
+
+
+main = cli.entry_point("launch.predict RUN_DIR PICTURES", define_predict_flags, carry_out)
+
+if __name__ == "__main__":
+    cli.exit_with(main)
