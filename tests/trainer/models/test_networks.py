@@ -17,7 +17,6 @@ PUBLISHED = {
     "resnet50": (25_557_032, 4.09),
     "resnet101": (44_549_160, 7.80),
     "vit_ti16": (5_717_416, 1.26),
-    "vit_s16": (22_050_664, 4.61),
     "keras:MobileNetV2": (3_504_872, 0.301),
 }
 
@@ -50,7 +49,6 @@ ORDERS = {
     "vit_ti16": ["block0_positions/", "block1_attention/", "block2_dense1/", "block12_", "logits/"],
     "keras:ResNet50": ["conv1_conv/", "conv2_block1_1_", "conv3_block1_", "conv5_block3_", "pred"],
     "keras:MobileNetV2": ["Conv1/", "block_1_", "block_2_expand", "block_16_project", "pred"],
-    "keras:EfficientNetB0": ["stem_conv/", "block1a_", "block2a_dw", "block7a_", "pred"],
 }
 
 
