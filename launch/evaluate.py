@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tqdm
@@ -22,6 +22,7 @@ from launch.process import cli
 from launch.terminal.evaluation_charts import save_calibration, save_confusion, save_mistakes
 from launch.terminal.evaluation_text import report_text
 from launch.terminal.image_grid import as_it_is
+from launch.terminal.plan_text import classes_text
 from launch.terminal.table import table, whole
 from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
 from launch.training.job import gpus_of
@@ -36,9 +37,14 @@ from launch.training.trained import (
 )
 from trainer.files.whole_files import write_json, write_text
 from trainer.plan.devices import Devices
+from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
 from trainer.run_folder.run_folder import is_locked
 from trainer.tasks.classification_report import NO_ANSWER, Report, report, worst
+
+if TYPE_CHECKING:
+    from trainer.evaluation import Evaluation
+    from trainer.replicas.streams import Stream
 
 _MISTAKES = 36  # in the picture
 _MATRIX = 1_000  # classes that a matrix is drawn of
@@ -52,7 +58,8 @@ class Evaluated:
     plan: Plan
     source: Source
     metrics: dict[str, float]  # as training logs them
-    report: Report
+    headline: Headline  # of the task
+    report: Report | None  # of classes alone
     records: np.ndarray  # int64 [n], of the report's examples
 
     @property
@@ -96,6 +103,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         plan = plan_for(trained, devices)
         check_json(values.json)
         out, why_none = open_out(trained, source, values.out)
+        if plan.task != "classification":
+            out, why_none = None, ""
     print(intended_text(trained, source), flush=True)
     cli.import_tensorflow(values.verbosity)
     faults = Faults(source, source.length)
@@ -117,7 +126,7 @@ def intended_text(trained: Trained, source: Source) -> str:
     """What is evaluated on what."""
     rows = [("model", f"{trained.what()} of {whole(trained.folder)}")]
     rows += [("", note) for note in trained.notes]
-    count = f"{source.length:,} examples, {source.num_classes:,} classes"
+    count = f"{source.length:,} examples, {classes_text(trained.facts)}"
     rows.append(("data", f"{source.name}: {count}"))
     return table([*rows, *(("", note) for note in source.notes)])
 
@@ -167,11 +176,11 @@ def evaluate(
     Raises:
       ValueError: the weights cannot be read.
     """
-    from trainer.answers import answer_all
-    from trainer.evaluation import evaluate_in_pieces, make_evaluation, means
+    from trainer.evaluation import Evaluation, evaluate_in_pieces
     from trainer.layers.precision import set_operations
     from trainer.replicas.strategy import make_strategy
     from trainer.replicas.streams import distribute
+    from trainer.tasks.make_task import make_task
 
     settings = trained.command.settings
     set_operations(settings.devices.tf32, settings.run.deterministic, plan.threads)
@@ -180,33 +189,71 @@ def evaluate(
         model, averages = restored_apart(trained, plan)
     stream = distribute(strategy, evaluation_data(trained.command, plan, source, faults))
     batches = -(-source.length // plan.eval_batch)
-    sums = make_evaluation(strategy, model, averages)
-    iterator = cli.keep(iter(stream))
-    rows = evaluate_in_pieces(sums, iterator, batches, lambda: True)
+    pass_ = Evaluation(strategy, model, make_task(settings, plan), averages)
+    rows = evaluate_in_pieces(pass_, cli.keep(iter(stream)), batches, lambda: True)
     # A file has the averages alone.
-    metrics = means(rows[:1] if trained.weights.is_file() else rows)
+    metrics = pass_.metrics(rows[:1] if trained.weights.is_file() else rows)
+    found, records = None, np.zeros(0, np.int64)
+    if plan.task == "classification":
+        found, records = answers_of(pass_, stream, batches, source)
+    return Evaluated(trained, plan, source, metrics, pass_.task.headline, found, records)
+
+
+def answers_of(
+    pass_: "Evaluation", stream: "Stream", batches: int, source: Source
+) -> tuple[Report, np.ndarray]:
+    """What is told of each example; and their records, int64 [n]."""
+    from trainer.answers import answer_all
+
     with tqdm.tqdm(
         total=batches, desc="answers", unit=" batches", leave=False, delay=1, disable=None
     ) as bar:
-        found = answer_all(strategy, model, averages, stream, batches, lambda _: bar.update())
+        found = answer_all(
+            pass_.strategy,
+            pass_.task,
+            pass_.model,
+            pass_.averages,
+            stream,
+            batches,
+            lambda _: bar.update(),
+        )
     own = found["position"] < source.length
     outputs, labels, weights, records = (
         found[name][own] for name in ("outputs", "label", "weight", "record")
     )
-    return Evaluated(trained, plan, source, metrics, report(outputs, labels, weights), records)
+    return report(outputs, labels, weights), records
 
 
 def evaluated_text(of: Evaluated, faults: Faults) -> str:
     """What came of it, for a person."""
     rows = [("loss", f"{of.metrics['eval/loss']:.6g}")]
-    rows.append(("accuracy", f"{of.metrics['eval/accuracy']:.2%}"))
+    for name, value in of.metrics.items():
+        short = name.removeprefix("eval/")
+        if short == of.headline.name:
+            rows.append((short.replace("_", " "), of.headline.text(value)))
+        elif short != "loss" and of.report is None:
+            rows.append((short.replace("_", " "), f"{value:.6g}"))
     if faults.count:
         rows.append(("bad records", f"{faults.count:,} are left out, such as {faults.shown[0]}"))
+    if of.report is None:
+        return table(rows)
     return table(rows) + "\n" + report_text(of.report, of.source.names())
 
 
 def to_json(of: Evaluated) -> dict[str, Any]:
     """All numbers; the metrics under the names, and with the very values, of metrics.jsonl."""
+    return {
+        "run": str(of.trained.folder),
+        "step": of.trained.step,
+        "weights": str(of.trained.weights),
+        "data": of.source.name,
+        "examples": of.source.length,
+        **{n: v if np.isfinite(v) else None for n, v in of.metrics.items()},
+        **(_of_classes(of) if of.report else {}),
+    }
+
+
+def _of_classes(of: Evaluated) -> dict[str, Any]:
     names = of.source.names()
     mistakes = [
         {
@@ -217,16 +264,7 @@ def to_json(of: Evaluated) -> dict[str, Any]:
         }
         for example in worst(of.report, _MISTAKES).tolist()
     ]
-    return {
-        "run": str(of.trained.folder),
-        "step": of.trained.step,
-        "weights": str(of.trained.weights),
-        "data": of.source.name,
-        "examples": of.source.length,
-        **{n: v if np.isfinite(v) else None for n, v in of.metrics.items()},
-        **of.report.to_json(names),
-        "worst": mistakes,
-    }
+    return {**of.report.to_json(names), "worst": mistakes}
 
 
 def _answer(of: Report, example: int, names: Sequence[str]) -> str | None:

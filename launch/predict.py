@@ -28,6 +28,7 @@ from launch.terminal.image_grid import shortened
 from launch.training.trained import (
     MODEL,
     Trained,
+    check_classifier,
     command_in,
     define_checkpoint_flag,
     devices_for,
@@ -149,6 +150,7 @@ def open_model(path: pathlib.Path, checkpoint: str) -> Opened:
     """
     if path.suffix != ".keras":
         trained = open_trained(path, checkpoint)
+        check_classifier(trained, "launch.predict")
         resized = bool(trained.command.data.image_size)
         return Opened(trained, trained.weights, trained.class_names(), resized)
     if not path.is_file():

@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from trainer.optimizer.averaging import WeightAverages
 from trainer.replicas.streams import Batch, Stream, next_of_each
+from trainer.tasks.task import Task
 
 _OF_BATCH = ("label", "weight", "record", "position")
 
 
 def answer_all(
     strategy: tf.distribute.Strategy,
+    task: Task,
     model: keras.Model,
     averages: WeightAverages | None,
     stream: Stream,
@@ -36,7 +38,7 @@ def answer_all(
 
     def answer(batch: Batch) -> dict[str, tf.Tensor]:
         with averages.in_place() if averages is not None else contextlib.nullcontext():
-            outputs = tf.cast(model(batch["image"], training=False), tf.float32)
+            outputs = tf.cast(model(task.inputs(batch), training=False), tf.float32)
         return {"outputs": outputs, **{name: batch[name] for name in _OF_BATCH}}
 
     iterator = iter(stream)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.layers.xla import program
 from trainer.optimizer.averaging import WeightAverages
 from trainer.replicas.streams import Batch, next_of_each
 from trainer.tasks.task import Statistics, Task, weighted_sum
@@ -82,9 +83,11 @@ class Evaluation:
         """On a replica: the rows of sums of its batch, float32 [1, rows, sums]."""
         if self.averages is None:
             return self._sums(batch)[None, None]
+        # Each a program of its own: in one graph TensorFlow would rewrite them by what they have in
+        # common, and their bits would depend on how many replicas there are.
         with self.averages.in_place():
-            averaged = self._sums(batch)
-        return tf.stack([averaged, self._sums(batch)])[None]
+            averaged = program(self._sums, xla=False)(batch)
+        return tf.stack([averaged, program(self._sums, xla=False)(batch)])[None]
 
     def _sums(self, batch: Batch) -> tf.Tensor:
         outputs = self.model(self.task.inputs(batch), training=False)

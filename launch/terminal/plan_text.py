@@ -136,7 +136,7 @@ def print_run(run: "Run", plan: Plan) -> None:
     print_groups(run.groups, "rate ×")
     print_groups(run.decay_groups, "decay")
     for note in run.notes:
-        print(note)
+        print(textwrap.fill(note, 80, break_long_words=False, break_on_hyphens=False))
     if not run.noise.measured and plan.micro_batches > 1:
         print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
 

@@ -7,6 +7,7 @@ import numpy as np
 from input_pipeline.checks import seen_shape
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
+from input_pipeline.targets import TARGETS
 from launch.flags.group import Group
 from launch.flags.parsing import one_of
 from launch.training.trained import Trained
@@ -47,6 +48,15 @@ def open_evaluated(
     if data_dir:
         settings = dataclasses.replace(settings, data_dir=data_dir)
     source = open_source(settings, split)
+    if source.targets != facts.targets:
+        raise ValueError(
+            f"{source.name} has {TARGETS[source.targets].what} and the model of {trained.folder} "
+            f"tells {TARGETS[facts.targets].what}; give other data."
+        )
+    if source.targets == "tokens":
+        if (source.image_shape, source.num_classes) != (facts.image_shape, facts.num_classes):
+            raise ValueError(f"{source.name} has other tokens than the model; give other data.")
+        return source, settings
     height, width, channels = facts.image_shape
     if source.encoded:  # they are decoded to the model's channels
         source = dataclasses.replace(source, image_shape=(*source.image_shape[:2], channels))
@@ -58,7 +68,14 @@ def open_evaluated(
             f"the images of {source.name} are {_text(shape)} and the model of {trained.folder} "
             f"takes {_text(facts.image_shape)} (height × width × channels); give other data."
         )
-    return with_labels_of(source, facts), settings
+    if source.targets == "class":
+        source = with_labels_of(source, facts)
+    elif source.num_classes != facts.num_classes:
+        raise ValueError(
+            f"{source.name} has {source.num_classes:,} targets and the model tells "
+            f"{facts.num_classes:,}; give other data."
+        )
+    return source, settings
 
 
 def with_labels_of(source: Source, facts: DatasetFacts) -> Source:

@@ -28,16 +28,33 @@ def model_card(job: Job, step: int, metrics: Mapping[str, float]) -> str:
         f"# {job.plan.model}, trained by Lockstep",
         f"`model.keras` holds the weights{averaged} after step {step:,}.",
         _inputs(facts, bool(job.command.data.image_size)),
-        _outputs(names),
-        "## How to use it\n\n```python\n"
-        + example(facts, bool(job.command.data.image_size))
-        + "\n```\n\nOr `python -m launch.predict model.keras picture.png`, which decodes pictures "
-        "as training did.",
+        *_what_it_tells(job.plan.task, facts, names, bool(job.command.data.image_size)),
         _from(job, step),
         _table("How good it is", {n: repr(v) for n, v in metrics.items() if "/" in n}),
         _table("Made with", _versions()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _what_it_tells(
+    task: str, facts: DatasetFacts, names: Sequence[str], resized: bool
+) -> list[str]:
+    """What the model gives, and how to use one that tells classes."""
+    if task == "classification":
+        use = (
+            f"## How to use it\n\n```python\n{example(facts, resized)}\n```\n\n"
+            "Or `python -m launch.predict model.keras picture.png`, which decodes pictures as "
+            "training did."
+        )
+        return [_outputs(names), use]
+    count = facts.num_classes
+    gives = {
+        "multi_label": f"Logits of {count} labels, float32 [n, {count}]: `keras.ops.sigmoid` makes "
+        f"probabilities of them. The labels are in `{CLASSES}`, in their order.",
+        "regression": f"Float32 [n, {count}], in the targets' own units.",
+        "language_model": f"Logits of the next token, float32 [n, length, {count}].",
+    }.get(task, f"What the task `{task}` takes.")
+    return [f"## What it gives\n\n{gives}"]
 
 
 def example(facts: DatasetFacts, resized: bool) -> str:
@@ -64,6 +81,12 @@ def example(facts: DatasetFacts, resized: bool) -> str:
 
 
 def _inputs(facts: DatasetFacts, resized: bool) -> str:
+    if facts.targets == "tokens":
+        length = facts.image_shape[0] - 1
+        return (
+            f"## What it takes\n\n`tokens`: int32 [n, {length}], each from 0 to "
+            f"{facts.num_classes - 1:,}; each position sees itself and those before it."
+        )
     shape = ", ".join(map(str, ("n", *facts.image_shape)))
     seen = (
         "the middle, 0.875 of the short side, resized" if resized else "the whole picture, as it is"

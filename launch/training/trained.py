@@ -18,6 +18,7 @@ from trainer.files.whole_files import read_json
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, make_plan
+from trainer.plan.tasks import choose_task
 from trainer.run_folder.metrics_writer import read_rows
 from trainer.run_folder.run_folder import Found, checkpoints_found, fallback_folder, used
 
@@ -174,6 +175,20 @@ def _missing(
     return f"{given}; use last{best}, or one of these."
 
 
+def check_classifier(trained: Trained, command: str) -> None:
+    """Sees that a model tells the class of pictures, which the command is for.
+
+    Raises:
+      ValueError: it tells something else.
+    """
+    task = choose_task(trained.command.settings.task, trained.facts.targets)
+    if task != "classification":
+        raise ValueError(
+            f"{command} is for classes of pictures, and the task of {trained.folder} is {task}; "
+            "load its model.keras, as MODEL.md beside it shows."
+        )
+
+
 def devices_for(trained: Trained, device: str, replicas: int, gpus: int) -> Devices:
     """The devices to compute on: those asked for, else of the kind that the run was trained on.
 
@@ -225,12 +240,18 @@ def _restored(
     trained: Trained, plan: Plan, apart: bool
 ) -> "tuple[keras.Model, WeightAverages | None]":
     from trainer.checkpoint.restore import restore_model
+    from trainer.models.check import build
     from trainer.models.make_model import make_model
     from trainer.optimizer.averaging import WeightAverages
+    from trainer.optimizer.freezing import freeze
     from trainer.run import build_model
+    from trainer.tasks.make_task import inputs_spec, make_task
 
     settings = trained.command.settings
     model = build_model(settings, plan, make_model)
+    # Those that were seen to fit when they were trained are only built here.
+    build(model, inputs_spec(make_task(settings, plan), plan.dataset, 2))
+    freeze(model, settings.fine_tuning.freeze, plan.unfreeze_at)  # only those that train have any
     averages = None
     if apart:
         averages = WeightAverages(settings.optimizer.ema, None, model.trainable_variables)
