@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import Run, evaluate_in_keras, train, worst_difference
+from helpers import Run, call, evaluate_in_keras, train, worst_difference
 
 from launch.flags.command import read_command
 from launch.training.job import plan_command
@@ -40,6 +40,12 @@ STORIES = {
     for replicas, batch in BATCHES.items()
 }
 
+STORIES["averages"] = functools.partial(
+    train,
+    name="run",
+    command="--device=cpu --model=cnn --train_for=4st --ema=0.5 --replicas=2 --global_batch=64",
+)
+
 
 @pytest.mark.parametrize("replicas", BATCHES)
 def test_loss_and_accuracy_are_those_of_plain_keras_over_all_images(
@@ -54,7 +60,7 @@ def test_loss_and_accuracy_are_those_of_plain_keras_over_all_images(
 
 
 def test_batch_and_replica_count_do_not_matter(stories: dict[str, Run]) -> None:
-    first, *others = stories.values()
+    first, *others = (stories[replicas] for replicas in BATCHES)
     (expected,) = first.rows("eval/")
     for run in others:
         difference, name = worst_difference(
@@ -64,6 +70,19 @@ def test_batch_and_replica_count_do_not_matter(stories: dict[str, Run]) -> None:
         (row,) = run.rows("eval/")
         assert row["eval/accuracy"] == expected["eval/accuracy"]
         assert row["eval/loss"] == pytest.approx(expected["eval/loss"], rel=1e-6)
+
+
+def test_averages_and_weights_have_the_bits_of_any_number_of_replicas(
+    stories: dict[str, Run], tmp_path: pathlib.Path
+) -> None:
+    """Two passes over a batch in one graph would be rewritten by what they have in common."""
+    run, json_file = stories["averages"], tmp_path / "found.json"
+    flags = f"{run.folder} --replicas=3 --out=none --json={json_file}"
+    assert call(flags, tmp_path, module="launch.evaluate").code == 0
+    found, (logged,) = json.loads(json_file.read_text()), run.rows("eval/")
+    names = [f"eval/{name}{of}" for name in ("loss", "accuracy") for of in ("", "_raw")]
+    assert [found[name] for name in names] == [logged[name] for name in names]
+    assert len({logged[name] for name in names}) >= 3
 
 
 def of_the_training_batch(run: Run) -> dict[str, object]:
