@@ -10,8 +10,9 @@ from tests.helpers import REPOSITORY
 # In the order in which their commands are run: the second `make train` finds its run finished.
 RUN = ("docs/first_hour.md", "README.md", "docs/data.md", "docs/learning_rate.md")
 RUN += ("docs/optimizer.md", "docs/devices.md", "docs/recovery.md", "docs/equality.md")
-RUN += ("docs/models.md", "docs/tasks.md", "docs/notebook.md", "docs/serving.md")
-RUN += ("docs/benchmarks.md", "docs/architecture.md", "BUILD.md", "CONTRIBUTING.md")
+RUN += ("docs/models.md", "docs/tasks.md", "docs/coming_from.md", "docs/notebook.md")
+RUN += ("docs/serving.md", "docs/benchmarks.md", "docs/architecture.md", "BUILD.md")
+RUN += ("CONTRIBUTING.md",)
 # These hold commands that take minutes each; their links, flags and paths are looked at.
 PAGES = (*RUN, "tests/benchmarks/README.md")
 
@@ -72,15 +73,13 @@ def blocks(page: str) -> Iterator[Block]:
         after = fences[number + 1] if number + 1 < len(fences) else ("", "")
         shown = after[1] if after[0] == "text" else ""
         if kind == "python":
-            yield Block((), False, "", note, text)
+            yield Block((), False, "", (note, text))
         elif kind == "bash":
             yield Block((Command(text.split("\n")[0]),), False, "")
         elif kind == "sh":
             lines = text.replace("\\\n", "").strip().split("\n")
             commands = tuple(Command(line) for line in lines if line and not line.startswith("#"))
             yield Block(commands, note == "(left running)", shown)
-        elif kind == "python":
-            yield Block((), False, "", (note, text))
         else:
             assert kind in ("", "text", "ini"), f"{page}: a block of {label!r}"
 

@@ -45,8 +45,8 @@ def write_data() -> None:
             y_test=targets[test],
         )
     for page, name in (("docs/tasks.md", "contrastive.py"), ("docs/notebook.md", "own_data.py")):
-        (block,) = [block for block in pages.blocks(page) if block.file == name]
-        pathlib.Path(name).write_text(block.content, encoding="utf-8")
+        files = dict(block.file for block in pages.blocks(page) if block.file)
+        pathlib.Path(name).write_text(files[name], encoding="utf-8")
     sys.path.insert(0, "")
 
 
