@@ -95,7 +95,11 @@ def function_of(name: str) -> tuple[str, str]:
     """
     parts = name.split(":")
     words = [part.split(".") for part in parts[1:]]
-    if len(parts) != 3 or words[0][-1] == "py" or not all(word.isidentifier() for each in words for word in each):
+    if (
+        len(parts) != 3
+        or words[0][-1] == "py"
+        or not all(word.isidentifier() for each in words for word in each)
+    ):
         raise ValueError(
             "it is not of the form python:module:function; write it so, with a module on "
             "PYTHONPATH as `import` takes it, such as python:models:build for models.py."
