@@ -190,8 +190,8 @@ def not_saved(spec: ModelSpec) -> keras.Model:
 class Draws(keras.Model):
     """Draws by a seed of its own, which cannot be divided over replicas."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
         self.flat, self.last = layers.Flatten(), layers.Dense(10)
         self.seed_generator = keras.random.SeedGenerator(1)
 
