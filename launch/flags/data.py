@@ -131,8 +131,8 @@ def _define_images(add: Group) -> None:
         "jitter(BRIGHTNESS,CONTRAST,SATURATION,HUE), randaugment(LAYERS,MAGNITUDE), "
         "erase(PROBABILITY), joined by |.",
     )
-    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.")
-    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.")
+    add.number("mixup", 0.0, "α of mixup, for example 0.2.\n0: none.", rare=True)
+    add.number("cutmix", 0.0, "α of cutmix, for example 1.\n0: none.", rare=True)
     add.integer(
         "max_bad_records",
         0,

@@ -18,7 +18,7 @@ def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
         lines = [f"python -m {program} [--flag=value …]", ""]
     else:
         lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]
-        lines += ["Recipes: " + ", ".join(recipes()), ""]
+        lines += [*textwrap.wrap("Recipes: " + ", ".join(recipes()), 80), ""]
     for group, members in values.flags_by_module_dict().items():
         lines.append(f"{group}:")
         for flag in members:

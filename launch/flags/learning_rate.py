@@ -58,6 +58,7 @@ def _define_schedule(add: Group) -> None:
         "end_learning_rate",
         0.0,
         "The rate a decay leads to.\nAt the reference batch, scaled like learning_rate.",
+        rare=True,
     )
 
 
@@ -77,6 +78,7 @@ def _define_adjustments(add: Group) -> None:
         "metric=eval/loss, threshold=0.0001,cooldown=0,minimum=0):\npatience and cooldown count "
         "evaluations, threshold is relative, minimum is of the scale. By PyTorch's rule: "
         "the cut comes with evaluation patience + 1 without a gain; Keras's comes one earlier.",
+        rare=True,
     )
 
 

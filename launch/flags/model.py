@@ -53,6 +53,7 @@ def _define_fine_tuning(add: Group) -> None:
         "unfreeze_at",
         "",
         "When what is frozen trains, too: 5ep.\nA duration; left out: never.",
+        rare=True,
     )
 
 
