@@ -170,12 +170,9 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         unfreeze_at=unfreeze_at,
         because={
             **_because_devices(settings.devices, devices, micro_batch, run.deterministic),
+            **_because_rate(settings, rate, dataset.train_examples),
             "exact": because_exact,
-            "steps": _steps_because(rate, run.train_for, per_epoch),
-            "steps_per_epoch": f"{per_epoch:.6g} = {dataset.train_examples:,} / {batch:,}",
-            "learning_rate": scaled_rate(settings.learning_rate, batch)[1],
             "optimizer_arguments": because_arguments,
-            "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
             **because_every,
             **because_audit,
             **_because_layers(settings, devices),
@@ -345,6 +342,18 @@ def _because_devices(
         "repeats": repeats_text(deterministic, devices.kind),
         "micro_batch": _share_because(settings, devices, share),
         "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",
+    }
+
+
+def _because_rate(settings: Settings, rate: LearningRatePlan, examples: int) -> dict[str, str]:
+    """Where the learning rate and the length come from."""
+    batch = settings.devices.global_batch
+    per_epoch = examples / batch
+    return {
+        "steps": _steps_because(rate, settings.run.train_for, per_epoch),
+        "steps_per_epoch": f"{per_epoch:.6g} = {examples:,} / {batch:,}",
+        "learning_rate": scaled_rate(settings.learning_rate, batch)[1],
+        "warmup_steps": f"{rate.warmup_steps:,} = {settings.learning_rate.warmup.text}",
     }
 
 

@@ -153,7 +153,9 @@ def test_help_is_there(command: ModuleType, flag: str, capsys: pytest.CaptureFix
     assert command.main([flag]) == 0
     text = capsys.readouterr().out
     assert f"python -m {command.__name__}" in text
-    assert ("--flagfile=RECIPE" in text) == ("Recipes: cifar10" in text) == (command in TAKE_RECIPES)
+    assert (
+        ("--flagfile=RECIPE" in text) == ("Recipes: cifar10" in text) == (command in TAKE_RECIPES)
+    )
     assert max(map(len, text.split("\n"))) <= 80
 
 
