@@ -5,7 +5,7 @@ import numpy as np
 from input_pipeline.images.augment_text import check_augment, parse_augment
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source
-from input_pipeline.targets import target_fault
+from input_pipeline.targets import TARGETS, target_fault
 
 # More are taken for rows or columns where what stands for the height could be their number.
 _MOST_CHANNELS = 4
@@ -53,6 +53,12 @@ def check_data(settings: DataSettings, train: Source, evaluation: Source) -> tup
         return shape
     if train.dataset is not None:
         check_as_given(settings)
+    for name in ("mixup", "cutmix"):
+        if getattr(settings, name) and train.targets != "class":
+            raise ValueError(
+                f"--{name}={getattr(settings, name):g} mixes classes, and {train.name} has "
+                f"{TARGETS[train.targets].what}; leave it out."
+            )
     height, width, channels = train.image_shape
     # Of either order there are images of one or three rows; of so many channels hardly any.
     if height in (1, 3) and channels > _MOST_CHANNELS:
@@ -92,6 +98,23 @@ def check_no_images(settings: DataSettings) -> None:
             raise ValueError(
                 f"--{name}={value} is for images, and {settings.dataset!r} is text; leave it out."
             )
+
+
+def check_pictures(source: Source, what: str) -> None:
+    """Sees that a source has pictures with classes, each of which can be read by its number.
+
+    Args:
+      what: a command does with them, for the message.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if source.targets != "class" or source.read is None:
+        has = TARGETS[source.targets].what if source.read else "an order of its own alone"
+        raise ValueError(
+            f"{what} pictures and their classes, and {source.name} has {has}; give other data, or "
+            "see what launch.plan says of these."
+        )
 
 
 def check_mixing(mixup: float, cutmix: float, micro_batch: int, first_position: int = 0) -> None:

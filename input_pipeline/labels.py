@@ -78,7 +78,10 @@ def whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
         if one_hot:
             raise ValueError(f"{given}, one-hot; give the classes' numbers, y.argmax(axis=1).")
     if labels.ndim != 1:
-        raise ValueError(f"{given}; give the number of a class for each example, [n].")
+        raise ValueError(
+            f"{given}; give the number of a class for each example, [n], or learn these with "
+            "--task=regression, or 0 and 1 with --task=multi_label."
+        )
     if labels.dtype.kind in "biu":
         return labels.astype(np.int64)
     if labels.dtype.kind != "f":
@@ -90,8 +93,8 @@ def whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
     if len(broken):
         raise ValueError(
             f"{given}, and {len(broken):,} of its {len(labels):,} labels are no whole numbers, the "
-            f"first {labels[broken[0]]:g}; give the numbers of classes; other values cannot be "
-            "learned here."
+            f"first {labels[broken[0]]:g}; give the numbers of classes, or learn these with "
+            "--task=regression."
         )
     raise ValueError(f"{given}; give whole numbers, y.astype(int).")
 

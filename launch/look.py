@@ -11,11 +11,10 @@ import tqdm
 from absl import flags as absl_flags
 
 from input_pipeline.bad_records import Faults
-from input_pipeline.checks import check_data, check_mixing
+from input_pipeline.checks import check_data, check_mixing, check_pictures
 from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
-from input_pipeline.targets import TARGETS
 from launch.flags.command import Command, read_command
 from launch.flags.group import Group
 from launch.flags.run import define_training_flags
@@ -59,7 +58,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         command = read_command(argv, values)
         sources = open_sources(command.data)
         check_data(command.data, sources["train"], sources["eval"])
-        check_pictures(sources["train"])
+        check_pictures(sources["train"], "launch.look shows")
         said, wrong = look_at_labels(sources, command.data.max_bad_records)
         check_mixing(command.data.mixup, command.data.cutmix, PAIRS)
         out = pathlib.Path(values.out)
@@ -82,20 +81,6 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     if wrong:
         raise cli.WrongCommandError(wrong)
     return cli.FINISHED
-
-
-def check_pictures(source: Source) -> None:
-    """Sees that a source has pictures with classes, which are what is shown.
-
-    Raises:
-      ValueError: it has not.
-    """
-    if source.targets != "class" or source.read is None:
-        what = TARGETS[source.targets].what if source.read else "an order of its own alone"
-        raise ValueError(
-            f"launch.look shows pictures and their classes, and {source.name} has {what}; look at "
-            "what launch.plan says of it."
-        )
 
 
 def look_at_labels(sources: dict[str, Source], max_bad_records: int) -> tuple[tuple[str, ...], str]:

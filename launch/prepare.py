@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
+from input_pipeline.checks import check_pictures
 from input_pipeline.sources import Source, open_source
 from input_pipeline.verify import find_bad
 from launch.flags.command import read_command
@@ -58,6 +59,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         for split in ("train", "eval"):
             start = time.monotonic()
             sources[split] = open_source(command.data, split, leave_out=False)
+            if out or values.verify:
+                check_pictures(sources[split], "launch.prepare looks at and writes")
             print(table([(split, facts(sources[split], time.monotonic() - start))]))
             for note in sources[split].notes:
                 print(table([("", note)]))

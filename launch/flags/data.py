@@ -7,6 +7,7 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources.holdout import parse_share
 from launch.flags.group import Group
 from launch.flags.parsing import one_of, parsed, path
+from trainer.models.names import function_of
 from trainer.plan.tasks import TASKS
 
 _DATASET = (
@@ -180,5 +181,6 @@ def task_name(values: flags.FlagValues) -> str:
       ValueError: there is no such task.
     """
     if values.task.startswith("python:"):
+        parsed(values, "task", function_of)
         return values.task
     return one_of("task", values.task, ("auto", *TASKS, "python:module:function"))

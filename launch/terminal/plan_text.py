@@ -55,6 +55,8 @@ def what_trains(plan: Plan) -> list[tuple[str, str]]:
     """The plan's rows on devices, batch, data and model."""
     data = plan.dataset
     shape = "×".join(map(str, data.image_shape))
+    if data.targets == "tokens":
+        shape = f"rows of {data.image_shape[0] - 1:,}"
     left_out = f"; {data.left_out:,} bad record{'s' * (data.left_out != 1)} left out"
     share = f"{plan.global_batch:,} = {plan.replicas} replica{'s' * (plan.replicas != 1)}"
     if plan.accumulate > 1:

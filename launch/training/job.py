@@ -14,7 +14,6 @@ from input_pipeline.checks import check_data, check_mixing
 from input_pipeline.label_checks import check_labels
 from input_pipeline.labels import count_labels, labels_digest
 from input_pipeline.sources import Source, open_sources
-from input_pipeline.targets import TARGETS
 from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import Command
 from launch.flags.group import decisive
@@ -28,6 +27,7 @@ from trainer.plan.dataset import DatasetFacts, SplitDigests
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, check_memory, make_plan
 from trainer.plan.settings import Settings
+from trainer.plan.tasks import choose_task
 from trainer.run_folder.check_state import check_state
 from trainer.run_folder.requests import asked_for
 from trainer.run_folder.resume import going_on
@@ -195,10 +195,11 @@ def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
     train, evaluation = sources["train"], sources["eval"]
     said = check_labels(train, evaluation, command.data.max_bad_records)
 
-    if command.values.class_weights and train.targets != "class":
+    task = choose_task(command.settings.task, train.targets)
+    if command.values.class_weights and task != "classification":
         raise ValueError(
-            f"--class_weights={command.values.class_weights} weighs classes, and {train.name} has "
-            f"{TARGETS[train.targets].what}; leave it out."
+            f"--class_weights={command.values.class_weights} weighs the classes of a "
+            f"classification, and the task is {task}; leave it out."
         )
 
     def weights(text: str) -> tuple[float, ...]:

@@ -241,7 +241,7 @@ def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
         raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {what}.")
     if not text:
         check_images(settings.model, dataset.image_shape)
-    if task != "classification" and settings.optimizer.label_smoothing and task in TASKS:
+    if task != "classification" and settings.optimizer.label_smoothing:
         raise ValueError(
             f"--label_smoothing={settings.optimizer.label_smoothing:g} is for classes, and the "
             f"task is {task}; leave it out."
@@ -250,7 +250,7 @@ def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
     if plateau and task in TASKS:
         metrics = ("eval/loss", f"eval/{TASKS[task].headline.name}")
         try:
-            choose("metric of --plateau", plateau.metric, metrics)
+            choose("metric", plateau.metric, metrics)
         except ValueError as error:
             raise ValueError(f"--plateau: {error}") from None
 
