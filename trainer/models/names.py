@@ -108,7 +108,7 @@ def function_of(name: str) -> tuple[str, str]:
     ):
         raise ValueError(
             "it is not of the form python:module:function; write it so, with a module on "
-            "PYTHONPATH as `import` takes it, such as python:mine:build for mine.py."
+            "PYTHONPATH as `import` takes it, such as python:models:build for models.py."
         )
     return parts[1], parts[2]
 
