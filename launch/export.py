@@ -29,7 +29,7 @@ from launch.terminal.table import table, whole
 from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
 from launch.training.trained import (
     Trained,
-    check_classifier,
+    check_task,
     define_checkpoint_flag,
     devices_for,
     open_trained,
@@ -97,7 +97,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         form = one_of("format", values.format, FILES)
         check_installed(form)
         trained = open_trained(pathlib.Path(arguments[0]), values.checkpoint)
-        check_classifier(trained, "launch.export")
+        check_task(trained, "launch.export", ("classification",))
         trained = in_float32(trained) if form != "keras" else trained
         source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         out = open_out(trained, form, values.out)

@@ -28,7 +28,7 @@ from launch.terminal.image_grid import shortened
 from launch.training.trained import (
     MODEL,
     Trained,
-    check_classifier,
+    check_task,
     command_in,
     define_checkpoint_flag,
     devices_for,
@@ -63,6 +63,7 @@ class Opened:
     path: pathlib.Path
     class_names: tuple[str, ...]
     resized: bool
+    task: str = "classification"
 
 
 def define_predict_flags() -> absl_flags.FlagValues:
@@ -104,13 +105,16 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
             f"{opened.path} gives {logits.shape[1]:,} numbers and {CLASSES} beside it has "
             f"{len(names):,} names; put the {CLASSES} there that belongs to it."
         )
-    rows = likeliest(paths, softmax(logits), good, names, values.top)
+    told, ordered = _TELLS[opened.task](logits), opened.task == "regression"
+    top = len(names) if ordered else values.top
+    rows = likeliest(paths, told, good, names, top, ordered)
     with cli.wrong_command():
         if values.out:
-            write_text(pathlib.Path(values.out), csv_text(rows, min(values.top, len(names))))
+            text = csv_text(rows, min(top, len(names)), "value" if ordered else "probability")
+            write_text(pathlib.Path(values.out), text)
             print(f"{len(rows):,} pictures: {values.out}")
         else:
-            print("\n".join(table_lines(rows)))
+            print("\n".join(table_lines(rows, ".6g" if ordered else ".2%")))
     sys.stdout.flush()
     for fault in faults.shown:
         print(f"left out: {cli.presentable(fault)}", file=sys.stderr)
@@ -150,9 +154,9 @@ def open_model(path: pathlib.Path, checkpoint: str) -> Opened:
     """
     if path.suffix != ".keras":
         trained = open_trained(path, checkpoint)
-        check_classifier(trained, "launch.predict")
+        task = check_task(trained, "launch.predict", tuple(_TELLS))
         resized = bool(trained.command.data.image_size)
-        return Opened(trained, trained.weights, trained.class_names(), resized)
+        return Opened(trained, trained.weights, trained.class_names(), resized, task)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give a run's folder, or a {MODEL}.")
     beside = path.parent / CLASSES
@@ -221,9 +225,18 @@ def answers(
     return every, np.concatenate(good)[: source.length]
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """The probability of each label, float64, of logits [n, labels]."""
+    return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+# By task, what is told of what the model gives.
+_TELLS = {"classification": softmax, "multi_label": sigmoid, "regression": np.asarray}
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A picture, and its likeliest classes with their probabilities."""
+    """A picture, and its likeliest classes with their probabilities; or its values by name."""
 
     path: str
     likeliest: tuple[tuple[str, float], ...]
@@ -235,34 +248,37 @@ def likeliest(
     good: np.ndarray,
     names: Sequence[str],
     top: int,
+    ordered: bool = False,
 ) -> list[Row]:
-    """The `top` likeliest classes of each good picture; of equals the lower label comes first."""
+    """The `top` likeliest classes of each good picture; of equals the lower label comes first.
+
+    With `ordered` they come as they are: values are not one likelier than another.
+    """
     rows = []
     for number in np.flatnonzero(good).tolist():
-        order = np.argsort(-probabilities[number], kind="stable")[:top].tolist()
+        row = probabilities[number]
+        order = (range(len(row)) if ordered else np.argsort(-row, kind="stable").tolist())[:top]
         pairs = tuple((names[label], float(probabilities[number, label])) for label in order)
         rows.append(Row(paths[number], pairs))
     return rows
 
 
-def table_lines(rows: Sequence[Row]) -> Iterable[str]:
+def table_lines(rows: Sequence[Row], form: str = ".2%") -> Iterable[str]:
     """A table within 80 columns, a line for each class."""
     for row in rows:
         path = printable(row.path)
         path = path if len(path) <= _PATH else f"…{path[1 - _PATH :]}"
         for name, probability in row.likeliest:
             shown = shortened(printable(name), _NAME)
-            yield f"{path:{_PATH}}  {shown:{_NAME}}  {probability:>8.2%}"
+            yield f"{path:{_PATH}}  {shown:{_NAME}}  {format(probability, form):>8}"
             path = ""
 
 
-def csv_text(rows: Sequence[Row], top: int) -> str:
+def csv_text(rows: Sequence[Row], top: int, what: str = "probability") -> str:
     """A table with a row for each picture: its path, then class and probability, by turns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [
-        f"{name}_{place}" for place in range(1, top + 1) for name in ("class", "probability")
-    ]
+    columns = [f"{name}_{place}" for place in range(1, top + 1) for name in ("class", what)]
     writer.writerow(["path", *columns])
     for row in rows:
         pairs = ((name, f"{probability:.6g}") for name, probability in row.likeliest)

@@ -175,18 +175,19 @@ def _missing(
     return f"{given}; use last{best}, or one of these."
 
 
-def check_classifier(trained: Trained, command: str) -> None:
-    """Sees that a model tells the class of pictures, which the command is for.
+def check_task(trained: Trained, command: str, tasks: Sequence[str]) -> str:
+    """The task of a run, if it is one of those that a command is for.
 
     Raises:
-      ValueError: it tells something else.
+      ValueError: it is another.
     """
     task = choose_task(trained.command.settings.task, trained.facts.targets)
-    if task != "classification":
+    if task not in tasks:
         raise ValueError(
-            f"{command} is for classes of pictures, and the task of {trained.folder} is {task}; "
-            "load its model.keras, as MODEL.md beside it shows."
+            f"{command} is for {', '.join(tasks)}, and the task of {trained.folder} is {task}; "
+            "load its model.keras, as MODEL.md beside it says."
         )
+    return task
 
 
 def devices_for(trained: Trained, device: str, replicas: int, gpus: int) -> Devices:

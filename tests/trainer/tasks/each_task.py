@@ -11,6 +11,7 @@ import shutil
 import sys
 
 import numpy as np
+import PIL.Image
 
 from launch.process import cli
 from tests import pages
@@ -34,6 +35,8 @@ def write_data() -> None:
     """Pictures with numbers and labels that follow from them, and the task of the documentation."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (70, 4, 4), "uint8")
+    for name, image in zip("ab", images[50:52], strict=True):
+        PIL.Image.fromarray(image).save(f"{name}.png")
     values = np.stack([images[:, 0, 0], 5.0 - images[:, 1, 1]], axis=1)
     for name, targets in {"values": values, "labels": values > values.mean(axis=0)}.items():
         train, test = slice(0, 50), slice(50, None)
@@ -52,11 +55,16 @@ def write_data() -> None:
 
 def train(task: str, folder: str) -> None:
     """Trains, or goes on, in a folder of this name."""
+    carry_out(f"launch.train {COMMON} {TASKS[task]} --run_dir={folder}")
+
+
+def carry_out(line: str) -> None:
+    """Carries a command out, which has to end with 0."""
     import keras
 
-    main = importlib.import_module("launch.train").main
-    code = main(shlex.split(f"{COMMON} {TASKS[task]} --run_dir={folder}"))
-    assert code == 0, (task, code)
+    module, *arguments = shlex.split(line)
+    code = importlib.import_module(module).main(arguments)
+    assert code == 0, (line, code)
     keras.utils.clear_session()
 
 
@@ -74,6 +82,9 @@ def main() -> None:
         shutil.rmtree(left / "checkpoints/step-8")
         (left / "model.keras").unlink()
         train(task, left.name)
+        carry_out(f"launch.evaluate {task} --replicas=2 --out=none --json={task}.json")
+    for task in ("regression", "multi_label"):
+        carry_out(f"launch.predict {task} a.png b.png --top=2 --out={task}.csv")
 
 
 if __name__ == "__main__":

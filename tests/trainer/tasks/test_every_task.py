@@ -1,5 +1,7 @@
 """Every task is trained, evaluated and, after a kill, goes on as if nothing had happened."""
 
+import csv
+import json
 import pathlib
 
 import keras
@@ -47,6 +49,26 @@ def test_its_headline_tells_the_best_and_is_shown(folder: pathlib.Path, task: st
     tasks = {"own": "python:contrastive:task", "own_data": "classification"}
     assert Run(folder / task).plan()["task"] == tasks.get(task, task)
     assert (folder / task / "best/model.keras").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_is_evaluated_with_the_very_numbers_of_the_log(folder: pathlib.Path, task: str) -> None:
+    (row,) = Run(folder / task).rows("eval/")
+    found = json.loads((folder / f"{task}.json").read_text())
+    metrics = {name: value for name, value in row.items() if name.startswith("eval/")}
+    assert len(metrics) >= 2 and metrics.items() <= found.items()
+
+
+def test_pictures_are_told_values_or_the_probabilities_of_labels(folder: pathlib.Path) -> None:
+    with np.load(folder / "values.npz") as arrays:
+        images = arrays["x_test"][:2, ..., None]
+    for task, columns in (("regression", "value"), ("multi_label", "probability")):
+        outputs = keras.saving.load_model(folder / task / "model.keras")(images).numpy()
+        told = outputs if task == "regression" else np.sort(1 / (1 + np.exp(-outputs)))[:, ::-1]
+        header, *rows = csv.reader((folder / f"{task}.csv").read_text().splitlines())
+        assert header == ["path", "class_1", f"{columns}_1", "class_2", f"{columns}_2"]
+        shown = [[float(row[2]), float(row[4])] for row in rows]
+        assert shown == pytest.approx(told, rel=1e-4)
 
 
 def test_a_model_of_numbers_gives_them_in_their_own_units(folder: pathlib.Path) -> None:
