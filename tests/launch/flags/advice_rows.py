@@ -200,7 +200,27 @@ PLAN: list[tuple[str, str, list[str]]] = [
     ("--grace=0", r"for example (\S+)\.", ["--grace={0}"]),
     ("--stop_after=soon", r"for example (\S+)\.", ["--stop_after={0}"]),
     ("--stop_after=20000d", r"give at most (\w+)", ["--stop_after={0}"]),
+    # Models.
+    (
+        "--unfreeze_at=1ep",
+        "give --freeze, too, or leave it out",
+        ["--freeze=a.*", "--unfreeze_at="],
+    ),
+    ("--model=ResNet50", f"give {FLAG}", ["{0} --image_size=32"]),
+    ("--model=net.h5", "the name of its network as --model", ["--model=cnn"]),
+    ("--model=vit_ti16 --image_size=30", f"such as {FLAG}", ["{0}"]),
+    ("--model=keras:MobileNetV2 --image_size=8", f"use {FLAG} or more", ["{0}"]),
+    (
+        "--model=keras:MobileNetV2 --dataset=synthetic:32x32x4",
+        "use another --model, or convert",
+        ["--model=cnn", "--dataset=synthetic:32x32x3"],
+    ),
     # Data.
+    (
+        "--task=regression",
+        "give another --task, or such a dataset",
+        ["--task=auto", "--task=classification"],
+    ),
     ("--dataset=digit", r"valid one is (\w+)", ["--dataset={0}"]),
     ("--dataset=imagenet", r"for example (\S+)\.", ["--dataset={0}"]),
     (

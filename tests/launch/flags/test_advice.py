@@ -261,6 +261,18 @@ def test_a_folder_for_a_replayed_run(tmp_path: pathlib.Path) -> None:
     open_out_folder(tmp_path / "used/file")
 
 
+def test_numbers_that_are_no_classes(tmp_path: pathlib.Path) -> None:
+    images, path = np.arange(9 * 16, dtype=np.uint8).reshape(9, 4, 4), tmp_path / "numbers.npz"
+    labels = np.eye(9)[:, :3] + np.eye(9)[:, 1:4]
+    for targets, tasks in ((np.arange(9) / 2, "regression"), (labels, "regression multi_label")):
+        np.savez(path, x_train=images, y_train=targets, x_test=images, y_test=targets)
+        command = f"--dataset=arrays:{path} --global_batch=4"
+        advised = re.findall(r"(--task=\w+)", message_of(plan, command))
+        assert advised == [f"--task={task}" for task in tasks.split()]
+        for flag in advised:
+            plan([*command.split(), flag])
+
+
 RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/training/test_resume.py"
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
@@ -269,6 +281,9 @@ ELSEWHERE = {
     "use --checkpoint=last": TRAINED,
     "give the command again, or another --checkpoint": TRAINED,
     "another --run_dir": RUN_DIR,
+    "these with --task=regression": "test_numbers_that_are_no_classes",
+    "leave --dropout out": "tests/launch/test_models.py",
+    "take the weights alone: --init_from": "tests/launch/training/test_fine_tuning.py",
     "or --resume=auto": RUN_DIR,
     "use at most □, or --device=cpu": "test_more_replicas_than_gpus",
     "--out=FOLDER, or --out=none": "tests/launch/terminal/test_pictures.py",
