@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from trainer.layers.xla import program
 from trainer.optimizer.averaging import WeightAverages
-from trainer.replicas.streams import Batch, next_of_each
+from trainer.replicas.streams import Batch, next_of_each, spec_of_each
 from trainer.tasks.task import Statistics, Task, weighted_sum
 
 # What a row of `evaluate` is of: the weights to use, and those that train where these are averages.
@@ -52,7 +52,8 @@ class Evaluation:
             of replicas.
         """
         if not self.shapes:
-            self.shapes.update(statistics_shapes(self.task, self.model, iterator.element_spec))
+            spec = spec_of_each(iterator)
+            self.shapes.update(statistics_shapes(self.task, self.model, spec))
         if so_far is None:
             sums = 1 + sum(shape.num_elements() for shape in self.shapes.values())
             so_far = tf.zeros([1 if self.averages is None else 2, sums], tf.float64)

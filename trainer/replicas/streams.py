@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+Batch = Mapping[str, tf.Tensor]
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
 Stream = tf.data.Dataset | tf.distribute.DistributedDataset
@@ -44,6 +45,15 @@ def next_of_each(strategy: tf.distribute.Strategy, iterator: Iterator[Any]) -> C
     return fetch
 
 
+def spec_of_each(iterator: Iterator[Batch]) -> dict[str, tf.TensorSpec]:
+    """The specs of a replica's element of a `distribute`d dataset, by name."""
+    # Where an element is one of every replica, its spec is made of theirs, which are equal.
+    return {
+        name: tf.nest.flatten(spec, expand_composites=True)[0]
+        for name, spec in iterator.element_spec.items()
+    }
+
+
 def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
     """The first replica's tensors, in the structure of `values` that are equal on all."""
     return strategy.experimental_local_results(values)[0]
@@ -54,6 +64,3 @@ def _on_this_host(strategy: tf.distribute.Strategy) -> bool:
         return False  # several workers
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
     return all(device.device_type == "CPU" for device in devices)
-
-
-Batch = Mapping[str, tf.Tensor]

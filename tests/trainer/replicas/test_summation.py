@@ -132,7 +132,8 @@ def total():
         mine = range(0, 12, {replicas})
         sums = exchange.add_up([lambda n=n: part(first + n) for n in mine])
         gradient = tf.concat([tf.reshape(piece, [-1]) for piece in sums.gradient], 0)
-        return tf.concat([tf.stack(sums[:4]), gradient, sums.state[7]], 0)
+        scalars = tf.stack([*sums[:3], sums.scores["accuracy"]])
+        return tf.concat([scalars, gradient, sums.state[7]], 0)
     return strategy.experimental_local_results(strategy.run(on_each))
 for sums in total():
     print(sums.numpy().tobytes().hex())
