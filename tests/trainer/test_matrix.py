@@ -60,4 +60,5 @@ def test_what_is_compared_is_everything_and_has_moved(cells: Cells, name: str) -
         assert np.ptp(cell["rows/gain"]) > 0.01
     clip = [flag for flag in row.flags.split() if flag.startswith("--clip_norm=")]
     if clip:
-        assert np.max(cell["rows/gradient_norm"]) > float(clip[0].partition("=")[2])
+        # Of a step that overflowed it is no number.
+        assert np.nanmax(cell["rows/gradient_norm"]) > float(clip[0].partition("=")[2])
