@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 
 from launch.flags.command import parse
 from launch.flags.group import Group
+from launch.flags.parsing import one_run_folder
 from launch.process import cli
 from trainer.files.whole_files import read_json
 from trainer.run_folder.requests import (
@@ -50,10 +51,7 @@ def define_control_flags() -> absl_flags.FlagValues:
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        arguments = parse(values, argv)
-        if len(arguments) != 1:
-            raise ValueError("give one run folder: python -m launch.control RUN_DIR --status.")
-        run_dir = pathlib.Path(arguments[0])
+        run_dir = one_run_folder(parse(values, argv), "launch.control RUN_DIR --status")
         if not used(run_dir):
             raise ValueError(f"{run_dir} holds no run; give the --run_dir of one.")
         request = read_request(values)

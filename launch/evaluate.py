@@ -17,7 +17,7 @@ from input_pipeline.bad_records import Faults
 from input_pipeline.sources import Source
 from launch.flags.command import parse
 from launch.flags.group import Group
-from launch.flags.parsing import one_of
+from launch.flags.parsing import check_file, one_of, one_run_folder
 from launch.process import cli
 from launch.terminal.evaluation_charts import save_calibration, save_confusion, save_mistakes
 from launch.terminal.evaluation_text import report_text
@@ -91,20 +91,17 @@ def define_evaluate_flags() -> absl_flags.FlagValues:
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        arguments = parse(values, argv)
-        if len(arguments) != 1:
-            raise ValueError("give one run folder: python -m launch.evaluate RUN_DIR.")
+        run_dir = one_run_folder(parse(values, argv), "launch.evaluate RUN_DIR")
         device = one_of("device", values.device, ("auto", "gpu", "cpu"))
-        trained = open_trained(pathlib.Path(arguments[0]), values.checkpoint)
+        trained = open_trained(run_dir, values.checkpoint)
         source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         command = dataclasses.replace(trained.command, data=data)
         trained = dataclasses.replace(trained, command=command)
         devices = devices_for(trained, device, values.replicas, gpus_of(device, values.verbosity))
         plan = plan_for(trained, devices)
-        check_json(values.json)
-        out, why_none = open_out(trained, source, values.out)
-        if plan.task != "classification":
-            out, why_none = None, ""
+        check_file("json", values.json)
+        pictures = values.out if plan.task == "classification" else "none"
+        out, why_none = open_out(trained, source, pictures)
     print(intended_text(trained, source), flush=True)
     cli.import_tensorflow(values.verbosity)
     faults = Faults(source, source.length)
@@ -155,17 +152,6 @@ def open_out(trained: Trained, source: Source, given: str) -> tuple[pathlib.Path
             f"{out} cannot be made or written ({error.strerror}); give another folder, --out=DIR."
         ) from None
     return out, ""
-
-
-def check_json(given: str) -> None:
-    """Sees that the file can be written.
-
-    Raises:
-      ValueError: it cannot.
-    """
-    path = pathlib.Path(given)
-    if given and (not path.parent.is_dir() or path.is_dir()):
-        raise ValueError(f"--json={given} cannot be written; give a file in a folder that exists.")
 
 
 def evaluate(

@@ -22,7 +22,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.sources import Source
 from launch.flags.command import parse
 from launch.flags.group import Group
-from launch.flags.parsing import one_of
+from launch.flags.parsing import one_of, one_run_folder
 from launch.process import cli
 from launch.terminal import output
 from launch.terminal.table import table, whole
@@ -91,12 +91,10 @@ def define_export_flags() -> absl_flags.FlagValues:
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        arguments = parse(values, argv)
-        if len(arguments) != 1:
-            raise ValueError("give one run folder: python -m launch.export RUN_DIR --format=onnx.")
+        run_dir = one_run_folder(parse(values, argv), "launch.export RUN_DIR --format=onnx")
         form = one_of("format", values.format, FILES)
         check_installed(form)
-        trained = open_trained(pathlib.Path(arguments[0]), values.checkpoint)
+        trained = open_trained(run_dir, values.checkpoint)
         check_task(trained, "launch.export", ("classification",))
         trained = in_float32(trained) if form != "keras" else trained
         source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)

@@ -17,6 +17,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
 from launch.flags.command import Command, read_command
 from launch.flags.group import Group
+from launch.flags.parsing import check_file
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal.image_grid import PAIRS, Batch, as_it_is, class_name, save_grid
@@ -62,8 +63,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         said, wrong = look_at_labels(sources, command.data.max_bad_records)
         check_mixing(command.data.mixup, command.data.cutmix, PAIRS)
         out = pathlib.Path(values.out)
-        if not out.parent.is_dir() or out.is_dir():
-            raise ValueError(f"--out={out} cannot be written; give a file in a folder that exists.")
+        check_file("out", values.out)
     cli.import_tensorflow(values.verbosity)
     # Bad records are what a person looks for: they end a training, but not this.
     faults = {split: Faults(source, source.length) for split, source in sources.items()}

@@ -8,7 +8,7 @@ from absl import flags as absl_flags
 from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.process import cli
-from trainer.models.names import BUILT_IN, KERAS, check_images, check_name
+from trainer.models.names import BUILT_IN, DECODERS, KERAS, check_images, check_name
 
 if TYPE_CHECKING:
     from trainer.models.sizes import Size
@@ -28,7 +28,7 @@ def define_flags() -> absl_flags.FlagValues:
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        names = parse(values, argv) or list(BUILT_IN)
+        names = parse(values, argv) or [*BUILT_IN, *DECODERS]
         side = values.image_size
         shape = (side, side, values.channels) if side else None
         for name in names:
@@ -36,11 +36,11 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     cli.import_tensorflow(values.verbosity)
     from trainer.models.sizes import size_of
 
-    print(f"{'name':28} {'image':>11} {'classes':>7} {'parameters':>12} {'GMACs':>9}")
+    print(f"{'name':28} {'input':>11} {'outputs':>7} {'parameters':>12} {'GMACs':>9}")
     for name in names:
         with cli.wrong_command():
             print(_row(size_of(name, shape, values.classes or None)), flush=True)
-    print("\nGMACs: 10⁹ multiply-accumulates of an image forward; as FLOPs twice as many.")
+    print("\nGMACs: 10⁹ multiply-accumulates of an example forward; as FLOPs twice as many.")
     print(f"keras:NAME has {len(KERAS)} more: {', '.join(list(KERAS)[:3])}, … (docs/models.md)")
     return cli.FINISHED
 
@@ -50,14 +50,14 @@ def _check(name: str, shape: tuple[int, int, int] | None) -> None:
         check_name(name)
     except ValueError as error:
         raise ValueError(f"{name!r}: {error}") from None
-    if shape:
+    if shape and name not in DECODERS:
         check_images(name, shape)
 
 
 def _row(size: "Size") -> str:
-    image = "×".join(map(str, size.shape))
+    of = "×".join(map(str, size.shape)) + (" tokens" if len(size.shape) == 1 else "")
     return (
-        f"{size.name:28} {image:>11} {size.classes:7,} {size.parameters:12,} "
+        f"{size.name:28} {of:>11} {size.outputs:7,} {size.parameters:12,} "
         f"{size.products / 1e9:9.3g}"
     )
 

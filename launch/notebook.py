@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from input_pipeline.bad_records import BadRecordError
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.process.stop import StopRequests
@@ -107,6 +108,8 @@ def train(
         code = _carry_out(argv)
     except cli.WrongCommandError as error:
         raise ValueError(str(error)) from None
+    except (cli.FailedError, BadRecordError) as error:
+        raise RuntimeError(str(error)) from None
     if code not in (cli.FINISHED, cli.STOPPED):
         raise RuntimeError(f"the run in {folder} ended with code {code}; see what it has printed.")
     return Trained(folder, finished=code == cli.FINISHED)

@@ -21,6 +21,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.sources import Source
 from launch.flags.command import parse
 from launch.flags.group import Group
+from launch.flags.parsing import check_file
 from launch.process import cli
 from launch.terminal import output
 from launch.terminal.drawn_text import printable
@@ -87,7 +88,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         paths = image_paths(given_paths(pictures))
         if not paths:
             raise ValueError("no picture is named in the input; give a path a line.")
-        check_out(values.out)
+        check_file("out", values.out)
     cli.import_tensorflow(values.verbosity)
     with cli.wrong_command():
         model = load(opened)
@@ -129,17 +130,6 @@ def given_paths(given: Sequence[str]) -> Iterable[str]:
             yield from filter(None, (line.rstrip("\r") for line in lines))
         else:
             yield path
-
-
-def check_out(given: str) -> None:
-    """Sees that the file can be written.
-
-    Raises:
-      ValueError: it cannot.
-    """
-    path = pathlib.Path(given)
-    if given and (not path.parent.is_dir() or path.is_dir()):
-        raise ValueError(f"--out={given} cannot be written; give a file in a folder that exists.")
 
 
 def open_model(path: pathlib.Path, checkpoint: str) -> Opened:

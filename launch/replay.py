@@ -34,7 +34,7 @@ def define_replay_flags() -> absl_flags.FlagValues:
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        example = "python -m launch.replay RUN_DIR --step=450"
+        example = "launch.replay RUN_DIR --step=450"
         ran, given = read_again(argv, values, example)
         step = values.step
         start = start_for(ran, step, given)

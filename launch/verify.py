@@ -49,7 +49,7 @@ def define_verify_flags() -> absl_flags.FlagValues:
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        example = "python -m launch.verify RUN_DIR --steps=5"
+        example = "launch.verify RUN_DIR --steps=5"
         ran, given = read_again(argv, values, example)
         last_step(ran, given)  # what was given is looked at before anything is trained
         by_start = chosen(ran, values.steps, values.seed)

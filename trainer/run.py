@@ -199,16 +199,17 @@ def build_step(
     noise = GradientNoise(
         plan.global_batch, comparable_micro_batches(model, plan), plan.learning_rate.adascale
     )
+    inputs = inputs_spec(task, plan.dataset, plan.micro_batch)
     draws = make_draws(
         model,
-        inputs_spec(task, plan.dataset, plan.micro_batch),
+        inputs,
         seed=settings.run.seed,
         global_batch=plan.global_batch,
         phase=plan.offset % plan.global_batch,
     )
     check_audit(model, plan)
     locate, devices = settings.run.locate_nonfinite, settings.devices
-    xla, xla_note = choose_xla(devices.xla, model, plan.replicas, plan.micro_batch)
+    xla, xla_note = choose_xla(devices.xla, model, inputs, plan.replicas)
     pack_bytes = devices.communication.pack_bytes
     pieces = choose_pieces(pack_bytes, plan.device, plan.micro_batches, plan.exact)
     step = TrainStep(

@@ -1,7 +1,7 @@
 """Reading a flag's text, or the sentence that says why it cannot be read."""
 
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from absl import flags
@@ -62,6 +62,33 @@ def path(values: flags.FlagValues, name: str) -> str:
         why = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{given(name, text)} is no folder ({why}); give another name.") from None
     return text
+
+
+def one_run_folder(arguments: Sequence[str], example: str) -> pathlib.Path:
+    """The run folder that is a command's only argument.
+
+    Args:
+      example: how the command is given.
+
+    Raises:
+      ValueError: there is none, or more.
+    """
+    if len(arguments) != 1:
+        raise ValueError(f"give one run folder: python -m {example}.")
+    return pathlib.Path(arguments[0])
+
+
+def check_file(name: str, text: str) -> None:
+    """Sees that the file that a flag names can be written; an empty name is none.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    path = pathlib.Path(text)
+    if text and (not path.parent.is_dir() or path.is_dir()):
+        raise ValueError(
+            f"{given(name, text)} cannot be written; give a file in a folder that exists."
+        )
 
 
 def parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T:

@@ -271,9 +271,9 @@ def decided(command: Command, plan: Plan) -> dict[str, Any]:
     return command.values.flag_values_dict() | settled(plan) | devices
 
 
-def settled(plan: Plan) -> dict[str, int]:
-    """Flags that another machine would settle otherwise, and that decide about the weights."""
-    return {"micro_batch": plan.micro_batch, "threads": plan.threads}
+def settled(plan: Plan) -> dict[str, int | str]:
+    """Flags that another machine, or other data, would settle otherwise, and that decide."""
+    return {"micro_batch": plan.micro_batch, "threads": plan.threads, "task": plan.task}
 
 
 def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
@@ -288,7 +288,7 @@ def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple
     names = decisive(command.values) | {"device"}
     if "off" in (then.get("exact_sums"), now["exact_sums"]):
         names |= {"replicas"}
-    unknown = {"device": "auto", "replicas": 0, "exact_sums": "auto"}
+    unknown = {"device": "auto", "replicas": 0, "exact_sums": "auto", "task": "auto"}
     return {
         name: (then[name], now[name])
         for name in names & set(then) & set(now)
@@ -311,7 +311,7 @@ def check_changes(command: Command, plan: Plan, found: Found) -> list[str]:
     run_dir, changed = command.settings.run.run_dir, changed_flags(command, plan, found)
     now, then = plan.dataset, found.state.dataset
     same = provably_same(then, now)
-    for name in ("dataset", "train_split", "features", "shuffle_block", "seed"):
+    for name in ("task", "dataset", "train_split", "features", "shuffle_block", "seed"):
         excused = same and name in ("dataset", "train_split")
         if name in changed and not excused:
             before, after = changed[name]

@@ -41,17 +41,19 @@ def out_of_memory_text(plan: Plan, built: bool, said: str) -> str:
       said: by TensorFlow.
     """
     asked = _SHAPE.search(said)
+    shape, size = plan.dataset.image_shape, "--image_size"
+    what = f"images of {'×'.join(map(str, shape[:2]))}"
+    if plan.dataset.targets == "tokens":
+        what, size = f"rows of {shape[0] - 1:,} tokens", "--sequence_length"
     tensor = f" (a tensor of {asked[1].replace(',', '×')})" if asked else ""
     if not built:
         return (
             f"out of memory{tensor} while {plan.model} was built, before any training; use a "
-            "smaller model or --image_size: a smaller batch would change nothing."
+            f"smaller model or {size}: a smaller batch would change nothing."
         )
-    height, width, _ = plan.dataset.image_shape
     share = (
         f"out of memory{tensor}: a replica's share of the batch of {plan.global_batch:,} was "
-        f"{plan.micro_batch:,} images of {height}×{width} at a time, of {plan.model} in "
-        f"{plan.precision}"
+        f"{plan.micro_batch:,} {what} at a time, of {plan.model} in {plan.precision}"
     )
     smaller = _next_smaller(plan.micro_batch)
     if smaller:
@@ -63,7 +65,7 @@ def out_of_memory_text(plan: Plan, built: bool, said: str) -> str:
     others = ["a smaller model", "fewer --replicas on one device" if plan.device == "CPU" else ""]
     if plan.precision == "float32":
         others.insert(0, "--precision=bfloat16")
-    return f"{share}; use a smaller --image_size, {' or '.join(filter(None, others))}."
+    return f"{share}; use a smaller {size}, {' or '.join(filter(None, others))}."
 
 
 def _next_smaller(micro_batch: int) -> int:

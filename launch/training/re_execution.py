@@ -15,7 +15,7 @@ from absl import flags
 
 from launch.flags.command import Command, parse, read_command
 from launch.flags.group import Group
-from launch.flags.parsing import one_of
+from launch.flags.parsing import one_of, one_run_folder
 from launch.process import cli
 from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_on, write_model
@@ -148,11 +148,9 @@ def read_again(
       ValueError: it cannot be done.
       OSError: the folder cannot be read.
     """
-    arguments = parse(values, argv)
-    if len(arguments) != 1:
-        raise ValueError(f"give one run folder: {example}.")
+    run_dir = one_run_folder(parse(values, argv), example)
     device = one_of("device", values.device, ("auto", "gpu", "cpu"))
-    ran = look_into(pathlib.Path(arguments[0]))
+    ran = look_into(run_dir)
     return ran, device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
 
 

@@ -32,16 +32,20 @@ def program(function: Callable[..., T], xla: bool) -> Callable[..., T]:
 
 
 def choose_xla(
-    asked: str, model: keras.Model, replicas: int, micro_batch: int
+    asked: str, model: keras.Model, inputs: Any, replicas: int
 ) -> tuple[bool, str | None]:
     """Whether to compile, given `--xla=off|on|auto`, and what there is to say about it.
+
+    Args:
+      inputs: the specs of what the model is called with, for a micro-batch, in any structure.
+      replicas: over which a synchronized BatchNormalization would have to sum.
 
     Raises:
       ValueError: `on`, and the model cannot be compiled; the sentence says which layer.
     """
     if asked == "off":
         return False, None
-    reason = why_not(model, replicas, micro_batch)
+    reason = why_not(model, inputs, replicas)
     if reason is None:
         return True, None
     if asked == "on":
@@ -49,12 +53,10 @@ def choose_xla(
     return False, f"xla: not compiled, {reason}"
 
 
-def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
+def why_not(model: keras.Model, inputs: Any, replicas: int) -> str | None:
     """Why XLA cannot compile the model's forward and backward pass; None if it can.
 
-    Args:
-      replicas: over which a synchronized BatchNormalization would have to sum.
-      micro_batch: examples of a replica's batch.
+    The arguments are those of `choose_xla`.
     """
     synchronized = [layer.name for layer in synchronized_layers(model)]
     if synchronized and replicas > 1:
@@ -63,13 +65,14 @@ def why_not(model: keras.Model, replicas: int, micro_batch: int) -> str | None:
             f"{replicas} replicas within the forward pass, and a compiled program holds no "
             "collective"
         )
+    symbolic = tf.nest.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), inputs)
+    micro_batch = tf.nest.flatten(inputs)[0].shape[0]
     with traced_as(model, replicas, xla=True):
-        functional = bool(getattr(model, "inputs", None))
-        images = model.inputs[0] if functional else _images(model)
-        reason = refusal(model, (images,), {}, micro_batch)
+        reason = refusal(model, (symbolic,), {}, micro_batch)
         if reason is None:
             return None
-        for layer in model.layers if functional else ():
+        # What calls the layers of a subclassed model, and with what, is not known.
+        for layer in model.layers if getattr(model, "inputs", None) else ():
             if isinstance(layer, keras.layers.InputLayer):
                 continue
             # As the model calls it: it may take several arguments, such as a query and a value.
@@ -124,12 +127,6 @@ def refusal(
         line = lines[-1].strip() if lines[0].startswith("in user code") else lines[0]
         return f"it has no {missing[1]}" if missing else line
     return None
-
-
-def _images(model: keras.Model) -> keras.KerasTensor:
-    """What a subclassed model was built with."""
-    (shape,) = model._build_shapes_dict.values()
-    return keras.KerasTensor(shape, "uint8")
 
 
 def _batch(tensor: keras.KerasTensor, size: int) -> tf.TensorSpec:

@@ -7,20 +7,25 @@ import keras
 import tensorflow as tf
 
 from trainer.models.make_model import make_model
-from trainer.models.names import usual_side
+from trainer.models.names import DECODERS, usual_side
 from trainer.plan.dataset import DatasetFacts
+
+# Of a decoder: tokens of a row, and how many there are.
+_ROW, _BYTES = 256, 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """A network at an input: `parameters` that train, and `products` of an example forward.
 
-    A product is one multiplication and one addition: a multiply-accumulate, or two FLOPs.
+    The input is an image's height, width and channels, or (tokens,); `outputs` are classes, or
+    tokens that can follow. A product is one multiplication and one addition: a
+    multiply-accumulate, or two FLOPs.
     """
 
     name: str
-    shape: tuple[int, int, int]
-    classes: int
+    shape: tuple[int, ...]
+    outputs: int
     parameters: int
     products: int
 
@@ -28,24 +33,30 @@ class Size:
 def size_of(name: str, shape: tuple[int, int, int] | None, classes: int | None) -> Size:
     """The size of a network by name; images and classes are those it is made for if left out.
 
+    A decoder's is that for rows of 256 bytes.
+
     Raises:
       ValueError: it cannot be made.
     """
-    side = usual_side(name) or 224
-    shape = shape or (side, side, 3)
-    classes = classes or (1000 if side >= 224 else 10)
-    facts = DatasetFacts("none", 1, 1, classes, shape)
+    if name in DECODERS:
+        facts = DatasetFacts("none", 1, 1, _BYTES, (_ROW + 1,), targets="tokens")
+        spec = tf.TensorSpec([1, _ROW], tf.int32)
+    else:
+        side = usual_side(name) or 224
+        shape = shape or (side, side, 3)
+        facts = DatasetFacts("none", 1, 1, classes or (1000 if side >= 224 else 10), shape)
+        spec = tf.TensorSpec([1, *shape], tf.uint8)
     model = make_model(name, facts)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
-    size = Size(name, shape, classes, parameters, products(model, shape))
+    size = Size(name, tuple(spec.shape[1:]), facts.num_classes, parameters, products(model, spec))
     keras.utils.clear_session()  # or the next one's names would count on
     return size
 
 
-def products(model: keras.Model, shape: tuple[int, int, int]) -> int:
-    """The multiply-accumulates of matrix products and convolutions for one image, forward."""
-    infer = tf.function(lambda images: model(images, training=False), autograph=False)
-    graph = infer.get_concrete_function(tf.TensorSpec([1, *shape], tf.uint8)).graph
+def products(model: keras.Model, spec: tf.TensorSpec) -> int:
+    """The multiply-accumulates of matrix products and convolutions for one example, forward."""
+    infer = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
+    graph = infer.get_concrete_function(spec).graph
     return sum(map(_products_of, graph.get_operations()))
 
 

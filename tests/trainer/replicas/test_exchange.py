@@ -150,19 +150,23 @@ def words_model() -> keras.Model:
     return keras.Model(images, keras.layers.Dense(2, name="after")(x), name="speller")
 
 
+IMAGES = tf.TensorSpec([4, 4, 4, 1], tf.uint8)
+PIXELS = tf.TensorSpec([4, 4, 4, 1])
+
+
 def test_the_layer_that_cannot_be_compiled_is_named() -> None:
     model = words_model()
     before = [variable.numpy() for variable in model.variables]
-    reason = why_not(model, replicas=2, micro_batch=4)
+    reason = why_not(model, IMAGES, replicas=2)
     assert reason.startswith("XLA cannot compile the layer words (Words) of speller: ")
     assert all(np.array_equal(a, v) for a, v in zip(before, model.variables, strict=True))
     with pytest.raises(ValueError, match=r"^--xla=on, but XLA .* words .*; use --xla=auto, which"):
-        choose_xla("on", model, 2, 4)
-    compile_it, note = choose_xla("auto", model, 2, 4)
+        choose_xla("on", model, IMAGES, 2)
+    compile_it, note = choose_xla("auto", model, IMAGES, 2)
     assert not compile_it and note.startswith(
         "xla: not compiled, XLA cannot compile the layer words"
     )
-    assert choose_xla("off", model, 2, 4) == (False, None)
+    assert choose_xla("off", model, IMAGES, 2) == (False, None)
 
 
 def test_a_collective_within_the_forward_pass_is_named() -> None:
@@ -170,10 +174,10 @@ def test_a_collective_within_the_forward_pass_is_named() -> None:
     x = keras.layers.BatchNormalization(synchronized=True, name="norm")(images)
     model = keras.Model(images, keras.layers.Flatten()(x), name="net")
     assert "the synchronized BatchNormalization norm of net sums over 2 replicas" in why_not(
-        model, replicas=2, micro_batch=4
+        model, PIXELS, replicas=2
     )
     moving = [variable.numpy() for variable in model.non_trainable_variables]
-    assert why_not(model, replicas=1, micro_batch=4) is None
+    assert why_not(model, PIXELS, replicas=1) is None
     assert all(
         np.array_equal(a, v) for a, v in zip(moving, model.non_trainable_variables, strict=True)
     )
