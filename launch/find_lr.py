@@ -222,7 +222,9 @@ def find(
 
     def sweep_once(held_at: float) -> Curve:
         data = training_data(command, sweep.plan, source, first_position=0, faults=faults)
-        recorder = sweep_rates(run, sweep.plan, cli.keep(iter(run.stream(data))), held_at)
+        with cli.wrong_command():  # a dataset of the user's own is made here
+            stream = cli.keep(iter(run.stream(data)))
+        recorder = sweep_rates(run, sweep.plan, stream, held_at)
         before.put_back()
         if held_at == math.inf:
             log(metrics, sweep.plan, recorder)

@@ -26,11 +26,11 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             "it."
         ) from None
     except Exception as error:
-        raise ValueError(f"{given} {_fault(error)}") from error
+        raise ValueError(f"{given} {fault(error)}") from error
     try:
         source = make(split)
     except Exception as error:
-        raise ValueError(f"{given} {_fault(error)}") from error
+        raise ValueError(f"{given} {fault(error)}") from error
     if not isinstance(source, Source):
         raise ValueError(
             f"{given} returned {type(source).__name__} for {split!r}: it must return an "
@@ -39,9 +39,10 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     return dataclasses.replace(source, own_code=True)
 
 
-def _fault(error: Exception) -> str:
+def fault(error: Exception) -> str:
+    """How a user's function has failed, and in which line."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"ended with {type(error).__name__} ({' '.join(str(error).split())}) in line {last.lineno} "
-        f"of {last.filename}; mend the function, which is called with 'train' or 'eval'."
+        f"of {last.filename}; mend the function."
     )

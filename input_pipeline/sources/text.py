@@ -54,7 +54,9 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     def read(records: np.ndarray) -> tuple[np.ndarray]:
         places = np.asarray(records)[:, None] * length + np.arange(length + 1)
         inside = places < len(tokens)
-        return (np.where(inside, tokens[np.where(inside, places, 0)], -1).astype(np.int32),)
+        # First of a type that has a −1: as bytes it would be a token, 255.
+        found = tokens[np.where(inside, places, 0)].astype(np.int32)
+        return (np.where(inside, found, np.int32(-1)),)
 
     def describe(record: int) -> str:
         file = int(np.searchsorted(ends, record * length, side="right"))

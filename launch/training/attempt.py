@@ -182,7 +182,8 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     plan, run, startup, first = job.plan, session.run, session.startup, job.found.step
     source, faults = job.sources["train"], session.faults["train"]
     data = training_data(job.command, plan, source, plan.position(first), faults)
-    stream = cli.keep(iter(run.stream(data)))
+    with cli.wrong_command():  # a dataset of the user's own is made here
+        stream = cli.keep(iter(run.stream(data)))
     startup.done("data")
     run.trace(stream)
     startup.done("trace")

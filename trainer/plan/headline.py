@@ -38,4 +38,6 @@ class Headline:
 
     def text(self, value: float, digits: int = 2) -> str:
         """A value of it, as a person reads it."""
-        return f"{value:.{digits}%}" if self.percent else f"{value:.4f}"
+        if self.percent:
+            return f"{value:.{digits}%}"
+        return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.5g}"

@@ -7,6 +7,7 @@ The loss is the squared error in units of each target's standard deviation over 
 train on, so that targets of different units weigh the same and the loss of telling their mean is 1.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,14 +52,15 @@ def regression(targets: int, means: Sequence[float], deviations: Sequence[float]
     def metrics(means: Mapping[str, np.ndarray]) -> dict[str, float]:
         scale = deviation.numpy().astype(np.float64)
         spread = means["label_square"] - means["label"] ** 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            explained = 1 - means["square"] / spread
+        # Of rounding alone there is nothing to explain.
+        varies = spread > 1e-9
+        explained = 1 - means["square"][varies] / spread[varies]
         return {
             "loss": float(means["loss"]),
             "mae": float(np.mean(scale * means["absolute"])),
             "rmse": float(np.sqrt(np.mean(scale**2 * means["square"]))),
-            # The coefficient of determination, the mean of that of each target.
-            "r2": float(np.mean(explained)),
+            # The coefficient of determination, the mean of that of each target that varies.
+            "r2": float(np.mean(explained)) if varies.any() else math.nan,
         }
 
     return Task(
