@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from tests.faults.aim import PLACES
-from tests.faults.plan import plan_stories, tell_all
+from tests.faults.plan import REPLICAS, plan_stories, tell_all
+from tests.faults.recipes import RECIPES
 from tests.faults.story import Story
 
 COLUMNS = ("differing bits", "ids lost", "ids repeated", "rows missing", "rows repeated", "other")
@@ -55,12 +56,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of places and moments")
     parser.add_argument("--only", default="", help="the name of a story")
     parser.add_argument("--at_once", type=int, default=os.cpu_count(), help="stories")
+    parser.add_argument("--recipe", choices=RECIPES, default="classes", help="what is trained")
     given = parser.parse_args(argv)
-    out = given.out.resolve()
-    stories = plan_stories(given.kills, given.seed)
+    out, recipe = given.out.resolve(), RECIPES[given.recipe]
+    first = [n for n in REPLICAS if n in recipe.replicas]
+    stories = plan_stories(given.kills, given.seed, first)
     wanted = [story for story in stories if given.only in ("", story.name)]
     with tqdm(total=given.kills, unit="kill", disable=None) as progress:
-        told = tell_all(out, wanted, given.seed, given.at_once, progress.update)
+        told = tell_all(out, wanted, given.seed, given.at_once, progress.update, recipe)
     print(table(told))
     bad = [story for story in told if story.failed()]
     for story in bad:

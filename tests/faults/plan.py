@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from tests.faults.aim import PLACES, Kill
+from tests.faults.recipes import RECIPES, Recipe
 from tests.faults.story import Story, Struck, plan_kills, tell, undisturbed
 from trainer.files.whole_files import read_json, write_json
 
 REPLICAS = (1, 2, 4)
+CLASSES = RECIPES["classes"]
 RANDOM = 8  # cards of a deck that say "at any time", beside one for every other place
 MOST_ROUNDS = 6  # no place is missed so often
 
@@ -38,15 +40,18 @@ class Planned:
     places: tuple[str, ...]
 
 
-def plan_stories(kills: int, seed: int) -> list[Planned]:
-    """Stories of `kills` kills in all: from every 20, six or seven to each number of replicas."""
+def plan_stories(kills: int, seed: int, numbers: Sequence[int] = REPLICAS) -> list[Planned]:
+    """Stories of `kills` kills in all, as many for each of these numbers of replicas to begin with.
+
+    Of every 20 each number gets its share: of three six or seven.
+    """
     draw, stories = random.Random(seed), []
     for deck in range(-(-kills // (len(PLACES) - 1 + RANDOM))):
         cards = [*PLACES, *["at any time"] * (RANDOM - 1)]
         draw.shuffle(cards)
-        for turn, replicas in enumerate(REPLICAS):
+        for turn, replicas in enumerate(numbers):
             # The place of the first card turns, so that every place meets every number.
-            dealt = cards[(turn + deck) % len(REPLICAS) :: len(REPLICAS)]
+            dealt = cards[(turn + deck) % len(numbers) :: len(numbers)]
             stories.append(Planned(f"{deck:03}-{replicas}", replicas, tuple(dealt)))
     return _at_most(stories, kills)
 
@@ -79,6 +84,7 @@ def tell_all(
     seed: int,
     at_once: int = 1,
     struck: Callable[[int], object] = lambda kills: None,
+    recipe: Recipe = CLASSES,
 ) -> list[Story]:
     """Tells the stories, several at once, and those of the kills that were missed.
 
@@ -86,8 +92,8 @@ def tell_all(
       out: a folder; stories that it has the results of are not told again.
       struck: is told how many kills a story had.
     """
-    undisturbed(out / "undisturbed")  # before there are several at once
-    return tell_rounds(stories, lambda story: _told_once(out, story, seed), at_once, struck)
+    undisturbed(out / "undisturbed", recipe)  # before there are several at once
+    return tell_rounds(stories, lambda story: _told_once(out, story, seed, recipe), at_once, struck)
 
 
 def tell_rounds(
@@ -123,10 +129,10 @@ def tell_rounds(
     return all_told
 
 
-def _told_once(out: pathlib.Path, story: Planned, seed: int) -> Story:
+def _told_once(out: pathlib.Path, story: Planned, seed: int, recipe: Recipe) -> Story:
     path, reference = out / f"{story.name}.json", out / "undisturbed"
     if not path.exists():
-        kills = plan_kills(story.places, f"{seed} {story.name}", undisturbed(reference))
-        told = tell(out / story.name, reference, story.replicas, kills)
+        kills = plan_kills(story.places, f"{seed} {story.name}", undisturbed(reference, recipe))
+        told = tell(out / story.name, reference, recipe, story.replicas, kills)
         write_json(path, dataclasses.asdict(told))
     return Story.from_json(read_json(path))

@@ -21,28 +21,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-from input_pipeline.layout import Layout
 from tests.faults import child
 from tests.faults.aim import LAST, PLACES, Kill, Place
 from tests.faults.compare import Differences, Process, compare
 from tests.faults.cpu import wait_cpu
+from tests.faults.recipes import Recipe
 from tests.helpers import REPOSITORY, Run
 from trainer.files.whole_files import read_json, write_json
 
-GLOBAL_BATCH, MICRO_BATCH = 16, 2
-REPLICAS = (1, 2, 4, 8)
-# The periods do not divide each other.
-COMMAND = (
-    "--device=cpu --dataset=python:tests.faults.digits:open_split --augment=shift(1)|flip "
-    f"--model=mlp --dropout=0.2 --precision=float16 --global_batch={GLOBAL_BATCH} "
-    f"--micro_batch={MICRO_BATCH} "
-    "--train_for=140st --optimizer=sgd --momentum=0.9 --weight_decay=0.01 --clip_norm=0.5 "
-    "--ema=0.9 --learning_rate=0.05 --lr_scaling=adascale --lr_reference_batch=8 --warmup=none "
-    "--decay=python:tests.faults.schedule:make --plateau=reduce(factor=0.5,patience=1) "
-    "--log_every=4st --eval_every=17st --checkpoint_every=6st --steps_per_loop=5 --keep=3"
-)
-# In a step, all replicas together read the same micro-batches in the same order as one.
-LAYOUT = Layout(GLOBAL_BATCH, accumulate=GLOBAL_BATCH // MICRO_BATCH)
 SECONDS = 900.0  # a process that takes longer is stuck
 # Of the processor time of an undisturbed run, in which `at any time` lies; one that goes on from a
 # checkpoint takes less.
@@ -93,21 +79,16 @@ class Story:
         return Story(value["name"], tuple(struck), tuple(missed), differences, value["error"])
 
 
-def command(replicas: int) -> list[str]:
-    """The arguments of `launch.train`."""
-    return [*COMMAND.split(), f"--replicas={replicas}"]
-
-
-def replicas_of(first: int, story: str, process: int) -> int:
+def replicas_of(recipe: Recipe, first: int, story: str, process: int) -> int:
     """The replicas of a story's process: after the first drawn, others than the one before had."""
     if process == 0:
         return first
-    before = replicas_of(first, story, process - 1)
-    others = [replicas for replicas in REPLICAS if replicas != before]
+    before = replicas_of(recipe, first, story, process - 1)
+    others = [replicas for replicas in recipe.replicas if replicas != before]
     return random.Random(f"{story} {process}").choice(others)
 
 
-def undisturbed(folder: pathlib.Path) -> float:
+def undisturbed(folder: pathlib.Path, recipe: Recipe) -> float:
     """Trains on one replica in a fresh process, with nothing that could kill it.
 
     Returns:
@@ -116,7 +97,7 @@ def undisturbed(folder: pathlib.Path) -> float:
     if not (folder / "seconds").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        process = _start_fresh(command(1), folder / "run", folder / "0", None)
+        process = _start_fresh(recipe.command(1), folder / "run", folder / "0", None)
         seconds = wait_cpu(process.pid, math.inf, lambda: process.poll() is not None)
         assert process.returncode == 0, (folder / "0.out").read_text(encoding="utf-8")
         seconds -= float((folder / "0.imports").read_text(encoding="utf-8"))
@@ -155,7 +136,9 @@ class _SoFar:
     newest: list[int]  # for each process that was begun: the newest checkpoint then, 0 for none
 
 
-def tell(folder: pathlib.Path, reference: pathlib.Path, first: int, kills: list[Kill]) -> Story:
+def tell(
+    folder: pathlib.Path, reference: pathlib.Path, recipe: Recipe, first: int, kills: list[Kill]
+) -> Story:
     """Tells a story that begins on `first` replicas, in a folder that is removed if all went well.
 
     One that was begun there goes on; the process that died with its teller counts as no kill.
@@ -172,10 +155,10 @@ def tell(folder: pathlib.Path, reference: pathlib.Path, first: int, kills: list[
         if kill is None and left:
             kill = Kill("after the rename", behind=1)
         log, begin = folder / f"{len(so_far.newest)}", time.monotonic()
-        replicas = replicas_of(first, folder.name, len(so_far.newest))
+        replicas = replicas_of(recipe, first, folder.name, len(so_far.newest))
         so_far.newest.append(newest)
         write_json(path, dataclasses.asdict(so_far))
-        ended, where = _train(command(replicas), run.folder, log, kill)
+        ended, where = _train(recipe.command(replicas), run.folder, log, kill)
         if ended == -signal.SIGKILL and kill is not None:
             seconds = round(time.monotonic() - begin, 2)
             so_far.struck.append(Struck(kill, where, replicas, newest, seconds))
@@ -188,7 +171,7 @@ def tell(folder: pathlib.Path, reference: pathlib.Path, first: int, kills: list[
     differences = None
     if not error:
         processes = [_process(folder / str(n), newest) for n, newest in enumerate(so_far.newest)]
-        differences = compare(Run(reference / "run"), run, processes, LAYOUT)
+        differences = compare(Run(reference / "run"), run, processes, recipe.layout())
         if not differences.any():
             shutil.rmtree(folder)
     return Story(folder.name, tuple(so_far.struck), tuple(left), differences, error)

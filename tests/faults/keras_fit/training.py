@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from input_pipeline.sources import Source
 from tests.faults.digits import READS, open_split
-from tests.faults.story import GLOBAL_BATCH
+from tests.faults.recipes import GLOBAL_BATCH
 from trainer.files.whole_files import write_json
 
 EPOCHS, SAVE_EVERY, SEED = 4, 6, 0
