@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from trainer.models.weights_file import Chain, Weights, read_weights
 
 _FIRST = 3  # names in a line
+_WIDTH = 64  # of the names in a line of the table
 _OWN = "the model has none of this name"
 
 
@@ -39,9 +41,9 @@ class Taken:
         """A short table for a person: counts and the first names."""
         rows = [f"weights from {self.file}"]
         for name, what in (("taken", self.taken), ("new", self.new), ("skipped", self.skipped)):
-            first = ", ".join(f"{each[0]} {_sides(each[1])}" for each in what[:_FIRST])
-            more = " …" if len(what) > _FIRST else ""
-            rows.append(f"  {name:8}{len(what):5,}  {first}{more}".rstrip())
+            first = ", ".join(f"{each[0]} {_sides(each[1])}" for each in what)
+            first = textwrap.shorten(first, _WIDTH, placeholder=" …") if first else ""
+            rows.append(f"  {name:8}{len(what):5,}  {first}".rstrip())
         return rows
 
 
