@@ -3,7 +3,6 @@
 That one trains on one replica. Every process of theirs has another number than the one before.
 """
 
-import functools
 import pathlib
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from input_pipeline.layout import Layout
 from tests.faults.aim import PLACES
 from tests.faults.compare import Process, different_bits, lost_and_repeated, micro_batches
-from tests.faults.plan import plan_stories, tell_all
+from tests.faults.plan import REPLICAS, plan_stories, tell_all
 from tests.faults.story import Story
 from tests.helpers import Run, different_variables
 
@@ -20,17 +19,27 @@ KILLS, SEED = 20, 0
 Told = tuple[list[Story], Run]  # and the undisturbed run
 
 
-def told(folder: pathlib.Path, replicas: int) -> Told:
-    planned = [story for story in plan_stories(KILLS, SEED) if story.replicas == replicas]
-    return tell_all(folder, planned, SEED), Run(folder / "undisturbed/run")
+def told(folder: pathlib.Path) -> dict[str, Told]:
+    """By the number of replicas that a run began with; all are compared with one."""
+    stories = tell_all(folder, plan_stories(KILLS, SEED), SEED, at_once=2)
+    undisturbed = Run(folder / "undisturbed/run")
+    return {
+        str(n): ([story for story in stories if f"-{n}" in story.name], undisturbed)
+        for n in REPLICAS
+    }
 
 
-STORIES = {str(n): functools.partial(told, replicas=n) for n in (4, 2, 1)}
+STORIES = {"killed": told}
 each = pytest.mark.parametrize("replicas", ["1", "2", "4"])
 
 
-def test_they_were_killed_everywhere(stories: dict[str, Told]) -> None:
-    struck = [kill for told, _ in stories.values() for story in told for kill in story.struck]
+@pytest.fixture(scope="module")
+def killed(stories: dict[str, dict[str, Told]]) -> dict[str, Told]:
+    return stories["killed"]
+
+
+def test_they_were_killed_everywhere(killed: dict[str, Told]) -> None:
+    struck = [kill for told, _ in killed.values() for story in told for kill in story.struck]
     assert len(struck) >= KILLS
     assert {kill.kill.place for kill in struck} == set(PLACES)
     assert {kill.replicas for kill in struck} == {1, 2, 4, 8}
@@ -40,37 +49,37 @@ def test_they_were_killed_everywhere(stories: dict[str, Told]) -> None:
 
 @each
 def test_every_variable_is_that_of_the_undisturbed_run_bit_for_bit(
-    stories: dict[str, Told], replicas: str
+    killed: dict[str, Told], replicas: str
 ) -> None:
-    for story in stories[replicas][0]:
+    for story in killed[replicas][0]:
         assert story.error == ""
         assert story.differences.bits == 0
         assert list(story.differences.variables) == []
 
 
 @each
-def test_no_example_is_lost_or_repeated(stories: dict[str, Told], replicas: str) -> None:
-    for story in stories[replicas][0]:
+def test_no_example_is_lost_or_repeated(killed: dict[str, Told], replicas: str) -> None:
+    for story in killed[replicas][0]:
         assert (story.differences.ids_lost, story.differences.ids_repeated) == (0, 0)
 
 
 @each
-def test_the_log_has_no_gap_and_no_repetition(stories: dict[str, Told], replicas: str) -> None:
-    for story in stories[replicas][0]:
+def test_the_log_has_no_gap_and_no_repetition(killed: dict[str, Told], replicas: str) -> None:
+    for story in killed[replicas][0]:
         assert (story.differences.rows_missing, story.differences.rows_repeated) == (0, 0)
 
 
 @each
-def test_nor_does_anything_else_differ(stories: dict[str, Told], replicas: str) -> None:
+def test_nor_does_anything_else_differ(killed: dict[str, Told], replicas: str) -> None:
     """The host's state, the best model, the model, TensorBoard."""
-    for story in stories[replicas][0]:
+    for story in killed[replicas][0]:
         assert list(story.differences.host) == []
 
 
 @each
-def test_what_is_compared_is_everything_and_moves(stories: dict[str, Told], replicas: str) -> None:
+def test_what_is_compared_is_everything_and_moves(killed: dict[str, Told], replicas: str) -> None:
     """Without this the tests above could pass on runs in which nothing happened."""
-    _, run = stories[replicas]
+    _, run = killed[replicas]
     *_, before, last = run.checkpoints()
     variables = run.variables(last)
     names = " ".join(variables)
