@@ -217,7 +217,7 @@ def evaluated_text(of: Evaluated, faults: Faults) -> str:
         short = name.removeprefix("eval/")
         if short == of.headline.name:
             rows.append((short.replace("_", " "), of.headline.text(value)))
-        elif short != "loss" and of.report is None:
+        elif short != "loss":
             rows.append((short.replace("_", " "), f"{value:.6g}"))
     if faults.count:
         rows.append(("bad records", f"{faults.count:,} are left out, such as {faults.shown[0]}"))

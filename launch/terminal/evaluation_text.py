@@ -7,7 +7,7 @@ import numpy as np
 from launch.terminal.drawn_text import printable
 from launch.terminal.image_grid import shortened
 from launch.terminal.table import table
-from trainer.tasks.classification_report import BINS, NO_ANSWER, TOP, PerClass, Report
+from trainer.tasks.classification_report import BINS, NO_ANSWER, PerClass, Report
 
 # More classes are shortened to the best and the worst; so many confusions are named.
 _CLASSES, _EDGE, _CONFUSED = 20, 8, 5
@@ -20,8 +20,7 @@ def report_text(of: Report, class_names: Sequence[str]) -> str:
 
 
 def _rows(of: Report, class_names: Sequence[str]) -> list[tuple[str, str]]:
-    rows = [] if of.top is None else [(f"top {TOP}", f"{of.top:.2%}")]
-    rows.append(("calibration", calibration_text(of)))
+    rows = [("calibration", calibration_text(of))]
     if of.unanswered:
         rows.append(("", f"{of.unanswered:,} answers are no number, and count as wrong"))
     rows += [("confused", text) for text in _confused(of, class_names)[:1]]

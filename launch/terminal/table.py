@@ -14,7 +14,7 @@ def _wrapped(name: str, value: str) -> str:
     return textwrap.fill(
         value,
         80,
-        initial_indent=f"{name:15}",
+        initial_indent=f"{name:14} ",
         subsequent_indent=" " * 15,
         break_long_words=False,
         break_on_hyphens=False,

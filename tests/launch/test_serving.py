@@ -15,10 +15,13 @@ import tensorflow as tf
 from helpers import Ended, Run, call, carried_out, content, in_parallel
 from PIL import Image
 
+from input_pipeline.bad_records import Faults
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
+from launch.evaluate import Evaluated, evaluated_text
 from launch.process import cli
 from trainer.exported import missing
+from trainer.plan.headline import Headline
 
 NEEDED = ("1x1", "2x2")
 EMA = (
@@ -123,7 +126,6 @@ def test_what_is_shown_and_written_is_what_the_numbers_say(
     text = ended["last"].out
     assert max(map(len, text.split("\n"))) <= 80
     assert f"accuracy       {found['eval/accuracy']:.2%}" in text
-    assert f"top 5          {found['top_5']:.2%}" in text
     rows = re.findall(r"^(\d) +([\d.]+)% +([\d.]+)% +([\d.]+)% +(\d+)$", text, re.MULTILINE)
     assert len(rows) == len(found["per_class"]) == 10
     for (name, *shown), row in zip(rows, found["per_class"], strict=True):
@@ -137,6 +139,20 @@ def test_what_is_shown_and_written_is_what_the_numbers_say(
     wrong = [r for r in table(folder / "out/answers.csv") if r["class"] != r["answer"]]
     assert {row["example"] for row in found["worst"]} <= {row["example"] for row in wrong}
     assert len(wrong) == round((1 - found["eval/accuracy"]) * found["examples"])
+
+
+def test_all_metrics_of_a_task_are_shown_and_the_headline_as_it_is_read() -> None:
+    names = ("loss", "mean_average_precision", "accuracy", "top_5_accuracy")
+    metrics = {f"eval/{name}": 0.125 * place for place, name in enumerate(names, start=1)}
+    shown = {
+        Headline("accuracy", False, True): ["0.125", "0.25", "37.50%", "0.5"],
+        Headline("mean_average_precision", False, True): ["0.125", "25.00%", "0.375", "0.5"],
+    }
+    for headline, values in shown.items():
+        of = Evaluated(None, None, None, metrics, headline, None, np.zeros(0, np.int64))
+        lines = evaluated_text(of, Faults(None)).split("\n")
+        assert [line.rpartition(" ")[0].rstrip().replace(" ", "_") for line in lines] == [*names]
+        assert [line.split()[-1] for line in lines] == values
 
 
 def test_a_run_that_trains_is_only_read(ended: dict[str, Ended], run: Run) -> None:

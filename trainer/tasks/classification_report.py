@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 NO_ANSWER = -1
-TOP = 5
 BINS = 15
 
 
@@ -62,7 +61,6 @@ class Report:
       labels: int64 [n], answers: int64 [n], `NO_ANSWER` where there is none.
       probabilities: float64 [n, c].
       weights: float64 [n].
-      top: the share of examples whose label is among the 5 likeliest; None of 5 classes or fewer.
       pairs: int64 [k, 2] of label and answer, `counts` float64 [k] their weights: the confusion
         matrix, where it is not 0.
     """
@@ -71,7 +69,6 @@ class Report:
     answers: np.ndarray
     probabilities: np.ndarray
     weights: np.ndarray
-    top: float | None
     per_class: PerClass
     calibration: Calibration
     pairs: np.ndarray
@@ -88,7 +85,6 @@ class Report:
         rows = zip(class_names, *columns.values(), strict=True)
         confused = zip(self.pairs.tolist(), self.counts.tolist(), strict=True)
         return {
-            f"top_{TOP}": self.top,
             "per_class": [dict(zip(("name", *columns), row, strict=True)) for row in rows],
             "calibration": {
                 name: _plain(value) if isinstance(value, np.ndarray) else value
@@ -116,7 +112,6 @@ def report(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Repor
         answers=answers,
         probabilities=probabilities,
         weights=weights,
-        top=top_share(probabilities, labels, weights) if classes > TOP else None,
         per_class=by_class(labels, answers, weights, classes),
         calibration=calibrate(probabilities, labels, weights),
         pairs=pairs,
@@ -134,18 +129,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def answers_of(logits: np.ndarray) -> np.ndarray:
     """The class of the largest logit of each row, int64 [n]; `NO_ANSWER` where one is NaN."""
     return np.where(np.isnan(logits).any(axis=1), NO_ANSWER, logits.argmax(axis=1))
-
-
-def top_share(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    """The share of the examples whose label is among the `TOP` likeliest classes.
-
-    Of equally likely classes the lower label comes first, as in the answers.
-    """
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    before = np.arange(probabilities.shape[1]) < labels[:, None]
-    ahead = (probabilities > own) | ((probabilities == own) & before)
-    found = (ahead.sum(axis=1) < TOP) & ~np.isnan(own[:, 0])
-    return _share((found * weights).sum(), weights.sum())
 
 
 def confusion(

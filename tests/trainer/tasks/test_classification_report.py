@@ -68,17 +68,6 @@ def test_calibration_is_what_its_definition_says() -> None:
     assert found.weight.sum() == pytest.approx(weights.sum())
 
 
-def test_the_first_five_are_those_that_sorting_puts_there() -> None:
-    generator = np.random.default_rng(1)
-    # Many are equal, and the lower label then comes first.
-    logits = generator.integers(0, 4, [300, 9]).astype(np.float32)
-    labels, weights = generator.integers(0, 9, 300), np.ones(300, np.float32)
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    expected = (order == labels[:, None]).any(axis=1).mean()
-    assert report(logits, labels, weights).top == pytest.approx(expected)
-    assert report(logits[:, :5], labels % 5, weights).top is None
-
-
 def test_the_worst_mistake_comes_first_and_what_weighs_nothing_is_none() -> None:
     found = report(LOGITS, LABELS, WEIGHTS)
     assert worst(found, 9).tolist() == [4, 1]

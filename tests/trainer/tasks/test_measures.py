@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.evaluation import Evaluation
+from trainer.tasks.classification import classification
 from trainer.tasks.language_model import language_model
 from trainer.tasks.multi_label import BINS, LIMIT, multi_label
 from trainer.tasks.regression import regression
@@ -59,6 +60,20 @@ def test_regression_measures_in_the_targets_own_units() -> None:
     of_mean = np.broadcast_to(np.float32([2.5, -38]), label.shape)
     known = np.mean(task.losses(batch, tf.constant(of_mean)))
     assert known == pytest.approx(np.mean(((label - (2.5, -38)) / (2, 9)) ** 2), rel=1e-5)
+
+
+def test_the_first_five_are_those_that_sorting_puts_there() -> None:
+    label = RANDOM.integers(0, 12, COUNT)
+    logits = RANDOM.normal(size=(COUNT, 12)).astype("float32")
+    logits[::4, 3] = np.nan  # which no answer is right of
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    there = (order == label[:, None]).any(axis=1) & ~np.isnan(logits).any(axis=1)
+    found = evaluated(classification(12), logits, {"label": label})
+    assert found["top_5_accuracy"] == pytest.approx(mean(there), rel=1e-5)
+    assert 0.1 < mean(there) < 0.6 and 0 < found["accuracy"] < mean(there)
+    assert "top_5_accuracy" not in evaluated(
+        classification(10), logits[:, :10], {"label": label % 10}
+    )
 
 
 def average_precision(have: np.ndarray, logits: np.ndarray) -> float:
