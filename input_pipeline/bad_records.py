@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,11 @@ from input_pipeline.sources import Source
 from input_pipeline.targets import TARGETS
 
 _SHOWN = 3
+# Of TensorFlow's errors: that a dataset has failed, what its number of examples was, which nodes
+# it names.
+_READING = ("IteratorGetNext", "expected to contain")
+_COUNTED = re.compile(r"expected to contain \d+ elements? but contained (at least|only) (\d+)")
+_PLACES = re.compile(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:\w+\]")
 
 
 class BadRecordError(Exception):
@@ -95,14 +101,32 @@ class Faults:
         """Raises the BadRecordError that ended the stream in place of what TensorFlow makes of it.
 
         Raises:
-          BadRecordError: a record was one too many.
+          BadRecordError: a record was one too many, or a dataset of the user's own has failed.
         """
         try:
             yield
-        except Exception:
-            if self._sentence:
-                raise BadRecordError(self._sentence) from None
+        except Exception as error:
+            said = self._sentence or reading_fault(self._source, error)
+            if said:
+                raise BadRecordError(said) from None
             raise
+
+
+def reading_fault(source: Source, error: Exception) -> str:
+    """What ended the reading of a dataset of the user's own, a sentence; "" if it was not that."""
+    said = str(error)
+    if source.dataset is None or not any(part in said for part in _READING):
+        return ""
+    given = f"the dataset of {source.name}"
+    if counted := _COUNTED.search(said):
+        count = f"more than {source.length:,}" if counted[1] == "at least" else f"{counted[2]}"
+        return (
+            f"{given} has {count} examples, and its Source says {source.length:,}; mend one of "
+            "them."
+        )
+    own = said.rpartition("<stack traces unavailable>")[2].partition("Traceback (most")[0]
+    why = " ".join(_PLACES.sub("", own).split())[:300]
+    return f"{given} failed while it was read ({why}); mend it."
 
 
 def _append(path: pathlib.Path, row: dict[str, Any]) -> None:

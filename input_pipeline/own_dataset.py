@@ -1,33 +1,38 @@
 """The streams of a `tf.data.Dataset` of the user's own: in its order, resumed by skipping."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from input_pipeline.bad_records import Faults
 from input_pipeline.layout import Layout
+from input_pipeline.loader import make_loader
 from input_pipeline.sources import Source
 from input_pipeline.sources.python import fault
 from input_pipeline.targets import TARGETS
 
 Tensors = dict[str, tf.Tensor]
+Example = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def endless(source: Source, layout: Layout, first_position: int) -> tf.data.Dataset:
+def endless(source: Source, layout: Layout, first_position: int, faults: Faults) -> tf.data.Dataset:
     """The endless stream of micro-batches, its order that of the dataset in every epoch.
 
     Args:
       source: one with a dataset.
       layout: of one pipeline; its micro-batches come in their order.
       first_position: of the first example; those before it in its epoch are read and left out.
+      faults: where targets and weights that cannot be are noted.
 
     Raises:
       ValueError: there are several pipelines.
     """
     _check_one_pipeline(source, layout)
     examples = _epoch(source).repeat().skip(first_position % source.length)
-    named = _named(source, examples.enumerate(first_position))
-    return _as_given(named.batch(layout.micro_batch, drop_remainder=True))
+    return _batches(source, layout, examples.enumerate(first_position), faults)
 
 
-def one_pass(source: Source, layout: Layout) -> tf.data.Dataset:
+def one_pass(source: Source, layout: Layout, faults: Faults) -> tf.data.Dataset:
     """One pass, as `input_pipeline.streams.evaluation_stream` gives it; likewise of one pipeline.
 
     Raises:
@@ -35,16 +40,15 @@ def one_pass(source: Source, layout: Layout) -> tf.data.Dataset:
     """
     _check_one_pipeline(source, layout)
     count = -(-source.length // layout.global_batch) * layout.global_batch
-    one_epoch = _epoch(source)
+    one_epoch = _behind_each(_epoch(source))
     # What fills up the last batch is the first example again, and weighs nothing.
     examples = one_epoch.concatenate(one_epoch.take(1).repeat()).take(count).enumerate()
-    batches = _named(source, examples, count=True).batch(layout.micro_batch, drop_remainder=True)
     known = tf.data.experimental.assert_cardinality(count // layout.micro_batch)
-    return _as_given(batches.apply(known))
+    return _batches(source, layout, examples, faults, source.length).apply(known)
 
 
 def _epoch(source: Source) -> tf.data.Dataset:
-    """As many examples as the source says; where they are not known before, an error in reading.
+    """As many (image, target, weight) as the source says, else an error, at the latest in reading.
 
     Raises:
       ValueError: it cannot be made, or is not what the source says.
@@ -75,27 +79,61 @@ def _epoch(source: Source) -> tf.data.Dataset:
                 f"{given} gives {what} of {each.shape.as_list()}, and its Source says "
                 f"{list(shape)}; give one example at a time, of that shape."
             )
-    return dataset.apply(tf.data.experimental.assert_cardinality(source.length))
+    exact = tf.as_dtype(TARGETS[source.targets].dtype).is_integer
+    for (what, _), each in zip(wanted.items(), spec, strict=False):
+        if not each.dtype.is_integer and (what == "images" or exact):
+            scaled = ", from 0 to 255, which the model scales" if what == "images" else ""
+            raise ValueError(
+                f"{given} gives {what} of {each.dtype.name}; give whole numbers{scaled}."
+            )
+    exact = dataset.apply(tf.data.experimental.assert_cardinality(source.length))
+    return exact.map(tf.autograph.experimental.do_not_convert(_typed(source)))
 
 
-def _named(source: Source, numbered: tf.data.Dataset, count: bool = False) -> tf.data.Dataset:
-    """(position, example) by name; with `count` nothing weighs that is behind the last example."""
+def _typed(source: Source) -> Callable[..., Example]:
     dtype = TARGETS[source.targets].dtype
 
-    def named(position: tf.Tensor, example: tuple[tf.Tensor, ...]) -> Tensors:
-        image, label, *weight = example
-        weight = tf.cast(weight[0], tf.float32) if weight else tf.ones([])
-        if count:
-            weight = tf.where(position < source.length, weight, 0.0)
-        return {
-            "image": tf.ensure_shape(tf.cast(image, tf.uint8), source.image_shape),
-            "label": tf.ensure_shape(tf.cast(label, dtype), source.target_shape()),
-            "weight": weight,
-            "position": position,
-            "record": position % source.length,
-        }
+    def typed(image: tf.Tensor, target: tf.Tensor, weight: tf.Tensor | float = 1.0) -> Example:
+        return (
+            tf.ensure_shape(tf.cast(image, tf.uint8), source.image_shape),
+            tf.ensure_shape(tf.cast(target, dtype), source.target_shape()),
+            tf.ensure_shape(tf.cast(weight, tf.float32), []),
+        )
 
-    return numbered.map(tf.autograph.experimental.do_not_convert(named))
+    return typed
+
+
+def _behind_each(examples: tf.data.Dataset) -> tf.data.Dataset:
+    """The same, each after the next one is there: the last not before they are known to have ended.
+
+    A pass takes as many as there should be, and would never see one too many.
+    """
+    blank = tuple(tf.zeros(each.shape, each.dtype) for each in examples.element_spec)
+    longer = examples.concatenate(tf.data.Dataset.from_tensors(blank))
+    return longer.scan(blank, lambda last, example: (example, last)).skip(1)
+
+
+def _batches(
+    source: Source,
+    layout: Layout,
+    numbered: tf.data.Dataset,
+    faults: Faults,
+    end: int | None = None,
+) -> tf.data.Dataset:
+    """(position, example) in micro-batches by name; what lies behind `end` weighs nothing."""
+    micro = layout.micro_batch
+    loader = make_loader(source, source.image_shape, (), faults, False, 1)
+
+    def named(position: tf.Tensor, example: Example) -> Tensors:
+        good, uncut = tf.ones([micro], tf.bool), tf.zeros([micro, 3], tf.int32)
+        record = position % source.length
+        batch = loader.load(record, (*example, good, uncut), tf.zeros([micro, 0, 4]))
+        if end is not None:
+            batch["weight"] = tf.where(position < end, batch["weight"], 0.0)
+        return batch | {"position": position, "record": record}
+
+    batches = numbered.batch(micro, drop_remainder=True)
+    return _as_given(batches.map(tf.autograph.experimental.do_not_convert(named)))
 
 
 def _as_given(batches: tf.data.Dataset) -> tf.data.Dataset:

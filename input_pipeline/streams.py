@@ -84,7 +84,7 @@ def training_stream(
         given, or examples are to be mixed in an odd micro-batch or from an odd position on.
     """
     if source.dataset is not None:
-        return endless(source, layout, first_position)
+        return endless(source, layout, first_position, faults or Faults(source))
     ops, shape = parse_augment(augment), seen_shape(source, image_size)
     if source.targets != "tokens":
         check_augment(ops, source.name, shape)
@@ -131,7 +131,7 @@ def evaluation_stream(
       ValueError: the images' sizes vary and none is given.
     """
     if source.dataset is not None:
-        return one_pass(source, layout)
+        return one_pass(source, layout, faults or Faults(source))
     shape = seen_shape(source, image_size)
     tuning, faults = tune(layout, shape, host_cores(), host_memory()), faults or Faults(source)
     loader = make_loader(source, shape, (), faults, bool(image_size), tuning.images_at_once)

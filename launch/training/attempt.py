@@ -101,7 +101,7 @@ def attempt(job: Job, session: Session) -> Outcome:
     try:
         if job.finished():  # and a kill came before its model was written
             return Outcome(conclude(job, session, host, job.found.step))
-        with session.faults["train"].raised(), session.faults["eval"].raised():
+        with session.faults["train"].raised():
             step, complete = train_on(job, session, host)
     except DivergedError as error:
         return diverged(job, host, error)

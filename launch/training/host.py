@@ -189,6 +189,7 @@ def make_evaluate(
         plateau=job.command.settings.learning_rate.plateau,
         storage=storage,
         go_on=go_on,
+        reading=session.faults["eval"].raised,
         card=functools.partial(model_card, job),
     )
 

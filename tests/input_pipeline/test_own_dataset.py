@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from input_pipeline.bad_records import BadRecordError, Faults
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source
 from input_pipeline.streams import evaluation_stream, training_stream
@@ -78,6 +79,8 @@ def failing() -> tf.data.Dataset:
         (plain, {"targets": "values"}, r"targets of \[\], and its Source says \[3\]"),
         (lambda: plain().batch(2), {"length": 5}, r"images of \[None, 2, 2, 1\]"),
         (lambda: plain().map(lambda x, y: x), {}, "gives one tensor; give pairs of image and"),
+        (lambda: plain().map(lambda x, y: (x / 255, y)), {}, "images of float32; give whole numb"),
+        (lambda: plain().map(lambda x, y: (x, y / 2)), {}, "targets of float64; give whole numb"),
         (lambda: [1, 2], {}, "is a list; return a tf.data.Dataset"),
         (failing, {}, r"ended with KeyError \('no such column'\) in line \d+ of .*\.py"),
     ],
@@ -91,11 +94,45 @@ def test_what_is_not_as_its_source_says_is_a_sentence(
             stream(source_of(make, **changed), layout=Layout(MICRO_BATCH), **more)
 
 
-def test_a_length_that_is_not_known_before_is_seen_when_it_is_read() -> None:
+@pytest.mark.parametrize("length", [8, 9, 11, 12])
+def test_a_length_that_is_not_known_before_is_seen_when_it_is_read(length: int) -> None:
+    """Whether it is a multiple of the batch of 4, or not."""
     assert taken(source_of(unknown), 0, 6)["record"][:12].tolist() == [*range(LENGTH), 0, 1]
-    for length in (9, 11):
-        with pytest.raises(tf.errors.OpError, match=f"expected to contain {length} elements"):
-            taken(source_of(unknown, length=length), 0, 6)
+    source = source_of(unknown, length=length)
+    count = f"more than {length}" if length < LENGTH else f"{LENGTH}"
+    said = f"the dataset of mine/train has {count} examples, and its Source says {length}; mend"
+    with pytest.raises(BadRecordError, match=said), Faults(source).raised():
+        taken(source, 0, 6)
+    stream = iter(evaluation_stream(source, layout=Layout(MICRO_BATCH)))
+    with pytest.raises(BadRecordError, match=said), Faults(source).raised():
+        for _ in range(-(-length // MICRO_BATCH)):  # as many as there are, and no more
+            next(stream)
+
+
+def test_what_it_fails_with_is_a_sentence_and_other_failures_are_not_its() -> None:
+    def failing(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tf.debugging.assert_less(label, tf.constant(2, tf.int64), "a label of two")
+        return image, label
+
+    source = source_of(lambda: plain().map(failing))
+    with (
+        pytest.raises(BadRecordError, match=r"^the dataset of mine/train failed .*a label of two"),
+        Faults(source).raised(),
+    ):
+        taken(source, 0, 6)
+    with pytest.raises(tf.errors.InvalidArgumentError), Faults(source).raised():
+        tf.debugging.assert_less(3, 2)
+
+
+def test_targets_and_weights_that_cannot_be_are_bad_records() -> None:
+    source, faults = source_of(plain, num_classes=2), Faults(source_of(plain), limit=3)
+    stream = evaluation_stream(source, layout=Layout(5), faults=faults)
+    weight = np.concatenate([batch["weight"] for batch in stream.as_numpy_iterator()])
+    assert weight.tolist() == [float(label < 2) for label in LABELS] and faults.count == 3
+    with pytest.raises(BadRecordError, match="record 2 of mine/train: its label is 2, but must be"):
+        allowed = Faults(source)
+        with allowed.raised():
+            list(evaluation_stream(source, layout=Layout(5), faults=allowed))
 
 
 def test_several_workers_cannot_share_it() -> None:

@@ -1,6 +1,7 @@
 """Evaluation when it is due: the metrics, the best model, and the plateau's rule."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import pathlib
 import threading
@@ -31,6 +32,7 @@ class Evaluate:
       folder: takes the best model, its metrics, and `classes`.
       classes: the text of its classes.txt.
       go_on: asked before every piece of a pass.
+      reading: entered around a pass, to tell of what ends the reading of its data.
       card: makes the text of its MODEL.md of the step and the metrics.
     """
 
@@ -44,6 +46,7 @@ class Evaluate:
     plateau: PlateauSettings | None
     storage: Storage
     go_on: Callable[[], bool]
+    reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     card: Callable[[int, Mapping[str, float]], str] = lambda step, metrics: ""
     left: list[Any] = dataclasses.field(default_factory=list)
     begun: list["concurrent.futures.Future[Iterator[Batch]]"] = dataclasses.field(
@@ -82,8 +85,9 @@ class Evaluate:
         and `history.to_evaluate` says so: it is then made at the start of the next process.
         """
         batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
-        iterator = self.begun.pop().result() if self.begun else iter(self.stream)
-        rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
+        with self.reading():
+            iterator = self.begun.pop().result() if self.begun else iter(self.stream)
+            rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
         self.history.to_evaluate = rows is None
         if rows is None:
             # Its destructor would wait for reads that are going on.
