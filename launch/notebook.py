@@ -15,16 +15,20 @@ import json
 import operator
 import pathlib
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import flags as absl_flags
 
 from input_pipeline.bad_records import BadRecordError
+from launch.flags.command import SEE_HELP
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.process.stop import StopRequests
 from launch.train import train_command
+from trainer.plan.call_syntax import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -67,9 +71,9 @@ class Trained:
 
     @staticmethod
     def _load(folder: pathlib.Path) -> "keras.Model":
-        import keras
+        from trainer.models.saved import read_model
 
-        return keras.saving.load_model(folder / "model.keras")
+        return read_model(folder / "model.keras")
 
 
 def train(
@@ -100,14 +104,18 @@ def train(
     folder = pathlib.Path(run_dir)
     flags = {"run_dir": run_dir, "model": model, "task": task} | flags
     try:
+        if data is not None and flags.get("dataset") is not None:
+            raise ValueError("data and dataset are both given; give one of them.")
         if callable(data):
             flags["dataset"] = data
         elif data is not None:
             flags["dataset"] = f"arrays:{_kept(data, folder)}"
         argv = [_argument(name, value) for name, value in flags.items() if value is not None]
-        code = _carry_out(argv)
+        values = define_training_flags()
+        _check_names(flags, values)
+        code = _carry_out(argv, values)
     except cli.WrongCommandError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).removesuffix(SEE_HELP)) from None
     except (cli.FailedError, BadRecordError) as error:
         raise RuntimeError(str(error)) from None
     if code not in (cli.FINISHED, cli.STOPPED):
@@ -115,7 +123,16 @@ def train(
     return Trained(folder, finished=code == cli.FINISHED)
 
 
-def _carry_out(argv: Sequence[str]) -> int:
+def _check_names(given: Iterable[str], values: absl_flags.FlagValues) -> None:
+    for name in given:
+        if name not in values:
+            meant = did_you_mean(name, list(values))
+            raise ValueError(
+                f"{name} is no flag of launch.train{meant}; launch.train --helpfull lists them."
+            )
+
+
+def _carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Trains; the first interrupt stops after the step in hand, the second as Python does."""
     stop, before = StopRequests(), signal.getsignal(signal.SIGINT)
 
@@ -123,9 +140,11 @@ def _carry_out(argv: Sequence[str]) -> int:
         signal.signal(signal.SIGINT, before)
         stop.ask("Ctrl-C")
 
+    if "keras" in sys.modules:  # which counts its names in a process: a run's are the first
+        sys.modules["keras"].utils.clear_session()
     try:
         signal.signal(signal.SIGINT, interrupted)
-        return train_command(argv, define_training_flags(), stop)
+        return train_command(argv, values, stop)
     except RuntimeError as error:
         if "initialized" not in str(error):
             raise
@@ -156,17 +175,21 @@ def _name_of(argument: str, function: Callable[..., Any]) -> str:
         found = None
     if found is not function:
         raise ValueError(
-            f"{argument}={name or function} is not at the top level of {module}, where a restart "
-            "would find it; define it there, with def."
+            f"{argument}={name or type(function).__name__} is not at the top level of a module or "
+            "of the notebook, where a restart would find it; define it there, with def."
         )
     return f"python:{module}:{name}"
 
 
 def _kept(arrays: Sequence[np.ndarray], folder: pathlib.Path) -> pathlib.Path:
     """The file that holds the arrays, written where it does not yet."""
+    wanted = ", ".join(_ARRAYS)
+    if isinstance(arrays, str | bytes | Mapping | np.ndarray) or not isinstance(arrays, Sequence):
+        raise ValueError(f"data is a {type(arrays).__name__}; give a tuple of {wanted}.")
     if len(arrays) != len(_ARRAYS):
-        raise ValueError(f"data has {len(arrays)} arrays; give {', '.join(_ARRAYS)}.")
-    path, named = folder / "data.npz", dict(zip(_ARRAYS, map(np.asarray, arrays), strict=True))
+        raise ValueError(f"data has {len(arrays)} arrays; give {wanted}.")
+    named = {name: _array(name, each) for name, each in zip(_ARRAYS, arrays, strict=True)}
+    path = folder / "data.npz"
     if path.exists():
         with np.load(path) as kept:
             if all(np.array_equal(kept[name], array) for name, array in named.items()):
@@ -176,3 +199,13 @@ def _kept(arrays: Sequence[np.ndarray], folder: pathlib.Path) -> pathlib.Path:
     np.savez(beside, **named)
     beside.replace(path)
     return path
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
+    if array.dtype.kind == "O":
+        raise ValueError(f"{name} is no array of numbers; give rows that are equally long.")
+    return array

@@ -13,6 +13,7 @@ from launch.flags.flagfile import Line
 from launch.flags.run import define_training_flags, training_settings
 from trainer.plan.settings import Settings
 
+SEE_HELP = " Run with --help for the list."
 _REPEATS = "Every flag of this run: python -m launch.train --flagfile=THIS_FILE repeats it."
 # Flags of before, and what to give in their place.
 _RETIRED = {
@@ -88,16 +89,14 @@ def _take(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     try:
         return list(values(["lockstep", *arguments]))[1:]
     except RecursionError:  # absl looks for the nearest name letter by letter
-        raise ValueError(
-            "a flag with so long a name is unknown. Run with --help for the list."
-        ) from None
+        raise ValueError(f"a flag with so long a name is unknown.{SEE_HELP}") from None
     except flags.UnrecognizedFlagError as error:
         if error.flagname in _RETIRED:
             raise ValueError(f"--{error.flagname} is gone: {_RETIRED[error.flagname]}") from None
-        raise ValueError(f"{_sentence(str(error))} Run with --help for the list.") from None
+        raise ValueError(f"{_sentence(str(error))}{SEE_HELP}") from None
     except (flags.Error, ValueError) as error:
         text = str(error).removeprefix("flag ")
-        raise ValueError(f"{_sentence(text)} Run with --help for the list.") from None
+        raise ValueError(f"{_sentence(text)}{SEE_HELP}") from None
 
 
 def unexpected_arguments(arguments: Sequence[str]) -> None:
