@@ -1,10 +1,11 @@
 """Trains every task twice, whole and killed in between: python -m tests.trainer.tasks.each_task DIR
 
 All in one process, on two replicas. What was killed is what a kill leaves: the checkpoint of the
-middle, and a log that has gone further.
+middle, and a log that has gone further. With `1` behind DIR those of `ON_ONE` once, on one replica.
 """
 
 import importlib
+import os
 import pathlib
 import shlex
 import shutil
@@ -18,7 +19,7 @@ from tests import pages
 from tests.helpers import REPOSITORY
 
 COMMON = (
-    "--device=cpu --replicas=2 --global_batch=16 --micro_batch=4 --train_for=8st --lr_scaling=none "
+    "--device=cpu --global_batch=16 --micro_batch=4 --train_for=8st --lr_scaling=none "
     "--learning_rate=0.01 --optimizer=adamw --log_every=3st --eval_every=8st --checkpoint_every=4st"
 )
 TEXT = f"text:{REPOSITORY}/launch/process/*.py"
@@ -28,7 +29,12 @@ TASKS = {
     "language_model": f"--dataset={TEXT} --model=decoder_s --sequence_length=16 --dropout=0.1",
     "own_data": "--dataset=python:own_data:source --model=mlp",
     "own": "--task=python:contrastive:task --dataset=digits --model=mlp",
+    "two_heads": "--task=python:two_heads:task --model=python:two_heads:model --dataset=digits",
 }
+# Those that no row of `tests.trainer.matrix_rows` has.
+ON_ONE = ("own_data", "own", "two_heads")
+FILES = {"contrastive.py": "docs/tasks.md", "two_heads.py": "docs/tasks.md"}
+FILES["own_data.py"] = "docs/notebook.md"
 
 
 def write_data() -> None:
@@ -47,15 +53,15 @@ def write_data() -> None:
             x_test=images[test],
             y_test=targets[test],
         )
-    for page, name in (("docs/tasks.md", "contrastive.py"), ("docs/notebook.md", "own_data.py")):
+    for name, page in FILES.items():
         files = dict(block.file for block in pages.blocks(page) if block.file)
         pathlib.Path(name).write_text(files[name], encoding="utf-8")
     sys.path.insert(0, "")
 
 
-def train(task: str, folder: str) -> None:
+def train(task: str, folder: str, replicas: int = 2) -> None:
     """Trains, or goes on, in a folder of this name."""
-    carry_out(f"launch.train {COMMON} {TASKS[task]} --run_dir={folder}")
+    carry_out(f"launch.train {COMMON} {TASKS[task]} --replicas={replicas} --run_dir={folder}")
 
 
 def carry_out(line: str) -> None:
@@ -69,12 +75,14 @@ def carry_out(line: str) -> None:
 
 
 def main() -> None:
-    """Leaves the folders TASK and TASK-killed in the folder given."""
-    import os
-
+    """Leaves the folders TASK and TASK-killed in the folder given, or TASK-one."""
     os.chdir(sys.argv[1])
     write_data()
     cli.import_tensorflow(0)
+    if sys.argv[2:] == ["1"]:
+        for task in ON_ONE:
+            train(task, f"{task}-one", 1)
+        return
     for task in TASKS:
         train(task, task)
         shutil.copytree(task, f"{task}-killed")

@@ -7,9 +7,9 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from helpers import Run, call
+from helpers import Run, call, different_variables, in_parallel
 
-from tests.trainer.tasks.each_task import TASKS
+from tests.trainer.tasks.each_task import ON_ONE, TASKS
 
 HEADLINES = {
     "regression": "mae",
@@ -17,15 +17,30 @@ HEADLINES = {
     "language_model": "bits_per_byte",
     "own_data": "accuracy",
     "own": "neighbours",
+    "two_heads": "accuracy",
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("tasks")
-    ended = call(str(folder), folder, module="tests.trainer.tasks.each_task")
-    assert ended.code == 0, ended
+    folder, module = tmp_path_factory.mktemp("tasks"), "tests.trainer.tasks.each_task"
+    (folder / "one").mkdir()
+    ended = in_parallel(
+        {
+            "two": lambda: call(str(folder), folder, module=module),
+            "one": lambda: call(f"{folder / 'one'} 1", folder, module=module),
+        }
+    )
+    assert {one.code for one in ended.values()} == {0}, ended
     return folder
+
+
+@pytest.mark.parametrize("task", ON_ONE)
+def test_one_replica_trains_and_evaluates_the_same_bits(folder: pathlib.Path, task: str) -> None:
+    one, two = Run(folder / f"one/{task}-one"), Run(folder / task)
+    for step in (4, 8):
+        assert different_variables(one.variables(step), two.variables(step)) == []
+    assert one.rows_without_times() == two.rows_without_times()
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -47,6 +62,7 @@ def test_its_headline_tells_the_best_and_is_shown(folder: pathlib.Path, task: st
     (row,) = Run(folder / task).rows("eval/")
     assert np.isfinite(row[f"eval/{HEADLINES[task]}"])
     tasks = {"own": "python:contrastive:task", "own_data": "classification"}
+    tasks["two_heads"] = "python:two_heads:task"
     assert Run(folder / task).plan()["task"] == tasks.get(task, task)
     assert (folder / task / "best/model.keras").exists()
 
