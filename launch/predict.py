@@ -163,13 +163,13 @@ def load(opened: Opened) -> "keras.Model":
     Raises:
       ValueError: it cannot be read.
     """
-    import keras
+    from trainer.models.saved import read_model
 
     if opened.trained is not None:
         plan = plan_for(opened.trained, devices_for(opened.trained, "cpu", 1, 0))
         return restored_model(opened.trained, plan)
     try:
-        return keras.saving.load_model(opened.path, compile=False)
+        return read_model(opened.path)
     except Exception as error:  # zipfile's, h5py's and Keras's own
         why = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise ValueError(f"{opened.path} cannot be loaded ({why}); give another.") from error

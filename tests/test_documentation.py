@@ -33,6 +33,9 @@ NOT_RUN = {
     "python3.11 -m venv .venv": "makes an environment of 2.5 GB",
     ".venv/bin/pip install --no-index --find-links=wheels -c constraints.txt .": "the same",
     "python -m launch.train --flagfile=digits --device=gpu --replicas=0": "needs a GPU",
+    "python -m launch.train --dataset=folder:pictures --image_size=224 --model=hub:presets/vit": (
+        "needs keras_hub: tests/trainer/models/test_hub.py"
+    ),
     "#!/bin/bash": "a script for Slurm",
 }
 # Flags of other programs.

@@ -100,9 +100,9 @@ def _answer(form: str, path: str, folder: pathlib.Path) -> None:
 
 
 def _keras(path: str, images: np.ndarray) -> Any:
-    import keras
+    from trainer.models.saved import read_model
 
-    return keras.saving.load_model(path, compile=False)(images, training=False)
+    return read_model(pathlib.Path(path))(images, training=False)
 
 
 def _saved_model(path: str, images: np.ndarray, files: Sequence[bytes]) -> tuple[Any, Any]:

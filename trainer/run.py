@@ -18,10 +18,12 @@ from trainer.learning_rate.gradient_noise import GradientNoise
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.locate import make_locator
 from trainer.models.check import build, check_model
-from trainer.models.init_from import Taken, take_weights
+from trainer.models.hub import pixels_text
+from trainer.models.init_from import first_weights
 from trainer.models.make_model import make_model
 from trainer.models.names import BUILT_IN, DECODERS
-from trainer.models.weights_file import find_file
+from trainer.models.preset_folder import HUB
+from trainer.models.taken import Taken
 from trainer.optimizer.averaging import WeightAverages
 from trainer.optimizer.freezing import Held, freeze
 from trainer.optimizer.loss_scale import LossScale
@@ -115,7 +117,7 @@ def build_run_on(
         model = build_model(settings, plan, make_model)
         said = check(model, task, plan)
         first, frozen = settings.fine_tuning.init_from, settings.fine_tuning.freeze
-        taken = take_weights(model, find_file(first)) if first else None
+        taken = first_weights(model, first) if first else None
         held = freeze(model, frozen, plan.unfreeze_at)
         variables = model.trainable_variables
         factors, groups = group_variables(model, rates.multipliers, rates.layer_decay)
@@ -174,9 +176,9 @@ def check(model: keras.Model, task: Task, plan: Plan) -> list[str]:
       ValueError: it cannot be.
     """
     inputs = inputs_spec(task, plan.dataset, 2)
-    if plan.model in BUILT_IN or plan.model in DECODERS or plan.model.startswith("keras:"):
+    if plan.model in BUILT_IN or plan.model in DECODERS or plan.model.startswith(("keras:", HUB)):
         build(model, inputs)
-        return []
+        return pixels_text(plan.model) if plan.model.startswith(HUB) else []
     return check_model(model, inputs, task)
 
 

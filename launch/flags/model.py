@@ -5,6 +5,7 @@ from absl import flags
 from launch.flags.group import Group
 from launch.flags.parsing import duration, one_of, parsed
 from trainer.models.names import BUILT_IN, DECODERS, check_name
+from trainer.models.preset_folder import HUB
 from trainer.optimizer.variable_groups import parse_patterns
 from trainer.plan.settings import FineTuning, LayerSettings
 
@@ -16,8 +17,9 @@ def define_model_flags(values: flags.FlagValues) -> None:
         "model",
         "cnn",
         "A network by name, a file or a function.\n"
-        f"{', '.join([*BUILT_IN, *DECODERS])}; keras:NAME of keras.applications; a saved "
-        "model.keras; or python:module:function. python -m launch.models has their sizes.",
+        f"{', '.join([*BUILT_IN, *DECODERS])}; keras:NAME of keras.applications; hub:DIR, a preset "
+        "of KerasHub in a folder; a saved model.keras; or python:module:function. python -m "
+        "launch.models has their sizes.",
     )
     add.text(
         "batch_norm",
@@ -39,7 +41,8 @@ def _define_fine_tuning(add: Group) -> None:
         "init_from",
         "",
         "First weights: a run's folder or a file.\n"
-        "Of a folder its best model.keras; else a .keras, .weights.h5 or .h5 file. What differs in "
+        "Of a folder its best model.keras; else a .keras, .weights.h5 or .h5 file; of --model="
+        "hub:DIR, where this is left out, those of the preset. What differs in "
         "shape, as a head for other classes, begins anew. A run that goes on needs it no more.",
     )
     add.text(
@@ -78,7 +81,8 @@ def fine_tuning(values: flags.FlagValues) -> FineTuning:
             "leave it out."
         )
     return FineTuning(
-        init_from=values.init_from,
+        # A preset is more than its network: its weights are what there is to begin with.
+        init_from=values.init_from or (values.model if values.model.startswith(HUB) else ""),
         freeze=parsed(values, "freeze", parse_patterns),
         unfreeze_at=duration(values, "unfreeze_at") if values.unfreeze_at else None,
     )

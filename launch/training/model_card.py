@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from input_pipeline.class_names import CLASSES, escaped
 from launch.flags.flagfile import line_of
 from launch.training.job import Job
+from trainer.models.preset_folder import HUB
 from trainer.plan.dataset import DatasetFacts
 
 MODEL_CARD = "MODEL.md"
@@ -23,26 +24,27 @@ def model_card(job: Job, step: int, metrics: Mapping[str, float]) -> str:
       metrics: of an evaluation, by the names of metrics.jsonl.
     """
     facts, names = job.plan.dataset, job.sources["train"].names()
+    hub = job.plan.model.startswith(HUB)
     averaged = ", averaged" if job.command.settings.optimizer.ema else ""
     sections = [
         f"# {job.plan.model}, trained by Lockstep",
         f"`model.keras` holds the weights{averaged} after step {step:,}.",
         _inputs(facts, bool(job.command.data.image_size)),
-        *_what_it_tells(job.plan.task, facts, names, bool(job.command.data.image_size)),
+        *_what_it_tells(job.plan.task, facts, names, bool(job.command.data.image_size), hub),
         _from(job, step),
         _table("How good it is", {n: repr(v) for n, v in metrics.items() if "/" in n}),
-        _table("Made with", _versions()),
+        _table("Made with", _versions((*_PACKAGES, "keras-hub") if hub else _PACKAGES)),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _what_it_tells(
-    task: str, facts: DatasetFacts, names: Sequence[str], resized: bool
+    task: str, facts: DatasetFacts, names: Sequence[str], resized: bool, hub: bool
 ) -> list[str]:
     """What the model gives, and how to use one that tells classes."""
     if task == "classification":
         use = (
-            f"## How to use it\n\n```python\n{example(facts, resized)}\n```\n\n"
+            f"## How to use it\n\n```python\n{example(facts, resized, hub)}\n```\n\n"
             "Or `python -m launch.predict model.keras picture.png`, which decodes pictures as "
             "training did."
         )
@@ -57,8 +59,12 @@ def _what_it_tells(
     return [f"## What it gives\n\n{gives}"]
 
 
-def example(facts: DatasetFacts, resized: bool) -> str:
-    """Five lines of Python that load the model and name what is in `picture.png`."""
+def example(facts: DatasetFacts, resized: bool, hub: bool) -> str:
+    """Five lines of Python that load the model and name what is in `picture.png`.
+
+    Args:
+      hub: whether it has layers of KerasHub.
+    """
     height, width, channels = facts.image_shape
     mode = {1: "L", 3: "RGB"}.get(channels, "RGBA")
     picture = f'PIL.Image.open("picture.png").convert("{mode}")'
@@ -71,7 +77,7 @@ def example(facts: DatasetFacts, resized: bool) -> str:
     shape = f"1, {height}, {width}, {channels}"
     return "\n".join(
         [
-            "import keras, numpy, PIL.Image, PIL.ImageOps",
+            f"import keras, {'keras_hub, ' if hub else ''}numpy, PIL.Image, PIL.ImageOps",
             'model = keras.saving.load_model("model.keras")',
             f"image = numpy.asarray({fitted}).reshape({shape})",
             "logits = model.predict(image, verbose=0)",
@@ -137,9 +143,9 @@ def command_text(job: Job) -> str:
     return shlex.join(["python", "-m", "launch.train", *lines])
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: Sequence[str]) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # it runs from its folder

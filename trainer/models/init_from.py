@@ -1,75 +1,51 @@
-"""A model's first weights from a file: what is taken, what stays new, what is left over."""
+"""A model's first weights: from a file by its layers' names, or from a preset."""
 
-import dataclasses
 import pathlib
-import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import keras
-import numpy as np
 
-from trainer.models.weights_file import Chain, Weights, read_weights
+from trainer.models.hub import take_preset
+from trainer.models.positions import image_size
+from trainer.models.preset_folder import HUB
+from trainer.models.taken import Taken, no_rows, sides, take
+from trainer.models.weights_file import Chain, Weights, find_file, image_shapes, read_weights
 
-_FIRST = 3  # names in a line
-_WIDTH = 64  # of the names in a line of the table
+_FIRST = 3  # names in a message
 _OWN = "the model has none of this name"
 
 
-@dataclasses.dataclass(frozen=True)
-class Taken:
-    """What became of the weights: (variable, shape), and why where it is not plain.
+def first_weights(model: keras.Model, given: str) -> Taken:
+    """Gives the model's variables the values that `--init_from` means.
 
-    Attributes:
-      file: they are from.
-      taken: the model's variables that have their values from it.
-      new: those that keep their random values, and why.
-      skipped: what of the file nobody has taken, by layer.
+    Raises:
+      ValueError: there is nothing of that name, or it does not fit.
     """
-
-    file: str
-    taken: Sequence[tuple[str, tuple[int, ...]]]
-    new: Sequence[tuple[str, tuple[int, ...], str]]
-    skipped: Sequence[tuple[str, tuple[int, ...], str]]
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
-        return dataclasses.asdict(self)
-
-    def lines(self) -> list[str]:
-        """A short table for a person: counts and the first names."""
-        rows = [f"weights from {self.file}"]
-        for name, what in (("taken", self.taken), ("new", self.new), ("skipped", self.skipped)):
-            first = ", ".join(f"{each[0]} {_sides(each[1])}" for each in what)
-            first = textwrap.shorten(first, _WIDTH, placeholder=" …") if first else ""
-            rows.append(f"  {name:8}{len(what):5,}  {first}".rstrip())
-        return rows
+    return take_preset(model, given) if given.startswith(HUB) else take_weights(model, given)
 
 
-def take_weights(model: keras.Model, path: pathlib.Path) -> Taken:
-    """Gives the model's variables the values that the file has for them, by layer and shape.
+def take_weights(model: keras.Model, given: str) -> Taken:
+    """Gives the model's variables the values that a file has for them, by layer and shape.
 
-    A layer is known by its name and those around it; by its own alone where that is unique.
+    A layer is known by its name and those around it; by its own alone where that is unique. The
+    positions of patches are resampled where the images have another size.
 
     Raises:
       ValueError: the file cannot be read, fits nowhere, or holds what is not finite.
     """
-    weights = read_weights(path)
-    taken, new, used = [], [], set()
+    path = find_file(given)
+    weights, before = read_weights(path), image_size(image_shapes(path))
+    after = image_size([each.shape for each in getattr(model, "inputs", None) or ()])
+    rows, used = no_rows(), set()
     for chain, variables in _layers(model):
         found = _find(chain, weights, model)
         arrays = weights.get(found, [])
         for place, variable in enumerate(variables):
-            shape = tuple(variable.shape)
-            if place >= len(arrays):
-                new.append((variable.path, shape, "the file has none"))
-            elif arrays[place].shape != shape:
-                new.append((variable.path, shape, f"{_sides(arrays[place].shape)} in the file"))
-            else:
-                _check_finite(path, variable.path, arrays[place])
-                variable.assign(arrays[place])
-                taken.append((variable.path, shape))
+            array = arrays[place] if place < len(arrays) else None
+            kind, row = take(str(path), variable, array, before, after)
+            rows[kind].append(row)
+            if kind != "new":
                 used.add((found, place))
     skipped = [
         ("/".join(chain), tuple(array.shape), _why(chain, place, model))
@@ -77,9 +53,9 @@ def take_weights(model: keras.Model, path: pathlib.Path) -> Taken:
         for place, array in enumerate(arrays)
         if (chain, place) not in used
     ]
-    if not taken:
+    if not used:
         raise ValueError(_nothing_fits(path, weights, model))
-    return Taken(str(path), taken, new, skipped)
+    return Taken(str(path), skipped=skipped, **rows)
 
 
 def _layers(model: keras.Model) -> Iterator[tuple[Chain, list[keras.Variable]]]:
@@ -103,16 +79,8 @@ def _find(chain: Chain, weights: Weights, model: keras.Model) -> Chain | None:
 def _why(chain: Chain, place: int, model: keras.Model) -> str:
     for own, variables in _layers(model):
         if own[-1:] == chain[-1:] and place < len(variables):
-            return f"{_sides(tuple(variables[place].shape))} in the model"
+            return f"{sides(tuple(variables[place].shape))} in the model"
     return _OWN
-
-
-def _check_finite(path: pathlib.Path, name: str, array: np.ndarray) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"--init_from: {path} holds numbers that are not finite for {name}; give the weights "
-            "of a training that has not diverged."
-        )
 
 
 def _nothing_fits(path: pathlib.Path, weights: Weights, model: keras.Model) -> str:
@@ -122,7 +90,3 @@ def _nothing_fits(path: pathlib.Path, weights: Weights, model: keras.Model) -> s
         f"--init_from: nothing of {path} fits {model.name}: its layers are {theirs} …, the model's "
         f"{ours} …; give weights of the same network, or the network that they are of as --model."
     )
-
-
-def _sides(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape)) or "one number"

@@ -10,9 +10,11 @@ from keras import layers
 
 from trainer.layers.batch_norm import set_batch_norm
 from trainer.models.decoder import decoder
+from trainer.models.hub import hub_model
 from trainer.models.keras_applications import application
 from trainer.models.names import BUILT_IN, DECODERS
 from trainer.models.own import ModelSpec, own_model
+from trainer.models.preset_folder import HUB
 from trainer.models.resnet import resnet, small_resnet
 from trainer.models.saved import saved_model
 from trainer.models.small import cnn, mlp
@@ -41,7 +43,7 @@ def make_model(
     """Builds a model by name for the dataset's images and classes, in a strategy's scope.
 
     Raises:
-      ValueError: a model of the user's own, or a saved one, cannot be had.
+      ValueError: a model of the user's own, a preset or a saved one cannot be had.
     """
     if name in DECODERS:
         length, drop = dataset.image_shape[0] - 1, settings.dropout
@@ -55,6 +57,8 @@ def make_model(
             shape = (shape[0] - 1,)
         dtype = "int32" if text else "uint8"
         model = own_model(name, ModelSpec(shape, dtype, int(dataset.num_classes)))
+    elif name.startswith(HUB):
+        model = hub_model(name, dataset)
     else:
         model = saved_model(name)
     if settings.dropout and name not in BUILT_IN and name not in DECODERS:

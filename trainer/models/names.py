@@ -2,6 +2,7 @@
 
 import pathlib
 
+from trainer.models.preset_folder import HUB, open_preset
 from trainer.plan.call_syntax import did_you_mean, shortened
 
 # By name, the side of the images that a network is made for.
@@ -52,11 +53,17 @@ KERAS = {
     **dict.fromkeys(("VGG16", "VGG19"), 224),
 }
 _SMALLEST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
-_FORMS = "keras:NAME, a saved model.keras, or python:module:function"
+_FORMS = "keras:NAME, hub:DIR, a saved model.keras, or python:module:function"
 
 
 def usual_side(name: str) -> int | None:
-    """The side of the images that a network is made for; None where that is not known."""
+    """The side of the images that a network is made for; None where that is not known.
+
+    Raises:
+      ValueError: it is no preset.
+    """
+    if name.startswith(HUB):
+        return open_preset(name).side
     return BUILT_IN.get(name) or KERAS.get(name.removeprefix("keras:"))
 
 
@@ -78,6 +85,8 @@ def check_name(name: str) -> str:
         )
     if kind == "python":
         function_of(name)
+        return name
+    if name.startswith(HUB):
         return name
     if name.endswith(".keras"):
         return name

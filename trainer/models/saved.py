@@ -1,9 +1,14 @@
 """`--model=PATH/model.keras`: a model that Keras has saved."""
 
+import contextlib
+import importlib
 import pathlib
 import zipfile
 
 import keras
+
+# Which has layers of its own in a file, that Keras knows once it is imported.
+_HUB = "keras_hub"
 
 
 def saved_model(path: str) -> keras.Model:
@@ -23,7 +28,7 @@ def saved_model(path: str) -> keras.Model:
             "again by model.save('model.keras')."
         )
     try:
-        model = keras.saving.load_model(file, compile=False)
+        model = read_model(file)
     except Exception as error:
         raise ValueError(f"{given} cannot be read: {_why(error)}") from None
     if not isinstance(model, keras.Model):
@@ -31,8 +36,20 @@ def saved_model(path: str) -> keras.Model:
     return model
 
 
+def read_model(path: pathlib.Path) -> keras.Model:
+    """What Keras reads from a `.keras` file, KerasHub's layers among it where it is installed."""
+    with zipfile.ZipFile(path) as archive:
+        needs_hub = _HUB.encode() in archive.read("config.json")
+    if needs_hub:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(_HUB)
+    return keras.saving.load_model(path, compile=False)
+
+
 def _why(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if _HUB in text:
+        return "it has layers of keras_hub, which is not installed: pip install 'lockstep[hub]'."
     if "register_keras_serializable" in text or "custom_objects" in text:
         return (
             "it has layers or functions that Keras does not know; write a function that imports "

@@ -4,12 +4,15 @@ No model is built from the file, so it may hold layers that nobody here knows.
 """
 
 import io
+import json
 import pathlib
 import zipfile
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from trainer.models.preset_folder import HUB, find_weights, open_preset
 
 if TYPE_CHECKING:
     import h5py  # loads in half a second, and finding the file needs none
@@ -23,9 +26,13 @@ _IN_MODEL = "model.weights.h5"
 def find_file(given: str) -> pathlib.Path:
     """The file that `--init_from` means: of a run's folder its best model, else its last.
 
+    Of a preset it is that of its backbone's weights.
+
     Raises:
       ValueError: there is none.
     """
+    if given.startswith(HUB):
+        return find_weights(open_preset(given))
     path, flag = pathlib.Path(given), f"--init_from={given}"
     if path.is_dir():
         for file in (path / "best" / "model.keras", path / "model.keras"):
@@ -42,6 +49,19 @@ def find_file(given: str) -> pathlib.Path:
             f"{flag} is no .keras, .weights.h5 or .h5 file; save the model or its weights by Keras."
         )
     return path
+
+
+def image_shapes(path: pathlib.Path) -> Sequence[Any]:
+    """The shapes of a `.keras` model's inputs; nothing where the file does not say."""
+    if path.suffix != ".keras":
+        return ()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+        inputs = [layer["config"] for layer in layers if layer["class_name"] == "InputLayer"]
+        return [each["batch_shape"] for each in inputs]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return ()
 
 
 def read_weights(path: pathlib.Path) -> Weights:

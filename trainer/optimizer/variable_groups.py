@@ -219,14 +219,22 @@ def _depths(model: "keras.Model") -> dict[str, int]:
     for layer in _layers_in_order(model):
         block = _BLOCK.match(layer.name)
         for variable in layer.trainable_variables:
-            place = places.setdefault(block[0] if block else layer.name, len(places))
-            depths.setdefault(variable.path, place)
+            if variable.path not in depths:  # of a layer within it
+                name = block[0] if block else layer.name
+                depths[variable.path] = places.setdefault(name, len(places))
     return depths
 
 
-def _layers_in_order(model: "keras.Model") -> "Iterator[keras.Layer]":
-    """The layers from input to output, those of models among them in their place."""
-    for layer in model.layers:
-        if getattr(layer, "layers", None):
-            yield from _layers_in_order(layer)
+def _layers_in_order(parent: "keras.Layer") -> "Iterator[keras.Layer]":
+    """The layers from input to output, those within models, and blocks within layers, in order."""
+    for layer in _within(parent):
+        yield from _layers_in_order(layer)
         yield layer
+
+
+def _within(layer: "keras.Layer") -> "Sequence[keras.Layer]":
+    inner = getattr(layer, "layers", None)
+    if inner:
+        return inner
+    inner = layer._flatten_layers(include_self=False, recursive=False)
+    return inner if any(_BLOCK.match(each.name) for each in inner) else ()

@@ -235,7 +235,7 @@ def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
       ValueError: it is.
     """
     text = dataset.targets == "tokens"
-    own = settings.model.startswith("python:") or settings.model.endswith(".keras")
+    own = settings.model.startswith(("python:", "hub:")) or settings.model.endswith(".keras")
     if not own and text != (settings.model in DECODERS):
         what = f"text; use one of {', '.join(DECODERS)}" if text else "images; use another"
         raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {what}.")
