@@ -144,6 +144,7 @@ def _carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         sys.modules["keras"].utils.clear_session()
     try:
         signal.signal(signal.SIGINT, interrupted)
+        cli.import_tensorflow(0, charts=True)  # a notebook may go on to draw them
         return train_command(argv, values, stop)
     except RuntimeError as error:
         if "initialized" not in str(error):

@@ -54,8 +54,13 @@ RECIPES = {
     "regression": Recipe(_of("values")),
     "multi_label": Recipe(_of("labels")),
     "text": Recipe(f"{_of('text')} --model=decoder_s --augment=none {_LARGE}", 8, (1, 2)),
-    "subclassed": Recipe("--model=python:tests.faults.networks:small --precision=float32"),
-    "unfreezing": Recipe("--optimizer=adamw --freeze=dense1.* --unfreeze_at=60st"),
+    "subclassed": Recipe(
+        "--model=python:tests.faults.networks:small --dropout=0 --precision=float32"
+    ),
+    "unfreezing": Recipe(
+        "--optimizer=adamw --lr_scaling=none --learning_rate=0.003 --freeze=dense1.* "
+        "--unfreeze_at=60st"
+    ),
     "resnet50": _large("resnet50", 8),
     "vit_ti16": _large("vit_ti16", 16),
     "MobileNetV2": _large("keras:MobileNetV2", 32),
