@@ -14,8 +14,17 @@ from tests.trainer.matrix import Arrays, different, train_cells
 from tests.trainer.matrix_rows import MORE_ROWS, ROWS, Row
 
 WHOLE = bool(os.environ.get("LOCKSTEP_WHOLE_MATRIX"))
-# What takes long to trace or to compile, once for each replica.
-_SLOW = ("cnn", "resnet20", "xla")
+# The most replicas of what takes long to trace or to compile, once for each.
+_LARGEST = {
+    "cnn": 2,
+    "resnet20": 2,
+    "xla": 2,
+    "language_model": 4,
+    "transformer": 4,
+    "small_vit": 4,
+}
+# Where another division of the micro-batches may matter by itself.
+_DIVIDED = ("sgd", "adascale", "mixed", "float16")
 Cells = dict[str, dict[int, Future[Arrays]]]
 
 
@@ -23,7 +32,9 @@ def shorter(name: str, row: Row) -> Row:
     """The row on fewer numbers of replicas, the smallest and the largest among them."""
     if name == "twelve":
         return row
-    return dataclasses.replace(row, replicas=(1, 2) if name in _SLOW else (1, 2, 8))
+    largest = _LARGEST.get(name, 8)
+    between = (2,) if name in _DIVIDED else ()
+    return dataclasses.replace(row, replicas=(1, *between, largest))
 
 
 CHOSEN = ROWS | MORE_ROWS if WHOLE else {n: shorter(n, r) for n, r in ROWS.items()}
