@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,26 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from trainer.run import Run
+
 
 def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
-    """Lockstep as `launch.train` drives it, with what it does by default between two blocks.
+    """Lockstep as `launch.train` drives it, with what it does by default between two blocks."""
+    arrays, run, block = build_lockstep(cell, extra)
+    block(cell.network.checked)
+    report(run.model, run.optimizer, arrays)
+    while turns.begin():
+        block(turns.units)
+        turns.end()
 
-    That is: the rows of all steps reach the host, are looked at for what is not finite or a spike,
-    and go to metrics.jsonl and TensorBoard; the replicas are compared.
+
+def build_lockstep(
+    cell: Cell, extra: Sequence[str] = ()
+) -> tuple[dict[str, np.ndarray], "Run", Callable[[int], dict[str, np.ndarray]]]:
+    """The data, the run, and what trains a block of so many steps and returns their rows.
+
+    The rows reach the host, are looked at for what is not finite or a spike, and go to
+    metrics.jsonl and TensorBoard; the replicas are compared.
     """
 
     from trainer.actions.divergence import Divergence
@@ -38,31 +52,27 @@ def train_lockstep(cell: Cell, turns: Turns, extra: Sequence[str] = ()) -> None:
     from trainer.run_folder.metrics_writer import MetricsWriter
 
     settings, plan, devices = plan_cell(cell, extra)
-    run, arrays = build_run(settings, plan, devices), make_data(plan)
+    run, arrays = build_run(settings, plan, devices), make_data(plan, cell.network.alike)
     stream = cli.keep(iter(run.stream(lambda *_: endless(arrays, plan))))
     folder = pathlib.Path(cli.keep(tempfile.TemporaryDirectory()).name)
     history = History()
     journal = Journal(MetricsWriter(folder, 0), plan, history, print)
     log = Log(plan, history, journal, run.groups, ())
     nonfinite = NonFinite(True, history, run.places, journal)
-    reference = math.log(plan.dataset.num_classes)
-    divergence = Divergence(nonfinite, history, journal, reference, rollback=False)
+    divergence = Divergence(nonfinite, history, journal, run.task.chance, rollback=False)
     host = (divergence, *replica_check(plan, run), log)
     done = 0
 
-    def block(steps: int) -> None:
+    def block(steps: int) -> dict[str, np.ndarray]:
         nonlocal done
         # The time of a step is for the log alone.
         one = Block(done, run.train_loop(stream, steps), 1.0)
         done = one.last
         for action in host:
             action(one)
+        return one.rows
 
-    block(cell.network.checked)
-    report(run.model, run.optimizer, arrays)
-    while turns.begin():
-        block(turns.units)
-        turns.end()
+    return arrays, run, block
 
 
 def train_fit(cell: Cell, turns: Turns) -> None:

@@ -27,10 +27,13 @@ class Network:
     """A network, what it is trained on, and how long its device loop is."""
 
     model: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] | tuple[int]  # of text, the tokens of a row
     global_batch: int
     steps: int  # of a device loop if the cell does not say; for fit, of an epoch
     checked: int = 20  # steps after which all arms must have come to the same
+    # Whether all micro-batches of a batch are one: then a BatchNormalization sees the same in each
+    # as in the whole batch, which it has where there is one device.
+    alike: bool = False
 
 
 NETWORKS = {
@@ -83,26 +86,37 @@ def plan_cell(cell: Cell, extra: Sequence[str] = ()) -> tuple[Settings, Plan, De
             *extra,
         ]
     )
-    facts = DatasetFacts("memory", 50_000, 10_000, 10, cell.network.image_shape)
+    shape = cell.network.image_shape
+    classes, targets = (10, "class") if len(shape) == 3 else (256, "tokens")
+    facts = DatasetFacts("memory", 50_000, 10_000, classes, shape, targets=targets)
     devices = Devices("CPU", cell.replicas, "the benchmark")
     return command.settings, make_plan(command.settings, facts, devices), devices
 
 
-def make_data(plan: Plan) -> dict[str, np.ndarray]:
-    """Micro-batches, an array [number, micro, …] for each name; any replicas get the same."""
-    random = np.random.default_rng(0)
-    examples = DISTINCT_BATCHES * plan.global_batch
-    image = random.integers(0, 256, (examples, *plan.dataset.image_shape), "uint8")
-    label = random.integers(0, plan.dataset.num_classes, examples)
-    return {
-        "image": image.reshape(-1, plan.micro_batch, *plan.dataset.image_shape),
-        "label": label.reshape(-1, plan.micro_batch),
-        "weight": np.ones(label.shape, "float32").reshape(-1, plan.micro_batch),
-    }
+def make_data(plan: Plan, alike: bool = False) -> dict[str, np.ndarray]:
+    """Micro-batches, an array [number, micro, …] for each name; any replicas get the same.
+
+    Args:
+      alike: see `Network`.
+    """
+    random, shape = np.random.default_rng(0), plan.dataset.image_shape
+    examples, classes = DISTINCT_BATCHES * plan.global_batch, plan.dataset.num_classes
+    arrays = {"weight": np.ones(examples, "float32")}
+    if plan.dataset.targets == "tokens":
+        arrays["tokens"] = random.integers(0, classes, (examples, *shape), "int32")
+    else:
+        arrays["image"] = random.integers(0, 256, (examples, *shape), "uint8")
+        arrays["label"] = random.integers(0, classes, examples)
+    micro = {n: a.reshape(-1, plan.micro_batch, *a.shape[1:]) for n, a in arrays.items()}
+    first = np.arange(len(micro["weight"]))
+    first -= first % plan.micro_batches if alike else 0
+    return {name: array[first] for name, array in micro.items()}
 
 
 def pairs(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """What `fit` and the bare loop are fed; Lockstep carries the weights of examples besides."""
+    if "tokens" in arrays:
+        return arrays["tokens"][..., :-1], arrays["tokens"][..., 1:]
     return arrays["image"], arrays["label"]
 
 

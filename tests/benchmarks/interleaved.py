@@ -102,7 +102,7 @@ class Worker:
 
         Returns:
           rate, units a second; cpu_rate, units a second of processor time; memory, in bytes, at
-          its end.
+          its end; peak, in bytes, since the processes began.
         """
         os.killpg(self.group, signal.SIGCONT)
         before = cpu_seconds(self.group)
@@ -115,6 +115,7 @@ class Worker:
             "rate": result["rate"],
             "cpu_rate": result["units"] / spent,
             "memory": memory_bytes(self.group),
+            "peak": peak_bytes(self.group),
         }
 
     def end(self) -> None:
@@ -146,6 +147,17 @@ def memory_bytes(group: int) -> int:
                 name, _, value = line.partition(":")
                 if name in ("Pss_Anon", "Pss_Shmem"):
                     kilobytes += int(value.split()[0])
+    return kilobytes * 1024
+
+
+def peak_bytes(group: int) -> int:
+    """The most that each of a group's processes ever held, added up, with the libraries' code."""
+    kilobytes = 0
+    for place in _members(group):
+        with contextlib.suppress(OSError):
+            for line in (place / "status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    kilobytes += int(line.split()[1])
     return kilobytes * 1024
 
 

@@ -24,9 +24,14 @@ _RUNS_A_PROCESS = 5
 class Trained:
     """How a run ended."""
 
-    accuracy: float  # of the last evaluation, in percent; 0 of a run that diverged
+    evaluated: Mapping[str, float]  # the last evaluation's metrics; none of a run that diverged
     steps: int
     epochs: float
+
+    @property
+    def accuracy(self) -> float:
+        """In percent; 0 of a run that diverged."""
+        return 100 * self.evaluated.get("eval/accuracy", 0.0)
 
 
 def train_all(commands: Mapping[str, str], folder: pathlib.Path) -> dict[str, Trained]:
@@ -43,7 +48,7 @@ def train_all(commands: Mapping[str, str], folder: pathlib.Path) -> dict[str, Tr
 
     def train(names: Sequence[str]) -> None:
         core = cores.get()
-        lines = [f"{commands[name]} --run_dir={folder / name}" for name in names]
+        lines = {name: f"{commands[name]} --run_dir={folder / name}" for name in names}
         try:
             _train_in_turn(lines, folder / f"core-{core}.json", core)
         finally:
@@ -53,10 +58,10 @@ def train_all(commands: Mapping[str, str], folder: pathlib.Path) -> dict[str, Tr
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(cores.qsize()) as pool:
         list(pool.map(train, groups))
-    return {name: read(folder / name) or Trained(0.0, 0, 0.0) for name in commands}
+    return {name: read(folder / name) or Trained({}, 0, 0.0) for name in commands}
 
 
-def _train_in_turn(lines: Sequence[str], list_file: pathlib.Path, core: int) -> None:
+def _train_in_turn(lines: Mapping[str, str], list_file: pathlib.Path, core: int) -> None:
     list_file.write_text(json.dumps(lines), encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "-m", "tests.many_runs", str(list_file)],
@@ -77,8 +82,9 @@ def read(run_dir: pathlib.Path) -> Trained | None:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     rows = [json.loads(line) for line in text.splitlines()]
     if (run_dir / "model.keras").exists():
-        last = [row for row in rows if "eval/accuracy" in row][-1]
-        return Trained(100 * last["eval/accuracy"], last["step"], last["epoch"])
+        last = [row for row in rows if "eval/loss" in row][-1]
+        evaluated = {name: value for name, value in last.items() if name.startswith("eval/")}
+        return Trained(evaluated, last["step"], last["epoch"])
     if any(row.get("event") == "diverged" for row in rows):
-        return Trained(0.0, rows[-1]["step"], rows[-1]["epoch"])
+        return Trained({}, rows[-1]["step"], rows[-1]["epoch"])
     return None

@@ -1,0 +1,209 @@
+"""Examples per second and memory of larger networks: Keras `fit`, Keras on JAX, PyTorch.
+
+    python -m tests.benchmarks.networks --rounds=3 --peers_python=PEERS/bin/python
+
+`interleaved` says how. Lockstep and `fit` have two CPU replicas, DDP two processes, the others one
+device with all cores. All begin with the same weights, and no time is taken before their losses of
+the first steps are the same. Memory is the most that the processes of an arm ever held (RSS).
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from launch.process import cli
+from tests.benchmarks import network_peers
+from tests.benchmarks.cells import Cell, Network, make_data, pairs, plan_cell
+from tests.benchmarks.input import present
+from tests.benchmarks.interleaved import Round, Turns, measure_round, median_rates, ratios
+from tests.benchmarks.step import ratio_text
+
+NETWORKS = {
+    "resnet50": Network("resnet50", (64, 64, 3), 32, 1, checked=3, alike=True),
+    "vit_ti16": Network("vit_ti16", (224, 224, 3), 16, 1, checked=3),
+    "decoder_s": Network("decoder_s", (129,), 16, 1, checked=3),
+}
+OPTIMIZERS = {"resnet50": "sgd", "vit_ti16": "adam", "decoder_s": "adam"}
+FLAGS = ("--batch_norm=local", "--warmup=none", "--weight_decay=0")
+# Those that need a package of the peers' interpreter; the others have TensorFlow.
+NEEDS = {"jax": "jax", "torch": "torch", "torch-tuned": "torch", "ddp": "torch"}
+ARMS = ("lockstep", "xla", "fit", *NEEDS, "control")
+TOLERANCE = 1e-4  # relative, of losses
+
+
+def flags_of(arm: str, cell: Cell) -> tuple[str, ...]:
+    """The flags of Lockstep beside those of all cells."""
+    name = OPTIMIZERS[cell.network.model]
+    rate = f"--learning_rate={network_peers.RATES[name]}"
+    return (*FLAGS, f"--optimizer={name}", rate, *(["--xla=on"] if arm == "xla" else []))
+
+
+def work(arm: str, cell: Cell, options: argparse.Namespace) -> None:
+    """Is an arm with TensorFlow; `files` writes what the others read."""
+    from tests.benchmarks.arms import build_lockstep
+
+    turns = Turns(cell.network.steps, options.seconds)
+    if arm == "files":
+        write_files(cell, options)
+    elif arm == "fit":
+        fit(cell, turns, options.folder)
+    else:
+        _, _, block = build_lockstep(cell, flags_of(arm, cell))
+        losses = [float(block(1)["train/loss"][0]) for _ in range(cell.network.checked)]
+        network_peers.report(losses)
+        while turns.begin():
+            block(turns.units)
+            turns.end()
+
+
+def fit(cell: Cell, turns: Turns, folder: pathlib.Path) -> None:
+    """`fit` under `MirroredStrategy`."""
+    import tensorflow as tf
+
+    from trainer.replicas.strategy import make_strategy
+
+    _, plan, devices = plan_cell(cell, flags_of("fit", cell))
+    strategy = make_strategy(devices, "ring")  # as TensorFlow has it
+    facts, data = read_facts(folder), np.load(folder / "data.npz")
+    arrays = tuple(data[name].reshape(-1, *data[name].shape[2:]) for name in "xy")
+    batches = tf.data.Dataset.from_tensor_slices(arrays).batch(plan.global_batch)
+    network_peers.fit(turns, folder, facts, strategy.scope(), batches.repeat().prefetch(2))
+
+
+def read_facts(folder: pathlib.Path) -> dict[str, Any]:
+    """What `write_files` says of the cell."""
+    return json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+
+
+def write_files(cell: Cell, options: argparse.Namespace) -> None:
+    """Writes the model that Lockstep begins with, its weights, and all batches."""
+    from trainer.models.make_model import make_model
+    from trainer.run import build_model
+
+    settings, plan, _ = plan_cell(cell, flags_of("files", cell))
+    model = build_model(settings, plan, make_model)
+    model.save(options.folder / "model.keras")
+    weights = {variable.path: variable.numpy() for variable in model.variables}
+    weights = {path: array for path, array in weights.items() if array.dtype == "float32"}
+    np.savez(options.folder / "weights.npz", **weights)
+    x, y = pairs(make_data(plan, cell.network.alike))
+    x, y = (a.reshape(-1, plan.global_batch, *a.shape[2:]) for a in (x, y))
+    np.savez(options.folder / "data.npz", x=x, y=y)
+    facts = {
+        **dataclasses.asdict(cell.network),
+        "optimizer": OPTIMIZERS[cell.network.model],
+        "seconds": options.seconds,
+    }
+    (options.folder / "cell.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def measure(cell: Cell, arms: Sequence[str], options: argparse.Namespace) -> Round:
+    """A round of a cell."""
+    with tempfile.TemporaryDirectory() as place:
+        common = ["tests.benchmarks.networks", f"--cells={cell.name}", f"--folder={place}"]
+        common += [f"--seconds={options.seconds}", "--worker"]
+        subprocess.run([sys.executable, "-m", *common, "files"], check=True)
+        commands = {
+            arm: ["tests.benchmarks.network_peers", arm, place] if arm in NEEDS else [*common, arm]
+            for arm in arms
+        }
+        pythons = {arm: options.peers_python for arm in arms if arm in NEEDS}
+        return measure_round(commands, options.turns, TOLERANCE, pythons)
+
+
+def summarize(rounds: Sequence[Round], cell: Cell) -> dict[str, dict[str, Any]]:
+    """Of each arm the median rate, Lockstep's ratio to it, and the most memory."""
+    rates, turns = median_rates(rounds), [turn for one in rounds for turn in one.turns]
+    return {
+        arm: {
+            "examples_per_second": rates[arm] * cell.network.global_batch,
+            "lockstep_over_it": ratios(rounds, "lockstep", arm),
+            "peak": max(turn[arm]["peak"] for turn in turns),
+            "memory": max(turn[arm]["memory"] for turn in turns),
+        }
+        for arm in rates
+    }
+
+
+def table(summaries: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:
+    """The summaries in Markdown; of each ratio the median and its 95 % interval."""
+    columns = ("cell", "arm", "examples/s", "Lockstep ÷ it", "peak, MB", "without code, MB")
+    lines = [columns, ("---",) * len(columns)]
+    for cell, summary in summaries.items():
+        for arm, found in summary.items():
+            rate, ratio = found["examples_per_second"], ratio_text(found["lockstep_over_it"])
+            memory = (f"{found[name] / 1e6:,.0f}" for name in ("peak", "memory"))
+            lines.append((cell, arm, f"{rate:.2f}", ratio, *memory))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures the cells and prints the table; with --worker, is one arm of one cell."""
+    options = parse_arguments(argv)
+    cells = [parse_cell(text) for text in options.cells.split(",")]
+    if options.worker:
+        cli.import_tensorflow(0)
+        work(options.worker, cells[0], options)
+        return cli.FINISHED
+    wanted = options.arms.split(",")
+    arms = [arm for arm in wanted if present(NEEDS.get(arm, ""), options.peers_python)]
+    for arm in set(wanted) - set(arms):
+        print(f"left out: {arm}, {options.peers_python!r} has no {NEEDS[arm]}", file=sys.stderr)
+    rounds: dict[str, list[Round]] = {cell.name: [] for cell in cells}
+    began = time.monotonic()
+    for number, cell in itertools.product(range(options.rounds), cells):
+        rounds[cell.name].append(measure(cell, arms, options))
+        print(f"round {number + 1}, {cell.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        if options.out:
+            write_json(options.out, rounds)
+    print(table({cell.name: summarize(rounds[cell.name], cell) for cell in cells}))
+    return cli.FINISHED
+
+
+def write_json(path: pathlib.Path, rounds: Mapping[str, Sequence[Round]]) -> None:
+    """Writes everything measured so far, and with what."""
+    content = {
+        "cores": os.cpu_count(),
+        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
+        "cells": {cell: [dataclasses.asdict(one) for one in of] for cell, of in rounds.items()},
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1, help="times that all processes are made")
+    parser.add_argument("--turns", type=int, default=6, help="turns of each process in a round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
+    parser.add_argument("--cells", default=",".join(f"{name}:2" for name in NETWORKS))
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--peers_python", default="", help="an interpreter with jax, torch, keras")
+    parser.add_argument("--out", type=pathlib.Path, help="a JSON file for all that was measured")
+    parser.add_argument("--worker", choices=[*ARMS, "files"], help="be this arm of the one cell")
+    parser.add_argument("--folder", type=pathlib.Path, help="the worker's files")
+    return parser.parse_args(argv)
+
+
+def parse_cell(text: str) -> Cell:
+    """Reads `resnet50:2`: a network and its replicas."""
+    network, _, replicas = text.partition(":")
+    if network not in NETWORKS or not replicas.isdecimal():
+        raise SystemExit(f"{text!r} is not one of {', '.join(NETWORKS)} with replicas, such as :2")
+    return Cell(text, NETWORKS[network], int(replicas), NETWORKS[network].steps)
+
+
+if __name__ == "__main__":
+    cli.exit_with(main)
