@@ -65,7 +65,8 @@ class Turns:
 class Worker:
     """An arm in its own process: `PYTHON -m COMMAND`, run from the repository's root.
 
-    It and the processes that it starts are a process group, stopped between turns.
+    It and the processes that it starts are a process group, stopped between turns, and a session,
+    by which Linux shares out the processors of a busy machine.
     """
 
     def __init__(self, command: Sequence[str], python: str) -> None:
@@ -76,7 +77,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            process_group=0,
+            start_new_session=True,
         )
         self.group = self.process.pid
 

@@ -120,16 +120,25 @@ def measure(cell: Cell, arms: Sequence[str], options: argparse.Namespace) -> Rou
             for arm in arms
         }
         pythons = {arm: options.peers_python for arm in arms if arm in NEEDS}
-        return measure_round(commands, options.turns, TOLERANCE, pythons)
+        return measure_round(commands, options.turns, TOLERANCE, pythons, start_together=True)
 
 
 def summarize(rounds: Sequence[Round], cell: Cell) -> dict[str, dict[str, Any]]:
-    """Of each arm the median rate, Lockstep's ratio to it, and the most memory."""
-    rates, turns = median_rates(rounds), [turn for one in rounds for turn in one.turns]
+    """Of each arm the median rates, Lockstep's ratios to them, and the most memory."""
+    turns = [turn for one in rounds for turn in one.turns]
+    by_cpu = [
+        dataclasses.replace(
+            one, rates=[{arm: turn[arm]["cpu_rate"] for arm in turn} for turn in one.turns]
+        )
+        for one in rounds
+    ]
+    rates, cpu_rates = median_rates(rounds), median_rates(by_cpu)
     return {
         arm: {
-            "examples_per_second": rates[arm] * cell.network.global_batch,
-            "lockstep_over_it": ratios(rounds, "lockstep", arm),
+            "rate": rates[arm] * cell.network.global_batch,
+            "ratio": ratios(rounds, "lockstep", arm),
+            "cpu_rate": cpu_rates[arm] * cell.network.global_batch,
+            "cpu_ratio": ratios(by_cpu, "lockstep", arm),
             "peak": max(turn[arm]["peak"] for turn in turns),
             "memory": max(turn[arm]["memory"] for turn in turns),
         }
@@ -139,36 +148,36 @@ def summarize(rounds: Sequence[Round], cell: Cell) -> dict[str, dict[str, Any]]:
 
 def table(summaries: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:
     """The summaries in Markdown; of each ratio the median and its 95 % interval."""
-    columns = ("cell", "arm", "examples/s", "Lockstep ÷ it", "peak, MB", "without code, MB")
+    columns = ("cell", "arm", "examples/s", "Lockstep ÷ it", "examples per CPU-second")
+    columns += ("Lockstep ÷ it", "peak, MB", "without code, MB")
     lines = [columns, ("---",) * len(columns)]
     for cell, summary in summaries.items():
         for arm, found in summary.items():
-            rate, ratio = found["examples_per_second"], ratio_text(found["lockstep_over_it"])
+            rates = (f"{found['rate']:.1f}", ratio_text(found["ratio"]))
+            rates += (f"{found['cpu_rate']:.1f}", ratio_text(found["cpu_ratio"]))
             memory = (f"{found[name] / 1e6:,.0f}" for name in ("peak", "memory"))
-            lines.append((cell, arm, f"{rate:.2f}", ratio, *memory))
+            lines.append((cell, arm, *rates, *memory))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(argv: Sequence[str]) -> int:
     """Measures the cells and prints the table; with --worker, is one arm of one cell."""
     options = parse_arguments(argv)
-    cells = [parse_cell(text) for text in options.cells.split(",")]
     if options.worker:
         cli.import_tensorflow(0)
-        work(options.worker, cells[0], options)
+        work(options.worker, options.cells[0], options)
         return cli.FINISHED
-    wanted = options.arms.split(",")
-    arms = [arm for arm in wanted if present(NEEDS.get(arm, ""), options.peers_python)]
-    for arm in set(wanted) - set(arms):
+    arms = [a for a in options.arms if present(NEEDS.get(a, ""), options.peers_python)]
+    for arm in set(options.arms) - set(arms):
         print(f"left out: {arm}, {options.peers_python!r} has no {NEEDS[arm]}", file=sys.stderr)
-    rounds: dict[str, list[Round]] = {cell.name: [] for cell in cells}
+    rounds: dict[str, list[Round]] = {cell.name: [] for cell in options.cells}
     began = time.monotonic()
-    for number, cell in itertools.product(range(options.rounds), cells):
+    for number, cell in itertools.product(range(options.rounds), options.cells):
         rounds[cell.name].append(measure(cell, arms, options))
         print(f"round {number + 1}, {cell.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
         if options.out:
             write_json(options.out, rounds)
-    print(table({cell.name: summarize(rounds[cell.name], cell) for cell in cells}))
+    print(table({cell.name: summarize(rounds[cell.name], cell) for cell in options.cells}))
     return cli.FINISHED
 
 
@@ -188,8 +197,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="times that all processes are made")
     parser.add_argument("--turns", type=int, default=6, help="turns of each process in a round")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
-    parser.add_argument("--cells", default=",".join(f"{name}:2" for name in NETWORKS))
-    parser.add_argument("--arms", default=",".join(ARMS))
+    cells = ",".join(f"{name}:2" for name in NETWORKS)
+    parser.add_argument("--cells", type=parse_cells, default=cells, help=f"such as {cells}")
+    parser.add_argument("--arms", type=parse_arms, default=",".join(ARMS), help=", ".join(ARMS))
     parser.add_argument("--peers_python", default="", help="an interpreter with jax, torch, keras")
     parser.add_argument("--out", type=pathlib.Path, help="a JSON file for all that was measured")
     parser.add_argument("--worker", choices=[*ARMS, "files"], help="be this arm of the one cell")
@@ -197,12 +207,27 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def parse_cell(text: str) -> Cell:
-    """Reads `resnet50:2`: a network and its replicas."""
-    network, _, replicas = text.partition(":")
-    if network not in NETWORKS or not replicas.isdecimal():
-        raise SystemExit(f"{text!r} is not one of {', '.join(NETWORKS)} with replicas, such as :2")
-    return Cell(text, NETWORKS[network], int(replicas), NETWORKS[network].steps)
+def parse_cells(text: str) -> tuple[Cell, ...]:
+    """Reads `resnet50:2,vit_ti16:1`: networks and their replicas."""
+    cells = []
+    for name in text.split(","):
+        network, _, replicas = name.partition(":")
+        if network not in NETWORKS or not replicas.isdecimal():
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is not one of {', '.join(NETWORKS)} with a number of replicas, such as "
+                "resnet50:2"
+            )
+        cells.append(Cell(name, NETWORKS[network], int(replicas), NETWORKS[network].steps))
+    return tuple(cells)
+
+
+def parse_arms(text: str) -> tuple[str, ...]:
+    """Reads `fit,jax`; `lockstep`, which all are compared with, comes in any case."""
+    arms = tuple(dict.fromkeys(["lockstep", *text.split(",")]))
+    for arm in arms:
+        if arm not in ARMS:
+            raise argparse.ArgumentTypeError(f"{arm!r} is not one of {', '.join(ARMS)}")
+    return arms
 
 
 if __name__ == "__main__":
