@@ -5,7 +5,8 @@
 `decoder_s` on the sources of Python's standard library, two CPU replicas. For each seed both begin
 with the same weights and see the same rows in the same order; `own order` is `fit` once more, with
 a shuffle of its own, which shows what chance does. All are evaluated on the same bytes. A run is a
-process of its own, and the arms alternate; rates are those behind the first 20 steps.
+process of its own, and the arms alternate; rates are those behind the first 20 steps. The losses of
+the first 10 differ by what Keras's Adam makes of a sparse gradient, see docs/benchmarks.md.
 """
 
 import argparse
@@ -129,7 +130,8 @@ def bits_per_byte(model: Any, rows: np.ndarray) -> float:
     total = 0.0
     for begin in range(0, len(rows), EVAL_BATCH):
         batch = rows[begin : begin + EVAL_BATCH]
-        logits = model.predict_on_batch(np.maximum(batch[:, :-1], 0)).astype("float64")
+        # Called as it is: under its strategy, `predict_on_batch` predicts once for each replica.
+        logits = np.asarray(model(np.maximum(batch[:, :-1], 0), training=False), "float64")
         told = batch[:, 1:]
         logits -= logits.max(-1, keepdims=True)
         chosen = np.take_along_axis(logits, np.maximum(told, 0)[..., None], -1)[..., 0]
