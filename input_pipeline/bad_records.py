@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.sources import Source
-from input_pipeline.targets import TARGETS
+from input_pipeline.targets import IGNORED, TARGETS
 
 _SHOWN = 3
 # Of TensorFlow's errors: that a dataset has failed, what its number of examples was, which nodes
@@ -187,7 +187,17 @@ def _blank(source: Source) -> tuple[np.ndarray, ...]:
     """The blank image or row, and target, that take the place of a record that cannot be read."""
     if source.targets == "tokens":
         return (np.full([1, *source.image_shape], -1, np.int32),)
-    kind = TARGETS[source.targets]
-    empty, label = np.array([b""], object), np.zeros([1, *source.target_shape()], kind.dtype)
+    empty, label = np.array([b""], object), _blank_target(source)
     row = empty if source.encoded else np.zeros([1, *source.image_shape], np.uint8), label
     return (*row, np.ones(1, np.float32)) if source.weighted else row
+
+
+def _blank_target(source: Source) -> np.ndarray:
+    shape, dtype = source.target_shape(), TARGETS[source.targets].dtype
+    if source.targets != "masks":
+        return np.zeros([1, *shape], dtype)
+    if not source.encoded:
+        return np.full([1, *shape], IGNORED, dtype)
+    mask = np.empty(1, object)
+    mask[0] = np.full([1, 1], IGNORED, dtype)  # of an empty file
+    return mask

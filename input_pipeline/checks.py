@@ -1,5 +1,7 @@
 """Checks of the data's settings, its sources, the batch and a record; no TensorFlow."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from input_pipeline.images.augment_text import check_augment, parse_augment
@@ -9,6 +11,7 @@ from input_pipeline.targets import TARGETS, target_fault
 
 # More are taken for rows or columns where what stands for the height could be their number.
 _MOST_CHANNELS = 4
+_CALLED = {"class": "classes", "masks": "masks"}
 
 
 def seen_shape(source: Source, image_size: int) -> tuple[int, int, int]:
@@ -100,20 +103,21 @@ def check_no_images(settings: DataSettings) -> None:
             )
 
 
-def check_pictures(source: Source, what: str) -> None:
-    """Sees that a source has pictures with classes, each of which can be read by its number.
+def check_pictures(source: Source, what: str, targets: Sequence[str] = ("class",)) -> None:
+    """Sees that a source has pictures with such targets, each of which can be read by its number.
 
     Args:
       what: a command does with them, for the message.
+      targets: kinds of them.
 
     Raises:
       ValueError: it has not.
     """
-    if source.targets != "class" or source.read is None:
+    if source.targets not in targets or source.read is None:
         has = TARGETS[source.targets].what if source.read else "an order of its own alone"
         raise ValueError(
-            f"{what} pictures and their classes, and {source.name} has {has}; give other data, or "
-            "see what launch.plan says of these."
+            f"{what} pictures and their {' or '.join(map(_CALLED.__getitem__, targets))}, and "
+            f"{source.name} has {has}; give other data, or see what launch.plan says of these."
         )
 
 

@@ -124,6 +124,26 @@ def several_targets(targets: np.ndarray, kind: str, where: str) -> np.ndarray:
     return kept
 
 
+def masks(array: np.ndarray, where: str) -> np.ndarray:
+    """Masks as people keep them, as uint8 [n, height, width]; those that are so stay mapped.
+
+    Args:
+      array: whole numbers or bool, [n, height, width] or with a last axis of 1.
+      where: what they are and where they lie, for messages.
+
+    Raises:
+      ValueError: they are something else.
+    """
+    flat = array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
+    whole = array.dtype.kind in "biu" and flat.ndim == 3
+    if not whole or (flat.size and (flat.min() < 0 or flat.max() > 255)):
+        raise ValueError(
+            f"{where} is {array.dtype} {list(array.shape)}; give masks, uint8 [n, height, width], "
+            "of the number of each pixel's class, or 255 where nothing is labelled."
+        )
+    return flat if flat.dtype == np.uint8 else flat.astype(np.uint8)
+
+
 def labels_digest(source: Source) -> str:
     """A digest of the labels in their order; empty where they are not known without reading."""
     return "" if source.labels is None else digest_of(source.labels)

@@ -22,13 +22,15 @@ from input_pipeline.images.decode import (
     decode_image,
     random_windows,
     stored_windows,
+    whole_windows,
     why_undecodable,
     window_candidates,
 )
 from input_pipeline.images.image_header import UPRIGHT, image_facts
 from input_pipeline.images.pillow import png_file
+from input_pipeline.masks import checked_masks, moved_masks
 from input_pipeline.sources import Source
-from input_pipeline.targets import TARGETS
+from input_pipeline.targets import IGNORED, TARGETS
 from input_pipeline.text_loader import TextLoader
 
 
@@ -66,16 +68,20 @@ class Loader:
         Returns:
           `image` uint8 [n, height, width, channels], `label`, of the source's kind of targets, and
           `weight` float32 [n]: the source's own, else 1, and 0 for a bad record, whose label is 0
-          and whose image, if there is none, a black one.
+          (a mask's, 255) and whose image, if there is none, a black one.
         """
         images, labels, *own, good, facts = read
         weights = own[0] if own else tf.ones(records.shape, tf.float32)
         windows, draws = self._windows(facts[:, :2], draws)
+        if self.source.targets == "masks":
+            rows = (labels, facts[:, :2], draws, *windows)
+            labels = moved_masks(rows, self.shape[:2], split_crop(self.ops)[1], self.at_once)
         if self.source.encoded:
             images, good = self._decoded(images, good, records, draws, windows, facts)
         elif self.resized or self.ops:
             images = self._each(lambda row: self._pixels(*row), (images, draws, *windows))
         labels, good = self._check(records, labels, weights, good)
+        labels = tf.ensure_shape(labels, [records.shape[0], *self._target_shape()])
         images = tf.ensure_shape(images, [records.shape[0], *self.shape])
         weights = tf.where(good, tf.ensure_shape(weights, records.shape), 0.0)
         return {"image": images, "label": labels, "weight": weights}
@@ -84,26 +90,38 @@ class Loader:
         """The bytes, labels and weights of int64 [n] records, n static, before they are decoded.
 
         Returns:
-          What the source's `read` returns; bool [n], whether each was read; int32 [n, 3], the
-          images' heights, widths and forms, see `image_header`.
+          What the source's `read` returns, of masks the bytes of their pixels, string [n]; bool
+          [n], whether each was read; int32 [n, 3], the images' heights, widths and forms, see
+          `image_header`.
         """
         source = self.source
+        masked = source.targets == "masks"
 
         def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
-            data = read_noting(source, self.faults, records)
+            images, targets, *own, good = read_noting(source, self.faults, records)
+            facts = np.full((len(records), 3), UPRIGHT, np.int32)
             if source.encoded:
-                return *data, image_facts(data[0], self.shape[2])
-            facts = *source.image_shape[:2], UPRIGHT
-            return *data, np.full((len(records), 3), facts, np.int32)
+                facts = image_facts(images, self.shape[2])
+            else:
+                facts[:, :2] = source.image_shape[:2]
+            if masked:
+                sizes = facts[:, :2].tolist()
+                targets, good = checked_masks(source, self.faults, records, targets, good, sizes)
+            return images, targets, *own, good, facts
 
-        target = tf.as_dtype(TARGETS[source.targets].dtype)
+        target = tf.string if masked else tf.as_dtype(TARGETS[source.targets].dtype)
         types = [tf.string if source.encoded else tf.uint8, target]
         types += [tf.float32] * source.weighted
         arrays = tf.numpy_function(read, [records], [*types, tf.bool, tf.int32])
         own = [] if source.encoded else list(source.image_shape)
-        shapes = [records.shape + own, records.shape + list(source.target_shape())]
+        of_target = [] if masked else list(source.target_shape())
+        shapes = [records.shape + own, records.shape + of_target]
         shapes += [*[records.shape] * (len(arrays) - 3), records.shape + [3]]
         return tuple(tf.ensure_shape(a, shape) for a, shape in zip(arrays, shapes, strict=True))
+
+    def _target_shape(self) -> tuple[int, ...]:
+        """The shape of a target that the model sees."""
+        return self.shape[:2] if self.source.targets == "masks" else self.source.target_shape()
 
     def _decoded(
         self,
@@ -187,7 +205,7 @@ class Loader:
     def _check(
         self, records: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, good: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Impossible targets and weights are noted; such a target becomes 0."""
+        """Impossible targets and weights are noted; such a target becomes 0, a mask 255."""
         source = self.source
 
         def note(
@@ -208,7 +226,8 @@ class Loader:
         )
         good = tf.ensure_shape(good, records.shape)
         usable = tf.reshape(good, [-1, *[1] * len(source.target_shape())])
-        return tf.where(usable, labels, tf.zeros([], labels.dtype)), good
+        blank = IGNORED if source.targets == "masks" else 0
+        return tf.where(usable, labels, tf.constant(blank, labels.dtype)), good
 
     def _windows(
         self, sizes: tf.Tensor, draws: tf.Tensor
@@ -219,7 +238,8 @@ class Loader:
         """
         crop, _ = split_crop(self.ops)
         if crop is None:
-            return (central_windows(sizes),) if self.resized else (), draws
+            windows = whole_windows if self.source.whole else central_windows
+            return (windows(sizes),) if self.resized else (), draws
         candidates = window_candidates(crop, draws[:, : crop.draws])
         return (random_windows(candidates, sizes),), draws[:, crop.draws :]
 
@@ -269,6 +289,8 @@ def make_loader(
 
 def _possible(source: Source, targets: tf.Tensor) -> tf.Tensor:
     """Whether each record's target can be one, bool [n]."""
+    if source.targets == "masks":  # they were checked whole
+        return tf.ones(targets.shape[0], tf.bool)
     if source.targets == "class":
         return (targets >= 0) & (targets < source.num_classes)
     fine = tf.math.is_finite(targets)

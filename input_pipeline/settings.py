@@ -18,7 +18,7 @@ class DataSettings:
       seed: chooses the records that are held out.
       features: where a tf.train.Example holds image, label and, if it has one, its weight:
         `image=NAME,label=NAME,weight=NAME`; empty: what TFDS says, else `image` and `label`.
-      num_classes: the number of classes of TFRecord files; 0: that of their classes.txt.
+      num_classes: the number of classes of TFRecord files or masks; 0: that of their classes.txt.
       image_size: height and width of the images that the model sees; 0: the dataset's own.
       shuffle_block: records of the blocks that are permuted and shuffled into each other, where
         random reads are slow; 0: all records are shuffled.

@@ -9,7 +9,8 @@ decoded at once begins and ends together, and would wait for its records togethe
 yield dicts with static shapes, `micro` being layout.micro_batch:
 
     image     uint8   [micro, height, width, channels]
-    label     int64   [micro]   or of another kind of targets, see `input_pipeline.targets`
+    label     int64   [micro]   or of another kind of targets, see `input_pipeline.targets`; masks
+                                are uint8 [micro, height, width], 255 where nothing is labelled
     weight    float32 [micro]   the source's own or 1; 0 for padding and for a bad record
     position  int64   [micro]   the global position
     record    int64   [micro]   the record's number in its source

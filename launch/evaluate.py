@@ -19,13 +19,19 @@ from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import check_file, one_of, one_run_folder
 from launch.process import cli
-from launch.terminal.evaluation_charts import save_calibration, save_confusion, save_mistakes
-from launch.terminal.evaluation_text import report_text
+from launch.terminal.evaluation_charts import (
+    save_calibration,
+    save_confusion,
+    save_masks,
+    save_mistakes,
+)
+from launch.terminal.evaluation_text import mask_report_text, report_text
 from launch.terminal.image_grid import as_it_is
 from launch.terminal.plan_text import classes_text
 from launch.terminal.table import table, whole
 from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
 from launch.training.job import gpus_of
+from launch.training.mask_answers import MaskAnswers, mask_answers
 from launch.training.streams import evaluation_data
 from launch.training.trained import (
     Trained,
@@ -59,14 +65,16 @@ class Evaluated:
     source: Source
     metrics: dict[str, float]  # as training logs them
     headline: Headline  # of the task
-    report: Report | None  # of classes alone
-    records: np.ndarray  # int64 [n], of the report's examples
+    report: Report | None = None  # of classes alone
+    records: np.ndarray | None = None  # int64 [n], of the report's examples
+    masks: MaskAnswers | None = None  # of masks alone
 
     @property
     def heading(self) -> str:
         """Of its pictures."""
-        accuracy = self.metrics["eval/accuracy"]
-        return f"{self.source.name}, step {self.trained.step:,}: accuracy {accuracy:.2%}"
+        name, value = self.headline.name, self.metrics[f"eval/{self.headline.name}"]
+        shown = f"{name.replace('_', ' ')} {self.headline.text(value)}"
+        return f"{self.source.name}, step {self.trained.step:,}: {shown}"
 
 
 def define_evaluate_flags() -> absl_flags.FlagValues:
@@ -100,7 +108,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         devices = devices_for(trained, device, values.replicas, gpus_of(device, values.verbosity))
         plan = plan_for(trained, devices)
         check_file("json", values.json)
-        pictures = values.out if plan.task == "classification" else "none"
+        pictures = values.out if plan.task in ("classification", "segmentation") else "none"
         out, why_none = open_out(trained, source, pictures)
     print(intended_text(trained, source), flush=True)
     cli.import_tensorflow(values.verbosity)
@@ -179,10 +187,15 @@ def evaluate(
     rows = evaluate_in_pieces(pass_, cli.keep(iter(stream)), batches, lambda: True)
     # A file has the averages alone.
     metrics = pass_.metrics(rows[:1] if trained.weights.is_file() else rows)
-    found, records = None, np.zeros(0, np.int64)
+    of = Evaluated(trained, plan, source, metrics, pass_.task.headline)
     if plan.task == "classification":
         found, records = answers_of(pass_, stream, batches, source)
-    return Evaluated(trained, plan, source, metrics, pass_.task.headline, found, records)
+        return dataclasses.replace(of, report=found, records=records)
+    if plan.task == "segmentation":
+        size = trained.command.data.image_size
+        answers = mask_answers(pass_, rows[0], stream, batches, source, size)
+        return dataclasses.replace(of, masks=answers)
+    return of
 
 
 def answers_of(
@@ -217,10 +230,12 @@ def evaluated_text(of: Evaluated, faults: Faults) -> str:
         short = name.removeprefix("eval/")
         if short == of.headline.name:
             rows.append((short.replace("_", " "), of.headline.text(value)))
-        elif short != "loss":
+        elif short != "loss" and not (of.masks and short.startswith("iou_")):
             rows.append((short.replace("_", " "), f"{value:.6g}"))
     if faults.count:
         rows.append(("bad records", f"{faults.count:,} are left out, such as {faults.shown[0]}"))
+    if of.masks is not None:
+        return table(rows) + "\n" + mask_report_text(of.masks.report, of.source.names())
     if of.report is None:
         return table(rows)
     return table(rows) + "\n" + report_text(of.report, of.source.names())
@@ -236,6 +251,7 @@ def to_json(of: Evaluated) -> dict[str, Any]:
         "examples": of.source.length,
         **{n: v if np.isfinite(v) else None for n, v in of.metrics.items()},
         **(_of_classes(of) if of.report else {}),
+        **(of.masks.to_json(of.source) if of.masks else {}),
     }
 
 
@@ -265,6 +281,12 @@ def save_pictures(of: Evaluated, out: pathlib.Path) -> None:
       OSError: a file cannot be written.
     """
     names, heading = of.source.names(), of.heading
+    if of.masks is not None:
+        if len(names) <= _MATRIX:
+            save_confusion(of.masks.report, names, heading, out / "confusion.png", "pixels")
+        save_masks(of.masks.worst, of.source, heading, out / "mistakes.png")
+        write_text(out / "answers.csv", of.masks.to_csv(of.source))
+        return
     if len(names) <= _MATRIX:
         save_confusion(of.report, names, heading, out / "confusion.png")
     save_calibration(of.report, heading, out / "calibration.png")

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags as absl_flags
 
-from input_pipeline.bad_records import Faults
 from input_pipeline.class_names import names_text
 from input_pipeline.images.image_format import HEAD, image_format
 from input_pipeline.images.image_header import image_header
-from input_pipeline.layout import Layout
 from input_pipeline.sources import Source
 from launch.flags.command import parse
 from launch.flags.group import Group
@@ -26,7 +24,7 @@ from launch.flags.parsing import one_of, one_run_folder
 from launch.process import cli
 from launch.terminal import output
 from launch.terminal.table import table, whole
-from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
+from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated, seen
 from launch.training.trained import (
     Trained,
     check_task,
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-_EXAMPLES = 64  # that the answers are compared on
+_EXAMPLES, _MASKS = 64, 8  # that the answers are compared on
 # Of the largest logit, or of 1 where it is less: other kernels add in other orders.
 TOLERANCE = 1e-4
 
@@ -95,7 +93,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         form = one_of("format", values.format, FILES)
         check_installed(form)
         trained = open_trained(run_dir, values.checkpoint)
-        check_task(trained, "launch.export", ("classification",))
+        check_task(trained, "launch.export", ("classification", "segmentation"))
         trained = in_float32(trained) if form != "keras" else trained
         source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         out = open_out(trained, form, values.out)
@@ -184,6 +182,9 @@ def export(
     def decode(file: "tf.Tensor") -> "tf.Tensor":
         return decode_encoded(file, shape, resized)
 
+    # A mask is of a picture as it was given: whoever asks resizes both.
+    of_files = decode if trained.facts.targets == "class" else None
+
     names = trained.class_names()
     try:
         with (
@@ -191,7 +192,7 @@ def export(
             contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(action="ignore"),
         ):
-            export_model(model, form, folder, names, names_text(names), decode)
+            export_model(model, form, folder, names, names_text(names), of_files)
     except OSError:
         raise
     except Exception as error:  # a converter's own
@@ -216,11 +217,15 @@ def compare(
     Raises:
       RuntimeError: it cannot be loaded, or gives no answers.
     """
-    records = np.unique(np.linspace(0, source.length - 1, _EXAMPLES).astype(np.int64))
-    images, good = seen(source, records, image_size)
+    masked = source.targets == "masks"
+    count = _MASKS if masked else _EXAMPLES
+    records = np.unique(np.linspace(0, source.length - 1, count).astype(np.int64))
+    batch = seen(source, records, image_size)
+    images, good = batch["image"], batch["weight"] > 0
+    good = good if good.any() else np.ones(len(records), bool)
     wanted = np.asarray(model(images[good], training=False), np.float32)
     usable, files = np.zeros(int(good.sum()), bool), []
-    if form == "saved_model" and source.encoded:
+    if form == "saved_model" and source.encoded and not masked:
         contents = source.read(records[good])[0]
         usable = np.array([decodable(file, source, resized) for file in contents], bool)
         files = [bytes(file) for file in contents[usable]]
@@ -229,25 +234,6 @@ def compare(
     if from_files is not None:
         found["from files"] = compared(wanted[usable], from_files)
     return found
-
-
-def seen(source: Source, records: np.ndarray, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images of these records as an evaluation sees them, uint8, and which are good."""
-    from input_pipeline.streams import evaluation_stream
-
-    def read(places: np.ndarray) -> tuple[np.ndarray, ...]:
-        return source.read(records[np.asarray(places)])
-
-    some = dataclasses.replace(
-        source, length=len(records), read=read, labels=None, numbers=lambda places: places
-    )
-    faults = Faults(some, some.length)
-    stream = evaluation_stream(
-        some, layout=Layout(len(records)), image_size=image_size, faults=faults
-    )
-    batch = next(stream.as_numpy_iterator())
-    bad = batch["weight"] <= 0
-    return batch["image"], ~bad if not bad.all() else np.ones(len(records), bool)
 
 
 def decodable(file: bytes, source: Source, resized: bool) -> bool:
@@ -264,12 +250,13 @@ def decodable(file: bytes, source: Source, resized: bool) -> bool:
 
 
 def compared(wanted: np.ndarray, found: np.ndarray) -> Compared:
-    """Compares logits, float32 [n, classes]."""
+    """Compares logits, float32 [n, …, classes]; a mask is equal where each pixel's class is."""
     if found.shape != wanted.shape:
         raise RuntimeError(f"it gives {found.shape} in place of {wanted.shape}")
     largest = float(np.abs(found.astype(np.float64) - wanted).max())
     allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-    equal = int((found.argmax(axis=1) == wanted.argmax(axis=1)).sum())
+    same = found.argmax(axis=-1) == wanted.argmax(axis=-1)
+    equal = int(same.reshape(len(same), -1).all(axis=1).sum())
     return Compared(largest, allowed, equal, len(wanted))
 
 

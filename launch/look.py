@@ -21,6 +21,7 @@ from launch.flags.parsing import check_file
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal.image_grid import PAIRS, Batch, as_it_is, class_name, save_grid
+from launch.terminal.mask_picture import IGNORED, overlaid
 from launch.terminal.table import table, whole
 
 _RECORDS_AT_ONCE = 256
@@ -32,7 +33,8 @@ class Contents:
     """Labels, hashes and counts of the records of a split.
 
     Attributes:
-      labels: int64 [n], of the records looked at.
+      labels: int64 [n], of the records looked at; of masks how many pixels have each level, int64
+        [n, 256].
       first_record: the record that has an image's hash, the first of them.
       left_out: how many of the records looked at are bad.
     """
@@ -59,7 +61,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         command = read_command(argv, values)
         sources = open_sources(command.data)
         check_data(command.data, sources["train"], sources["eval"])
-        check_pictures(sources["train"], "launch.look shows")
+        check_pictures(sources["train"], "launch.look shows", ("class", "masks"))
         said, wrong = look_at_labels(sources, command.data.max_bad_records)
         check_mixing(command.data.mixup, command.data.cutmix, PAIRS)
         out = pathlib.Path(values.out)
@@ -116,7 +118,23 @@ def first_examples(
     seen = next(stream.take(1).as_numpy_iterator())
     names = ("label", "weight", "record")
     images = [as_it_is(source, record) for record in seen["record"]]
-    return {"image": images, **{name: seen[name] for name in names}}, seen
+    plain = {"image": images, **{name: seen[name] for name in names}}
+    if source.targets == "masks":
+        plain["image"] = [
+            _with_mask(source, *each) for each in zip(images, seen["record"], strict=True)
+        ]
+        pairs = zip(seen["image"], seen["label"], strict=True)
+        seen = {**seen, "image": np.stack([overlaid(*pair) for pair in pairs])}
+    return plain, seen
+
+
+def _with_mask(source: Source, picture: np.ndarray, record: int) -> np.ndarray:
+    """A record's picture under its mask as that is in its file."""
+    try:
+        _, (mask,), *_ = source.read(np.array([record]))
+    except ValueError:
+        return picture
+    return overlaid(picture, mask)
 
 
 def look_through(source: Source, most: int, faults: Faults) -> Contents:
@@ -124,12 +142,15 @@ def look_through(source: Source, most: int, faults: Faults) -> Contents:
     labels, first_record = [], {}
     count = min(most or source.length, source.length)
     for record, image, label in records_of(source, count, faults):
-        labels.append(label)
+        masked = source.targets == "masks"
+        labels.append(np.bincount(label.ravel(), minlength=256) if masked else label)
         first_record.setdefault(hashlib.blake2b(image, digest_size=16).digest(), record)
     return Contents(np.array(labels, np.int64), first_record, count - len(labels))
 
 
-def records_of(source: Source, count: int, faults: Faults) -> Iterator[tuple[int, bytes, int]]:
+def records_of(
+    source: Source, count: int, faults: Faults
+) -> Iterator[tuple[int, bytes, np.ndarray]]:
     """(record, image, label) of the first records, but for bad ones; images are not decoded."""
     from input_pipeline.loader import read_examples
 
@@ -168,19 +189,42 @@ def summary_text(sources: dict[str, Source], contents: dict[str, Contents]) -> s
 
 
 def classes_text(source: Source, labels: np.ndarray) -> str:
-    """The number of records of each class; of many classes the fewest and the most."""
+    """The number of records of each class, or its pixels; of many the fewest and the most."""
+    if source.targets == "masks":
+        return pixels_text(source, labels)
     counts = np.bincount(labels, minlength=source.num_classes)
     parts = [f"{class_name(source, label)}: {count:,}" for label, count in enumerate(counts)]
+    return _classes_text(parts, counts, "record")
+
+
+def pixels_text(source: Source, levels: np.ndarray) -> str:
+    """The share of each class among the labelled pixels, and in how many pictures it is.
+
+    Args:
+      levels: int64 [n, 256], how many pixels of each mask have each level.
+    """
+    levels = levels.reshape(-1, 256)
+    counts, pictures = levels.sum(axis=0), (levels > 0).sum(axis=0)
+    ignored, total = counts[IGNORED], counts.sum()
+    counts, pictures = counts[: source.num_classes], pictures[: source.num_classes]
+    parts = [
+        f"{class_name(source, label)}: {count / max(counts.sum(), 1):.1%} in {number:,}"
+        for label, (count, number) in enumerate(zip(counts, pictures, strict=True))
+    ]
+    return f"{_classes_text(parts, counts, 'pixel')}; {ignored / max(total, 1):.1%} is not labelled"
+
+
+def _classes_text(parts: Sequence[str], counts: np.ndarray, what: str) -> str:
     if len(parts) > 20:
         order = np.argsort(counts, kind="stable")
         few, many = ", ".join(parts[i] for i in order[:3]), ", ".join(parts[i] for i in order[-3:])
-        return f"{len(parts):,} classes, the fewest {few}; the most {many}; " + _empty(counts)
-    return f"{len(parts)} classes, {', '.join(parts)}; " + _empty(counts)
+        return f"{len(parts):,} classes, the fewest {few}; the most {many}; " + _empty(counts, what)
+    return f"{len(parts)} classes, {', '.join(parts)}; " + _empty(counts, what)
 
 
-def _empty(counts: np.ndarray) -> str:
+def _empty(counts: np.ndarray, what: str) -> str:
     empty = int((counts == 0).sum())
-    return f"warning: {empty:,} without a record" if empty else "none is empty"
+    return f"warning: {empty:,} without a {what}" if empty else "none is empty"
 
 
 def duplicates_text(

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,8 @@ from launch.process import cli
 from launch.terminal import output
 from launch.terminal.drawn_text import printable
 from launch.terminal.image_grid import shortened
+from launch.terminal.mask_picture import IGNORED
+from launch.training.predicted_masks import SHARES, places, predicted, write_shares
 from launch.training.trained import (
     MODEL,
     Trained,
@@ -43,6 +45,8 @@ from trainer.tasks.classification_report import softmax
 if TYPE_CHECKING:
     import keras
 
+# Outputs, float32 [n, …], of pictures, and which of these are good, bool [n]: batch by batch.
+Answers = Iterable[tuple[np.ndarray, np.ndarray]]
 _BATCH = 32
 _PATH, _NAME = 36, 30  # columns
 SKIPPED = 1  # exit code: pictures were left out
@@ -73,7 +77,12 @@ def define_predict_flags() -> absl_flags.FlagValues:
     add = Group(values, "predict")
     define_checkpoint_flag(add)
     add.integer("top", 3, 1, "The likeliest classes to tell of each picture.")
-    add.text("out", "", "A CSV file to write.\nDefault: a table on the terminal.")
+    add.text(
+        "out",
+        "",
+        "A CSV file to write; of masks a folder.\n"
+        "Default: a table on the terminal, and no masks are written.",
+    )
     add.integer("verbosity", 0, 0, "TensorFlow's own messages.\n0: none, 2: everything.")
     return values
 
@@ -88,38 +97,82 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         paths = image_paths(given_paths(pictures))
         if not paths:
             raise ValueError("no picture is named in the input; give a path a line.")
-        check_file("out", values.out)
+        if opened.task != "segmentation":
+            check_file("out", values.out)
     cli.import_tensorflow(values.verbosity)
     with cli.wrong_command():
         model = load(opened)
-        shape = image_shape(opened.path, model)
+        opened = with_task(opened, model)
+        shape, names = image_shape(opened, model), names_of(opened, model)
+        masked = opened.task == "segmentation"
+        masks = places(paths, pathlib.Path(values.out)) if masked and values.out else {}
     for note in opened.trained.notes if opened.trained else ():
         print(f"note: {cli.presentable(note)}", file=sys.stderr)
-    source = source_of(paths, shape, opened.resized)
+    source = source_of(paths, shape, opened.resized, whole=masked)
     faults = Faults(source, source.length, shown=source.length)
+    answered = answers(model, source, shape, opened.resized, faults)
     # On what is damaged TensorFlow's decoders have words of their own.
-    with output.stderr_held_aside() if not values.verbosity else contextlib.nullcontext():
-        logits, good = answers(model, source, shape, opened.resized, faults)
-    names = opened.class_names or tuple(map(str, range(logits.shape[1])))
-    if len(names) != logits.shape[1]:
-        raise cli.WrongCommandError(
-            f"{opened.path} gives {logits.shape[1]:,} numbers and {CLASSES} beside it has "
-            f"{len(names):,} names; put the {CLASSES} there that belongs to it."
-        )
-    told, ordered = _TELLS[opened.task](logits), opened.task == "regression"
-    top = len(names) if ordered else values.top
-    rows = likeliest(paths, told, good, names, top, ordered)
-    with cli.wrong_command():
-        if values.out:
-            text = csv_text(rows, min(top, len(names)), "value" if ordered else "probability")
-            write_text(pathlib.Path(values.out), text)
-            print(f"{len(rows):,} pictures: {values.out}")
+    aside = output.stderr_held_aside() if not values.verbosity else contextlib.nullcontext()
+    with cli.wrong_command(), aside:
+        if masked:
+            lines = tell_masks(answered, paths, names, masks, values)
         else:
-            print("\n".join(table_lines(rows, ".6g" if ordered else ".2%")))
-    sys.stdout.flush()
+            lines = tell(opened.task, answered, paths, names, values)
+    print("\n".join(lines), flush=True)
     for fault in faults.shown:
         print(f"left out: {cli.presentable(fault)}", file=sys.stderr)
     return SKIPPED if faults.count else cli.FINISHED
+
+
+def tell(
+    task: str,
+    answered: Answers,
+    paths: Sequence[str],
+    names: Sequence[str],
+    values: absl_flags.FlagValues,
+) -> Iterable[str]:
+    """What to print of classes, labels or values; a table goes into the file asked for.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    logits, good = map(np.concatenate, zip(*answered, strict=True))
+    told, ordered = _TELLS[task](logits), task == "regression"
+    top = len(names) if ordered else values.top
+    rows = likeliest(paths, told, good, names, top, ordered)
+    if not values.out:
+        return table_lines(rows, ".6g" if ordered else ".2%")
+    text = csv_text(rows, min(top, len(names)), "value" if ordered else "probability")
+    write_text(pathlib.Path(values.out), text)
+    return [f"{len(rows):,} pictures: {values.out}"]
+
+
+def tell_masks(
+    answered: Answers,
+    paths: Sequence[str],
+    names: Sequence[str],
+    masks: Mapping[str, pathlib.Path],
+    values: absl_flags.FlagValues,
+) -> Iterable[str]:
+    """What to print of masks, the share of each class; they go into the folder asked for.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    found, number = [], 0
+    for outputs, good in answered:
+        told = outputs.argmax(axis=-1).astype(np.uint8)
+        told[np.isnan(outputs).any(axis=-1)] = IGNORED
+        for mask, usable in zip(told, good, strict=True):
+            path, number = paths[number], number + 1
+            if usable:
+                found.append(predicted(path, mask, len(names), masks.get(path)))
+    if values.out:
+        write_shares(found, names, pathlib.Path(values.out))
+        return [f"{len(found):,} masks, and {SHARES}: {values.out}"]
+    of = [row.path for row in found]
+    each = np.array([row.shares for row in found]).reshape(-1, len(names))
+    return table_lines(likeliest(of, each, np.ones(len(of), bool), names, values.top))
 
 
 def given_paths(given: Sequence[str]) -> Iterable[str]:
@@ -144,7 +197,7 @@ def open_model(path: pathlib.Path, checkpoint: str) -> Opened:
     """
     if path.suffix != ".keras":
         trained = open_trained(path, checkpoint)
-        task = check_task(trained, "launch.predict", tuple(_TELLS))
+        task = check_task(trained, "launch.predict", (*_TELLS, "segmentation"))
         resized = bool(trained.command.data.image_size)
         return Opened(trained, trained.weights, trained.class_names(), resized, task)
     if not path.is_file():
@@ -175,16 +228,43 @@ def load(opened: Opened) -> "keras.Model":
         raise ValueError(f"{opened.path} cannot be loaded ({why}); give another.") from error
 
 
-def image_shape(path: pathlib.Path, model: "keras.Model") -> tuple[int, int, int]:
+def with_task(opened: Opened, model: "keras.Model") -> Opened:
+    """The same; of a file alone its model's outputs tell whether masks are told."""
+    outputs = getattr(model, "outputs", None) or []
+    masked = opened.trained is None and len(outputs) == 1 and len(outputs[0].shape) == 4
+    return dataclasses.replace(opened, task="segmentation") if masked else opened
+
+
+def image_shape(opened: Opened, model: "keras.Model") -> tuple[int, int, int]:
     """The (height, width, channels) of the images that a model takes.
 
     Raises:
       ValueError: it takes something else.
     """
-    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    if opened.trained is not None:
+        return opened.trained.facts.image_shape
+    shapes, path = [tuple(tensor.shape[1:]) for tensor in model.inputs], opened.path
     if len(shapes) != 1 or len(shapes[0]) != 3 or None in shapes[0] or shapes[0][2] not in (1, 3):
         raise ValueError(f"the model {path} takes {shapes}, and not one picture; give another.")
     return shapes[0]
+
+
+def names_of(opened: Opened, model: "keras.Model") -> tuple[str, ...]:
+    """The classes' names, or numbers, as many as the model tells.
+
+    Raises:
+      ValueError: there are others.
+    """
+    if opened.trained is not None:
+        return opened.class_names
+    count = model.outputs[0].shape[-1]
+    names = opened.class_names or tuple(map(str, range(count)))
+    if len(names) != count:
+        raise ValueError(
+            f"{opened.path} gives {count:,} numbers and {CLASSES} beside it has {len(names):,} "
+            f"names; put the {CLASSES} there that belongs to it."
+        )
+    return names
 
 
 def answers(
@@ -193,8 +273,8 @@ def answers(
     shape: tuple[int, int, int],
     resized: bool,
     faults: Faults,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The model's outputs, float32 [n, classes], and which pictures are good, bool [n]."""
+) -> Answers:
+    """The model's outputs, float32 [n, …], and which pictures are good, bool [n]: by batches."""
     import tensorflow as tf
 
     from input_pipeline.streams import evaluation_stream
@@ -203,16 +283,15 @@ def answers(
     size = shape[0] if resized else 0
     stream = evaluation_stream(source, layout=layout, image_size=size, faults=faults)
     answer = tf.function(lambda image: model(image, training=False), autograph=False)
-    logits, good = [], []
+    left = source.length
     with tqdm.tqdm(
         total=source.length, unit=" pictures", leave=False, delay=1, disable=None
     ) as bar:
         for batch in stream:
-            logits.append(answer(batch["image"]).numpy().astype(np.float32))
-            good.append(batch["weight"].numpy() > 0)
+            outputs = answer(batch["image"]).numpy().astype(np.float32)
+            yield outputs[:left], (batch["weight"].numpy() > 0)[:left]
+            left -= layout.global_batch
             bar.update(layout.global_batch)
-    every = np.concatenate(logits)[: source.length]
-    return every, np.concatenate(good)[: source.length]
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -11,7 +11,14 @@ from trainer.optimizer.averaging import WeightAverages
 from trainer.replicas.streams import Batch, Stream, next_of_each
 from trainer.tasks.task import Task
 
-_OF_BATCH = ("label", "weight", "record", "position")
+_OF_BATCH = ("weight", "record", "position")
+# Of a batch and the outputs, what is kept of each example.
+Kept = Callable[[Batch, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def outputs_and_labels(batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    """All of them."""
+    return {"outputs": outputs, "label": batch["label"]}
 
 
 def answer_all(
@@ -22,24 +29,26 @@ def answer_all(
     stream: Stream,
     batches: int,
     went_on: Callable[[int], None] = lambda done: None,
+    kept: Kept = outputs_and_labels,
 ) -> dict[str, np.ndarray]:
-    """The model's outputs for all examples, in their order.
+    """What a model's outputs for all examples come to, in their order.
 
     Args:
       averages: in place of the model's weights, where there are any.
       stream: of evaluation data, as `Run.stream` makes it.
       batches: of each replica.
       went_on: called after each with their number so far.
+      kept: what is kept of the outputs and the batch.
 
     Returns:
-      `outputs` float32 [n, …] and, of the batches, `label` int64 [n], `weight` float32 [n],
-      `record` int64 [n] and `position` int64 [n]; what pads the pass is among them.
+      That, by name [n, …], and of the batches `weight` float32 [n], `record` int64 [n] and
+      `position` int64 [n]; what pads the pass is among them.
     """
 
     def answer(batch: Batch) -> dict[str, tf.Tensor]:
         with averages.in_place() if averages is not None else contextlib.nullcontext():
             outputs = tf.cast(model(task.inputs(batch), training=False), tf.float32)
-        return {"outputs": outputs, **{name: batch[name] for name in _OF_BATCH}}
+        return {**kept(batch, outputs), **{name: batch[name] for name in _OF_BATCH}}
 
     iterator = iter(stream)
     fetch = next_of_each(strategy, iterator)

@@ -96,6 +96,14 @@ class Evaluation:
         sums = [tf.reshape(weighted_sum(statistics[name], weight), [-1]) for name in self.shapes]
         return tf.concat([*sums, tf.reduce_sum(weight)[None]], axis=0)
 
+    def sums(self, row: np.ndarray) -> dict[str, np.ndarray]:
+        """The sum of each statistic in a row of sums, by name float64 […]."""
+        found, at = {}, 0
+        for name, shape in self.shapes.items():
+            found[name] = row[at : at + shape.num_elements()].reshape(shape)
+            at += shape.num_elements()
+        return found
+
     def metrics(self, rows: np.ndarray) -> dict[str, float]:
         """`eval/NAME` of each of the task's metrics, and `eval/NAME_raw` of a second row.
 
@@ -103,11 +111,8 @@ class Evaluation:
         """
         values = {}
         for of, row in zip(OF_ROWS, rows, strict=False):
-            means, at = {}, 0
-            for name, shape in self.shapes.items():
-                sums = row[at : at + shape.num_elements()].reshape(shape)
-                means[name] = sums / row[-1] if row[-1] else np.full(shape, math.nan)
-                at += shape.num_elements()
+            weight = row[-1] or math.nan
+            means = {name: sums / weight for name, sums in self.sums(row).items()}
             found = self.task.metrics(means)
             values |= {f"eval/{name}{of}": float(value) for name, value in found.items()}
         return values
@@ -120,8 +125,10 @@ def statistics_shapes(
 
     def statistics(**batch: tf.Tensor) -> Statistics:
         inputs = keras.tree.map_structure(_symbolic, task.inputs(batch))
-        functional = getattr(model, "output", None)
-        outputs = model.compute_output_spec(inputs) if functional is None else functional
+        outputs = getattr(model, "output", None)
+        # A functional model may leave sides of its inputs open.
+        if outputs is None or any(None in x.shape[1:] for x in keras.tree.flatten(outputs)):
+            outputs = model.compute_output_spec(inputs)
         count = tf.shape(batch["weight"])[0]
         examples = keras.tree.map_structure(
             lambda x: tf.zeros([count, *x.shape[1:]], x.dtype), outputs

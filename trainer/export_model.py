@@ -17,17 +17,18 @@ def export_model(
     folder: pathlib.Path,
     labels: Sequence[str],
     labels_text: str,
-    decode: Callable[[tf.Tensor], tf.Tensor],
+    decode: Callable[[tf.Tensor], tf.Tensor] | None,
 ) -> pathlib.Path:
     """Writes the model, and `labels.txt` beside it.
 
     Args:
-      model: from uint8 [n, height, width, channels] to logits float32 [n, classes].
+      model: from uint8 [n, height, width, channels] to logits float32 [n, …, classes].
       form: one of `FILES`.
       folder: takes it; there is nothing in it yet.
       labels: the classes' names.
       labels_text: the text of `labels.txt`, a line for each.
-      decode: of an image file, string [], to what the model takes, for a SavedModel.
+      decode: of an image file, string [], to what the model takes, for a SavedModel; None: it takes
+        no files.
 
     Returns:
       What was written: a file in the folder, or the folder.
@@ -49,9 +50,9 @@ def _saved_model(
     model: keras.Model,
     folder: pathlib.Path,
     labels: Sequence[str],
-    decode: Callable[[tf.Tensor], tf.Tensor],
+    decode: Callable[[tf.Tensor], tf.Tensor] | None,
 ) -> None:
-    """With two signatures, and the labels as an asset.
+    """With two signatures, or without the second, and the labels as an asset.
 
     `serving_default` takes images and gives logits; `encoded` takes image files, string [n], and
     gives `logits`, `probabilities` and the likeliest `class`, by name, of each.
@@ -76,7 +77,8 @@ def _saved_model(
     archive.track(model)
     images = tf.TensorSpec([None, *shape], tf.uint8, name="image")
     archive.add_endpoint("serving_default", serve, input_signature=[images])
-    files = tf.TensorSpec([None], tf.string, name="files")
-    archive.add_endpoint(ENCODED, encoded, input_signature=[files])
+    if decode is not None:
+        files = tf.TensorSpec([None], tf.string, name="files")
+        archive.add_endpoint(ENCODED, encoded, input_signature=[files])
     archive._tf_trackable.labels = tf.saved_model.Asset(str(folder / LABELS))
     archive.write_out(str(folder), verbose=False)

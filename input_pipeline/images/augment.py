@@ -4,13 +4,22 @@ The draws are made for a whole micro-batch at once, which for small images costs
 draw an image, and are a function of (seed, position, operation's place) all the same.
 """
 
+import functools
 import math
 
 import tensorflow as tf
 
 from input_pipeline.images.augment_text import MOST_DRAWS, Op
-from input_pipeline.images.randaugment import GREY, brightness, color, contrast, randaugment
+from input_pipeline.images.randaugment import (
+    GREY,
+    brightness,
+    color,
+    contrast,
+    move_mask,
+    randaugment,
+)
 from input_pipeline.keys import seed_words
+from input_pipeline.targets import IGNORED
 
 # Uniform numbers of a draw: what one Philox counter gives.
 NUMBERS = 4
@@ -77,10 +86,37 @@ def augment_image(image: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf
     return image
 
 
-def _shift(image: tf.Tensor, draws: tf.Tensor, pixels: int) -> tf.Tensor:
-    """Moves the image by up to `pixels` in each direction; zeros fill the edges."""
+def augment_mask(mask: tf.Tensor, ops: tuple[Op, ...], draws: tf.Tensor) -> tf.Tensor:
+    """Moves a mask as `augment_image` with the same draws moves its image.
+
+    What comes in from outside, and what was erased, is `IGNORED`; colours concern no mask.
+
+    Args:
+      mask: uint8 [height, width, 1], static.
+      ops: those of the image.
+      draws: those of the image.
+
+    Returns:
+      uint8 [height, width, 1].
+    """
+    outside = {
+        "shift": functools.partial(_shift, fill=IGNORED),
+        "flip": _flip,
+        "randaugment": move_mask,
+        "erase": functools.partial(_erase, fill=IGNORED),
+    }
+    first = 0
+    for op in ops:
+        own, first = draws[first : first + op.draws], first + op.draws
+        if op.name in outside:
+            mask = outside[op.name](mask, own, *op.arguments)
+    return mask
+
+
+def _shift(image: tf.Tensor, draws: tf.Tensor, pixels: int, fill: int = 0) -> tf.Tensor:
+    """Moves the image by up to `pixels` in each direction; `fill` fills the edges."""
     corner = tf.cast(draws[0, :3] * [2 * pixels + 1, 2 * pixels + 1, 0], tf.int32)
-    padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]])
+    padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]], constant_values=fill)
     return tf.slice(padded, corner, image.shape)
 
 
@@ -107,7 +143,7 @@ def _jitter(
     return image
 
 
-def _erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
+def _erase(image: tf.Tensor, draws: tf.Tensor, probability: float, fill: int = GREY) -> tf.Tensor:
     """Makes a random window grey, which is 0 to the model; one that is too long is cut to fit."""
     height, width, _ = image.shape
     (low, high), (flat, tall) = _ERASE_AREA, _ERASE_ASPECT
@@ -121,4 +157,4 @@ def _erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
         (columns >= corner[1]) & (columns < corner[1] + size[1])
     )
     erased = inside & (draws[0, 0] < probability)
-    return tf.where(erased[:, :, None], tf.constant(GREY, tf.uint8), image)
+    return tf.where(erased[:, :, None], tf.constant(fill, tf.uint8), image)

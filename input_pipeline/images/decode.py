@@ -83,6 +83,11 @@ def central_windows(sizes: tf.Tensor) -> tf.Tensor:
     return tf.concat([(sizes - sides) // 2, sides, sides], axis=1)
 
 
+def whole_windows(sizes: tf.Tensor) -> tf.Tensor:
+    """All of each image: int32 [n, 2], their heights and widths, to int32 [n, 4]."""
+    return tf.concat([tf.zeros_like(sizes), sizes], axis=1)
+
+
 def decode_image(
     contents: tf.Tensor,
     shape: tuple[int, int, int],
@@ -218,6 +223,12 @@ def _among(numbers: tf.Tensor, some: tuple[int, ...]) -> tf.Tensor:
 def cut_image(image: tf.Tensor, shape: tuple[int, int, int], window: tf.Tensor) -> tf.Tensor:
     """The same for an image that is decoded: uint8 [h, w, channels] → uint8 `shape`."""
     return _resize(_cut(image, window), shape)
+
+
+def cut_mask(mask: tf.Tensor, sides: tuple[int, int], window: tf.Tensor) -> tf.Tensor:
+    """The same for a mask, uint8 [h, w, 1] → [*sides, 1]: of each place the nearest pixel's."""
+    nearest = tf.image.resize(_cut(mask, window), sides, tf.image.ResizeMethod.NEAREST_NEIGHBOR)
+    return tf.ensure_shape(nearest, [*sides, 1])
 
 
 def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

@@ -55,13 +55,16 @@ def _is_image(path: str) -> bool:
         return True
 
 
-def source_of(paths: Sequence[str], shape: tuple[int, int, int], resized: bool) -> Source:
+def source_of(
+    paths: Sequence[str], shape: tuple[int, int, int], resized: bool, whole: bool = False
+) -> Source:
     """A source of these files, of label 0.
 
     Args:
       shape: (height, width, channels) of the images that a model takes.
       resized: whether they are cut and resized as those of an evaluation are. Else they come in the
         shape: one of another size is resized as a whole.
+      whole: whether all of them is resized, and not their middle, see `Source`.
     """
 
     def content(record: int) -> bytes:
@@ -86,6 +89,7 @@ def source_of(paths: Sequence[str], shape: tuple[int, int, int], resized: bool) 
         encoded=True,
         read=read,
         describe=lambda record: str(paths[record]),
+        whole=whole,
     )
 
 

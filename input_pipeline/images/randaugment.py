@@ -11,9 +11,11 @@ those of Pillow's ImageOps and ImageEnhance, to the nearest level where Pillow t
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
+
+from input_pipeline.targets import IGNORED
 
 # What an image's surroundings are filled with; the model's scaling makes it 0.
 GREY = 128
@@ -34,11 +36,31 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, layers: int, magnitude: floa
     Returns:
       uint8 [height, width, channels].
     """
+    return _applied(image, draws, layers, magnitude, OPERATIONS)
+
+
+def move_mask(mask: tf.Tensor, draws: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
+    """Moves a mask, uint8 [height, width, 1], as `randaugment` with these draws moves its image.
+
+    What comes in from outside is `IGNORED`.
+    """
+    operations = dict.fromkeys(OPERATIONS, OPERATIONS["identity"])
+    operations |= {n: functools.partial(move, fill=IGNORED) for n, move in _MOVES.items()}
+    return _applied(mask, draws, layers, magnitude, operations)
+
+
+def _applied(
+    image: tf.Tensor,
+    draws: tf.Tensor,
+    layers: int,
+    magnitude: float,
+    operations: Mapping[str, Callable[..., tf.Tensor]],
+) -> tf.Tensor:
     strength = magnitude / _MOST_MAGNITUDE
     for layer in range(layers):
         sign = tf.where(draws[layer, 1] < 0.5, -1.0, 1.0)
         branches = [
-            functools.partial(operation, image, strength, sign) for operation in OPERATIONS.values()
+            functools.partial(operation, image, strength, sign) for operation in operations.values()
         ]
         chosen = tf.switch_case(tf.cast(draws[layer, 0] * len(branches), tf.int32), branches)
         image = tf.ensure_shape(chosen, image.shape)
@@ -111,33 +133,38 @@ def posterize(image: tf.Tensor, strength: float) -> tf.Tensor:
     return tf.bitwise.bitwise_and(image, tf.constant(256 - 2 ** round(4 * strength), tf.uint8))
 
 
-def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
+def rotate(image: tf.Tensor, degrees: tf.Tensor, fill: int = GREY) -> tf.Tensor:
     """Turns the image about its middle, clockwise."""
     height, width, _ = image.shape
     x, y = (width - 1) / 2, (height - 1) / 2
     angle = degrees * (math.pi / 180)
     sin, cos = tf.sin(angle), tf.cos(angle)
-    return _transform(image, [cos, sin, x - x * cos - y * sin, -sin, cos, y + x * sin - y * cos])
+    matrix = [cos, sin, x - x * cos - y * sin, -sin, cos, y + x * sin - y * cos]
+    return _transform(image, matrix, fill)
 
 
-def shear(image: tf.Tensor, x: tf.Tensor | float, y: tf.Tensor | float) -> tf.Tensor:
+def shear(
+    image: tf.Tensor, x: tf.Tensor | float, y: tf.Tensor | float, fill: int = GREY
+) -> tf.Tensor:
     """Shears the image about its first pixel: output (u, v) is input (u + x v, v + y u)."""
-    return _transform(image, [1.0, x, 0.0, y, 1.0, 0.0])
+    return _transform(image, [1.0, x, 0.0, y, 1.0, 0.0], fill)
 
 
-def translate(image: tf.Tensor, x: tf.Tensor | float, y: tf.Tensor | float) -> tf.Tensor:
+def translate(
+    image: tf.Tensor, x: tf.Tensor | float, y: tf.Tensor | float, fill: int = GREY
+) -> tf.Tensor:
     """Moves the image by whole pixels to the left by `x` and up by `y`."""
-    return _transform(image, [1.0, 0.0, x, 0.0, 1.0, y])
+    return _transform(image, [1.0, 0.0, x, 0.0, 1.0, y], fill)
 
 
-def _transform(image: tf.Tensor, matrix: list[tf.Tensor | float]) -> tf.Tensor:
-    """Output pixel (u, v) is the input's nearest to (a u + b v + c, d u + e v + f)."""
+def _transform(image: tf.Tensor, matrix: list[tf.Tensor | float], fill: int) -> tf.Tensor:
+    """Output pixel (u, v) is the input's nearest to (a u + b v + c, d u + e v + f), or `fill`."""
     row = tf.stack([tf.cast(number, tf.float32) for number in [*matrix, 0.0, 0.0]])
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
         transforms=row[None],
         output_shape=image.shape[:2],
-        fill_value=tf.constant(GREY, tf.float32),
+        fill_value=tf.constant(fill, tf.float32),
         interpolation="NEAREST",
         fill_mode="CONSTANT",
     )[0]
@@ -163,24 +190,38 @@ def _enhance(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     return lambda image, strength, sign: function(image, 1 + sign * (_ENHANCE * strength))
 
 
+# Those that move pixels.
+_MOVES: dict[str, Callable[..., tf.Tensor]] = {
+    "rotate": lambda image, strength, sign, fill=GREY: rotate(
+        image, sign * (_DEGREES * strength), fill
+    ),
+    "shear_x": lambda image, strength, sign, fill=GREY: shear(
+        image, sign * (_SHEAR * strength), 0.0, fill
+    ),
+    "shear_y": lambda image, strength, sign, fill=GREY: shear(
+        image, 0.0, sign * (_SHEAR * strength), fill
+    ),
+    "translate_x": lambda image, strength, sign, fill=GREY: translate(
+        image, sign * round(_TRANSLATE * strength * image.shape[1]), 0.0, fill
+    ),
+    "translate_y": lambda image, strength, sign, fill=GREY: translate(
+        image, 0.0, sign * round(_TRANSLATE * strength * image.shape[0]), fill
+    ),
+}
 # Each from (image, strength from 0 to 1, sign −1 or 1), in the paper's order.
-OPERATIONS: dict[str, Callable[[tf.Tensor, float, tf.Tensor], tf.Tensor]] = {
+OPERATIONS: dict[str, Callable[..., tf.Tensor]] = {
     "identity": lambda image, strength, sign: tf.identity(image),
     "autocontrast": lambda image, strength, sign: autocontrast(image),
     "equalize": lambda image, strength, sign: equalize(image),
-    "rotate": lambda image, strength, sign: rotate(image, sign * (_DEGREES * strength)),
+    "rotate": _MOVES["rotate"],
     "solarize": lambda image, strength, sign: solarize(image, strength),
     "color": _enhance(color),
     "posterize": lambda image, strength, sign: posterize(image, strength),
     "contrast": _enhance(contrast),
     "brightness": _enhance(brightness),
     "sharpness": _enhance(sharpness),
-    "shear_x": lambda image, strength, sign: shear(image, sign * (_SHEAR * strength), 0.0),
-    "shear_y": lambda image, strength, sign: shear(image, 0.0, sign * (_SHEAR * strength)),
-    "translate_x": lambda image, strength, sign: translate(
-        image, sign * round(_TRANSLATE * strength * image.shape[1]), 0.0
-    ),
-    "translate_y": lambda image, strength, sign: translate(
-        image, 0.0, sign * round(_TRANSLATE * strength * image.shape[0])
-    ),
+    "shear_x": _MOVES["shear_x"],
+    "shear_y": _MOVES["shear_y"],
+    "translate_x": _MOVES["translate_x"],
+    "translate_y": _MOVES["translate_y"],
 }

@@ -38,6 +38,7 @@ _WITH = {
     "class": tuple(kind for kind in DATASETS if kind != "text"),
     "labels": ("arrays", "csv", "python"),
     "values": ("arrays", "csv", "python"),
+    "masks": ("folder", "csv", "arrays", "python"),
     "tokens": ("text", "python"),
 }
 # The settings that mean something to some kinds only.
@@ -46,7 +47,7 @@ _BELONG = {
     "train_split": ("tfds", "folder", "parquet", "csv"),
     "eval_split": ("tfds", "folder", "parquet", "csv"),
     "features": ("tfds", "tfrecord", "parquet", "csv"),
-    "num_classes": ("tfrecord",),
+    "num_classes": ("tfrecord", "folder", "csv"),
     "sequence_length": ("text",),
     "tokenizer": ("text",),
 }

@@ -15,11 +15,12 @@ from typing import IO
 
 import numpy as np
 
-from input_pipeline.labels import several_targets, whole_labels
+from input_pipeline.labels import masks, several_targets, whole_labels
 from input_pipeline.records.bad_list import bad_list_of
 from input_pipeline.records.open_files import digest, digest_of, reason, size_and_time
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources.source import Source
+from input_pipeline.targets import IGNORED
 
 _NAMES = {"train": ("x_train", "y_train"), "eval": ("x_test", "y_test")}
 _WEIGHTS = {"train": "w_train", "eval": "w_test"}
@@ -36,21 +37,20 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
       ValueError: the file or an array in it is missing, or the arrays do not fit.
     """
     path = pathlib.Path(rest).expanduser()
-    facts = size_and_time(str(path))
+    facts, (x, y) = size_and_time(str(path)), _NAMES[split]
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             labels = _labels(archive, file, path, "train", settings.targets)
-            images = _array(archive, file, path, _NAMES[split][0])
+            images = _array(archive, file, path, x)
             own = _labels(archive, file, path, split, settings.targets)
             weights = _weights(archive, file, path, _WEIGHTS[split], len(own))
-            crcs = _checksums(archive, (_NAMES[split][0], _WEIGHTS[split]))
+            crcs = _checksums(archive, (x, *([y] if own.ndim == 3 else []), _WEIGHTS[split]))
     except ValueError:  # a sentence already
         raise
     except Exception as error:  # of what a damaged zip file leads to there is no list
         raise ValueError(
             f"{path} cannot be read ({reason(error)}); give a file that np.savez wrote."
         ) from None
-    x, y = _NAMES[split]
     _check_pixels(images, x, path)
     if len(own) != len(images):
         raise ValueError(
@@ -58,6 +58,11 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
             "for each image."
         )
     images = images if images.ndim == 4 else images[..., None]
+    if own.ndim == 3 and own.shape[1:] != images.shape[1:3]:
+        raise ValueError(
+            f"{y} in {path} holds masks of {own.shape[1]} × {own.shape[2]} and {x} images of "
+            f"{images.shape[1]} × {images.shape[2]}; make them of one size."
+        )
 
     def read(records: np.ndarray) -> tuple[np.ndarray, ...]:
         # A file that is cut short under its mapping would end the process without a word.
@@ -71,17 +76,37 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
     return Source(
         name=f"{path.stem}/{split}",
         length=len(images),
-        num_classes=int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1],
+        num_classes=_count(labels),
         image_shape=images.shape[1:],
         encoded=False,
         read=read,
         weighted=weights is not None,
-        labels=own,
+        labels=own if own.ndim < 3 else None,
         describe=lambda record: f"{path}, {x}[{record}]",
         bad_list=bad_list_of([str(path), split], digest(facts)),
         contents=digest_of(crcs),
-        targets=settings.targets if labels.ndim == 2 else "class",
+        targets=settings.targets if labels.ndim > 1 else "class",
+        whole=labels.ndim > 2,
     )
+
+
+def _count(labels: np.ndarray) -> int:
+    """How many classes there are, of labels [n] or masks; of other targets, how many there are.
+
+    Raises:
+      ValueError: masks hold one class alone.
+    """
+    if labels.ndim == 2:
+        return labels.shape[1]
+    if labels.ndim == 1:
+        return int(labels.max()) + 1
+    highest = max((int(np.where(mask == IGNORED, 0, mask).max()) for mask in labels), default=0)
+    if not highest:
+        raise ValueError(
+            f"the masks in y_train hold no class but 0 ({IGNORED} is for what is not labelled); "
+            "give masks with the numbers of two classes or more."
+        )
+    return highest + 1
 
 
 def has_evaluation(rest: str, settings: DataSettings) -> bool:
@@ -133,7 +158,9 @@ def _labels(
     """The labels of a split, int64 [n]; of several targets float32 [n, targets]."""
     name = _NAMES[split][1]
     array, where = _array(archive, file, path, name), f"{name} in {path}"
-    if targets in ("labels", "values"):
+    if targets == "masks":
+        labels = masks(array, where)
+    elif targets in ("labels", "values"):
         labels = several_targets(array, targets, where)
     else:
         labels = whole_labels(array, where)

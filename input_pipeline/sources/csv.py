@@ -2,7 +2,7 @@
 
 Paths are relative to the table's folder. Labels are whole numbers, or names, whose label is their
 place among those to train on, sorted. Where no row is to evaluate on, a part of each class is held
-out: see `sources.holdout`.
+out: see `sources.holdout`. Where masks are to be told, a label is the path of one.
 """
 
 import difflib
@@ -11,6 +11,8 @@ import os
 import pathlib
 import stat
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from input_pipeline.sources.csv_table import Table, read_table
 from input_pipeline.sources.csv_targets import several_labels, several_names, values
 from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files
+from input_pipeline.sources.mask_files import Classes, MaskedFiles, classes_of
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import usual
 
@@ -33,19 +36,24 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         weight or split is none; or a file has two labels or is in both splits.
     """
     table = read_table(pathlib.Path(rest).expanduser(), settings.features)
+    kind = settings.targets or ("masks" if table.of_masks else "class")
+    if settings.num_classes and kind != "masks":
+        raise ValueError(
+            f"--num_classes={settings.num_classes} is for masks, and the table's labels tell its "
+            "classes; leave it out."
+        )
     train = _rows_of(table, settings, "train")
     rows = train if split == "train" else _rows_of(table, settings, "eval")
-    names, count_of, labels = _targets(table, rows, train, settings.targets)
+    names, count_of, labels = _targets(table, rows, train, kind)
     files = _identities(table, rows)
     if split == "eval":
         _check_apart(table, train, rows, files)
     once = _once(table, rows, files, labels)
-    images = ImageFiles(
-        top=os.fsencode(table.path.parent),
-        below=np.array([os.fsencode(table.images[row]) for row in rows[once]]),
-        labels=labels[once],
-        weights=_weights(table, rows[once]),
-    )
+    images = _files(table, table.images, rows[once], labels[once], _weights(table, rows[once]))
+    masks = None
+    if kind == "masks":
+        masks = _masks(table, images, rows[once], train, settings.num_classes)
+        names, count_of = masks.classes.names, masks.classes.count
     name = f"{table.path.stem}/{split}"
     listed = [str(table.path), f"{table.path}.{split}"]
     stamp = digest(size_and_time(str(table.path)))
@@ -57,17 +65,59 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         num_classes=count_of,
         image_shape=found.shape,
         encoded=True,
-        read=images.read,
+        read=masks.files.read if masks else images.read,
         weighted=images.weights is not None,
-        labels=images.labels,
+        labels=None if masks else images.labels,
         class_names=names,
         describe=images.path,
         bad_list=bad_list_of(listed, stamp),
-        notes=(*found.notes(), *_notes(table, settings, split, len(rows) - len(once))),
-        order=order_of(images.labels, images.below),
-        contents=contents_of(images.path, len(images.labels), images.weights),
-        targets=settings.targets or "class",
+        notes=(
+            *found.notes(),
+            *_notes(table, settings, split, len(rows) - len(once)),
+            *(masks.classes.notes if masks and split == "train" else ()),
+        ),
+        order=masks.files.order() if masks else order_of(images.labels, images.below),
+        contents=masks.files.contents()
+        if masks
+        else contents_of(images.path, len(images.labels), images.weights),
+        targets=kind,
+        whole=masks is not None,
     )
+
+
+class _Masks(NamedTuple):
+    files: MaskedFiles
+    classes: Classes
+
+
+def _files(
+    table: Table,
+    paths: Sequence[str],
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> ImageFiles:
+    below = np.array([os.fsencode(paths[row]) for row in rows])
+    return ImageFiles(os.fsencode(table.path.parent), below, labels, weights)
+
+
+def _masks(
+    table: Table, images: ImageFiles, rows: np.ndarray, train: np.ndarray, num_classes: int
+) -> _Masks:
+    """The masks of these rows.
+
+    Raises:
+      ValueError: one is missing, or no classes can be told.
+    """
+    _identities(table, rows, table.labels)
+    _identities(table, train, table.labels)
+    zeros = np.zeros(len(rows), np.int64)
+    own = MaskedFiles(images, _files(table, table.labels, rows, zeros))
+    zeros = np.zeros(len(train), np.int64)
+    of_train = MaskedFiles(
+        _files(table, table.images, train, zeros), _files(table, table.labels, train, zeros)
+    )
+    return _Masks(own, classes_of(of_train, table.path.parent, num_classes))
 
 
 def has_evaluation(rest: str, settings: DataSettings) -> bool:
@@ -111,6 +161,9 @@ def _targets(
     table: Table, rows: np.ndarray, train: np.ndarray, kind: str
 ) -> tuple[tuple[str, ...], int, np.ndarray]:
     """The names of classes or labels, how many there are, and the targets of these rows."""
+    if kind == "masks":  # each path a number, by which two masks of one image are seen
+        _, numbers = np.unique([table.labels[row] for row in rows], return_inverse=True)
+        return (), 0, numbers.astype(np.int64)
     if kind == "values":
         numbers = values(table, rows)
         return (), numbers.shape[1], numbers
@@ -165,16 +218,21 @@ def _labels(
     return labels
 
 
-def _identities(table: Table, rows: np.ndarray) -> list[tuple[int, int]]:
+def _identities(
+    table: Table, rows: np.ndarray, paths: Sequence[str] | None = None
+) -> list[tuple[int, int]]:
     """The device and inode of each row's file: it may have several paths.
+
+    Args:
+      paths: of all rows; the images' if left out.
 
     Raises:
       ValueError: one is missing.
     """
-    found, missing = [], []
+    found, missing, paths = [], [], paths or table.images
     for row in rows.tolist():
         try:
-            status = os.stat(os.path.join(table.path.parent, table.images[row]))
+            status = os.stat(os.path.join(table.path.parent, paths[row]))
         except (OSError, ValueError) as error:  # ValueError: a zero byte
             missing.append((row, reason(error)))
             continue
@@ -185,9 +243,9 @@ def _identities(table: Table, rows: np.ndarray) -> list[tuple[int, int]]:
         row, why = missing[0]
         count = f"{len(missing):,} of {len(rows):,} files cannot, " if len(missing) > 1 else ""
         raise ValueError(
-            f"{table.where(row)}: {table.images[row]} cannot be read ({count}{why}); mend the "
+            f"{table.where(row)}: {paths[row]} cannot be read ({count}{why}); mend the "
             f"path, which is relative to {os.path.abspath(table.path.parent)}"
-            f"{', and write it with /' * (chr(92) in table.images[row])}, or remove the line."
+            f"{', and write it with /' * (chr(92) in paths[row])}, or remove the line."
         )
     return found
 

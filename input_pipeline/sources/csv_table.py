@@ -11,9 +11,11 @@ from input_pipeline.records.open_files import reason
 from input_pipeline.sources.tfrecord import parse_features
 
 # What people call the columns, without capitals, spaces, hyphens and underscores.
+# A label that is the path of a mask.
+_MASK = ("mask", "maskpath", "maskfile")
 _CALLED = {
     "image": ("path", "image", "imagepath", "file", "filename", "filepath", "imagefile", "img"),
-    "label": ("label", "class", "classname", "category", "target", "labels", "y"),
+    "label": ("label", "class", "classname", "category", "target", "labels", "y", *_MASK),
     "weight": ("weight", "sampleweight", "weights"),
     "split": ("split", "subset", "set", "partition"),
 }
@@ -27,7 +29,8 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class Table:
     """The rows of the file, a list for each column; `weights` and `splits` may be empty.
 
-    A label that stands in several columns has these joined by tabs.
+    A label that stands in several columns has these joined by tabs. `of_masks` says whether its
+    column is called as those of masks are.
     """
 
     path: pathlib.Path
@@ -36,6 +39,7 @@ class Table:
     labels: list[str]
     weights: list[str]
     splits: list[str]
+    of_masks: bool
 
     def where(self, row: int) -> str:
         """The file and the line of a row."""
@@ -81,7 +85,8 @@ def read_table(path: pathlib.Path, features: str) -> Table:
             columns[role].append(_BETWEEN.join(values))
     if not columns["line"]:
         raise ValueError(f"{path} holds no rows below its header; give one for each image.")
-    return Table(path, *columns.values())
+    labelled = _plain(header[places[mark]["label"][0]])
+    return Table(path, *columns.values(), of_masks=labelled in _MASK)
 
 
 def _text(path: pathlib.Path) -> str:
@@ -114,7 +119,7 @@ def _rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[int, 
 
 def _places(header: Sequence[str], named: dict[str, str]) -> dict[str, list[int]]:
     """Which columns hold what, of those that are there: one, of a label maybe several."""
-    plain = ["".join(c for c in name.lower() if c.isalnum()) for name in header]
+    plain = [_plain(name) for name in header]
     places = {}
     for role, called in _CALLED.items():
         if role in named:
@@ -127,6 +132,10 @@ def _places(header: Sequence[str], named: dict[str, str]) -> dict[str, list[int]
         if found:
             places[role] = found
     return places
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _no_column(

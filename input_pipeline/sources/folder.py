@@ -3,7 +3,7 @@
 To evaluate, the first of test, val, validation and so on is taken. Where there is none, as where
 the classes lie in DIR itself, a part of each class is held out: see `sources.holdout`. A class is a
 folder, however deep the images lie in it; its label is its place among the names of the training
-classes, sorted.
+classes, sorted. Pictures with masks are those of `sources.folder_masks`.
 """
 
 import os
@@ -14,6 +14,7 @@ import numpy as np
 from input_pipeline.records.bad_list import bad_list_of
 from input_pipeline.records.open_files import digest, kept_paths
 from input_pipeline.settings import DataSettings
+from input_pipeline.sources import folder_masks
 from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
@@ -29,6 +30,13 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         classes or of both splits, or nothing is an image.
     """
     root = pathlib.Path(rest).expanduser()
+    if _of_masks(root, settings):
+        return folder_masks.open_split(root, settings, split)
+    if settings.num_classes:
+        raise ValueError(
+            f"--num_classes={settings.num_classes} is for masks, and the classes of {root} are its "
+            "folders; leave it out."
+        )
     train = _train_folder(root, settings.train_split)
     folder = train if split == "train" else _evaluation_folder(root, settings.eval_split)
     classes = _folders(train)
@@ -82,7 +90,14 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
 def has_evaluation(rest: str, settings: DataSettings) -> bool:
     """Whether there are images to evaluate on beside those to train on."""
     root = pathlib.Path(rest).expanduser()
+    if _of_masks(root, settings):
+        return folder_masks.has_evaluation(root, settings)
     return bool(settings.eval_split) or usual("eval", _folders(root)) is not None
+
+
+def _of_masks(root: pathlib.Path, settings: DataSettings) -> bool:
+    """Whether masks are asked for or, where nothing is, whether they are there."""
+    return settings.targets == "masks" or (not settings.targets and folder_masks.holds_masks(root))
 
 
 def _train_folder(root: pathlib.Path, given: str) -> pathlib.Path:

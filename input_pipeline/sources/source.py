@@ -27,9 +27,10 @@ class Source:
       read: takes int64 [n] record numbers and returns (images, labels): dtype object [n] of
         bytes if encoded, else uint8 [n, height, width, channels]; and int64 [n], or of another kind
         of `targets` float32 [n, num_classes]; if weighted also float32 [n], the examples' weights,
-        finite and 0 or more. Of tokens it returns (tokens,): int32 [n, length], −1 behind the end.
-        Any number of threads may call it at once. Raises ValueError, a sentence, where a record
-        cannot be read.
+        finite and 0 or more. Masks are uint8 [n, height, width], 255 where nothing is labelled, or
+        if encoded dtype object [n] of such arrays, upright. Of tokens it returns (tokens,): int32
+        [n, length], −1 behind the end. Any number of threads may call it at once. Raises
+        ValueError, a sentence, where a record cannot be read.
       weighted: whether `read` returns weights beside images and labels.
       labels: int64 [length] (float32 [length, num_classes] of several), all labels where they are
         known without reading the records.
@@ -56,6 +57,8 @@ class Source:
         or (image, target, weight), in the same order each time. It is trained on in that order
         (shuffle it with a seed, and reshuffle_each_iteration=False), a restart reads what it
         leaves out, and nothing is augmented or left out as bad.
+      whole: whether a picture that is brought to a size is so as a whole, and not its middle, as
+        where each pixel is to be told.
       own_code: whether `read` is a user's: it may need TensorFlow, and so is called by nobody
         before TensorFlow has its devices.
     """
@@ -81,14 +84,17 @@ class Source:
     targets: str = "class"
     dataset: Callable[[], Any] | None = None
     bytes_per_token: float = 1.0
+    whole: bool = False
     own_code: bool = False
 
     def __post_init__(self) -> None:
         if self.describe is None:
             object.__setattr__(self, "describe", lambda record: f"record {record} of {self.name}")
 
-    def target_shape(self) -> tuple[int, ...]:
+    def target_shape(self) -> tuple[int | None, ...]:
         """The shape of a record's target."""
+        if self.targets == "masks":
+            return self.image_shape[:2]
         return (self.num_classes,) if TARGETS[self.targets].several else ()
 
     def names(self) -> tuple[str, ...]:

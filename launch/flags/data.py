@@ -16,6 +16,7 @@ _DATASET = (
     "synthetic:HxWxC[xCLASSES]: patterns made on the fly;\n"
     "tfds:NAME[/CONFIG][:VERSION]: what TensorFlow Datasets has prepared in data_dir;\n"
     "folder:DIR: images in DIR/CLASS, or DIR/train/CLASS and, to evaluate, DIR/test or DIR/val;\n"
+    "  or with masks, DIR/train/images and DIR/train/masks;\n"
     "tfrecord:GLOB,EVAL_GLOB: files of tf.train.Examples, local or gs://, s3://, hdfs://;\n"
     "parquet:GLOB: Parquet files with the images inside, as the Hugging Face hub has them;\n"
     "csv:FILE: a table of image files with columns path, label and maybe weight and split;\n"
@@ -40,9 +41,10 @@ def _define_splits(add: Group) -> None:
     add.text(
         "task",
         "auto",
-        "auto, regression, multi_label, …\n"
+        "auto, regression, segmentation, …\n"
         "What is to be learned: classification, multi_label (of csv, labels joined by |), "
-        "regression (of csv, columns of numbers), language_model (of text), or "
+        "regression (of csv, columns of numbers), segmentation (of folder, masks beside images, or "
+        "csv, paths of masks), language_model (of text), or "
         "python:module:function, which returns a trainer.tasks.task.Task;\n"
         "auto: classes, or what the dataset has.",
     )
@@ -91,7 +93,8 @@ def _define_records(add: Group) -> None:
         "num_classes",
         0,
         0,
-        "Classes of tfrecord.\n0: as many as its classes.txt has lines.",
+        "Classes of tfrecord, or of masks.\n"
+        "0: as many as classes.txt has lines; of masks without one, what their numbers tell.",
         high=10_000_000,
         rare=True,
     )

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation of a classifier: confusion, calibration, the worst mistakes."""
+"""Pictures of an evaluation: confusion, calibration, the worst mistakes; and the worst masks."""
 
 import io
 import pathlib
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from input_pipeline.sources import Source
 from launch.terminal.drawn_text import drawn, printable
-from launch.terminal.image_grid import shortened, show
+from launch.terminal.image_grid import class_name, shortened, show
+from launch.terminal.mask_picture import Worst, overlaid, palette
 from launch.terminal.picture import BLUE, GREY, RED, picture
 from trainer.files.whole_files import write_bytes
 from trainer.tasks.classification_report import NO_ANSWER, Report
+from trainer.tasks.segmentation_report import MaskReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +22,18 @@ if TYPE_CHECKING:
 # More classes have no names beside the matrix; with fewer, its cells have numbers.
 _NAMED, _NUMBERED, _NAME = 40, 15, 18
 _COLUMNS, _CELL = 6, 1.6
+# Of masks: pictures in a row, each with its mask and the answer; names of classes below.
+_PICTURES, _NAMED_MASKS = 3, 24
 
 
 def save_confusion(
-    of: Report, class_names: Sequence[str], heading: str, path: pathlib.Path
+    of: Report | MaskReport,
+    class_names: Sequence[str],
+    heading: str,
+    path: pathlib.Path,
+    what: str = "examples",
 ) -> None:
-    """Draws the confusion matrix: of the examples of each class, the shares of the answers.
+    """Draws the confusion matrix: of what each class has, examples, the shares of the answers.
 
     Raises:
       OSError: the file cannot be written.
@@ -40,7 +49,7 @@ def save_confusion(
         axes = figure.add_subplot()
         # Above the grid that charts with curves have.
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", zorder=3)
-        figure.colorbar(image, label="share of the examples of the class", shrink=0.8)
+        figure.colorbar(image, label=f"share of the {what} of the class", shrink=0.8)
         axes.set_title(text(heading), fontsize=11, loc="left")
         axes.set(xlabel="answer", ylabel="class")
         if classes <= _NAMED:
@@ -122,3 +131,41 @@ def _caption(of: Report, example: int, class_names: Sequence[str]) -> str:
         return f"{own}\nnot a number"
     given = shortened(printable(class_names[answer]), _NAME)
     return f"is {own}\ntaken for {given} {of.probabilities[example, answer]:.0%}"
+
+
+def save_masks(of: Worst, source: Source, heading: str, path: pathlib.Path) -> None:
+    """Draws pictures, each beside its mask and the answer over it; none: there is no file.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    if not len(of.records):
+        path.unlink(missing_ok=True)  # of an evaluation before
+        return
+    from matplotlib.figure import Figure  # without pyplot, whose import takes half a second more
+    from matplotlib.patches import Patch
+
+    there = np.unique(np.concatenate([of.masks.ravel(), of.answers.ravel()])).tolist()
+    names = {n: class_name(source, n) for n in there if n < source.num_classes}
+    named = dict(list(names.items())[:_NAMED_MASKS])
+    rows = -(-len(of.records) // _PICTURES)
+    size = (_CELL * 3 * _PICTURES, (_CELL + 0.3) * rows + 1.0)
+    with drawn([heading, *named.values()]) as text, io.BytesIO() as png:
+        figure = Figure(figsize=size, layout="constrained")
+        figure.suptitle(text(heading), fontsize=11, x=0.01, ha="left")
+        axes = figure.subplots(rows, 3 * _PICTURES, squeeze=False)
+        for number, each in enumerate(axes.reshape(-1, 3)):
+            if number >= len(of.records):
+                for one in each:
+                    one.axis("off")
+                continue
+            image, right = of.images[number], of.right[number]
+            show(each[0], image, f"{right:.1%} right", GREY)
+            show(each[1], overlaid(image, of.masks[number]), "mask", GREY)
+            show(each[2], overlaid(image, of.answers[number]), "answer", RED)
+        patches = [
+            Patch(color=palette()[label] / 255, label=text(name)) for label, name in named.items()
+        ]
+        figure.legend(handles=patches, loc="outside lower left", ncols=6, fontsize=7)
+        figure.savefig(png, dpi=110)
+        write_bytes(path, png.getvalue())

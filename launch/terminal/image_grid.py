@@ -8,6 +8,7 @@ import numpy as np
 from input_pipeline.images.pillow import decoded
 from input_pipeline.sources import Source
 from launch.terminal.drawn_text import drawn, printable
+from launch.terminal.mask_picture import shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,11 +94,21 @@ def label_text(batch: Batch, number: int, source: Source) -> str:
     if not batch["weight"][number]:
         known = source.labels is not None
         return f"bad: label {source.labels[batch['record'][number]]}" if known else "bad record"
+    if source.targets == "masks":
+        return _largest(batch["label"][number], source)
     own = class_name(source, int(batch["label"][number]))
     if "mix" not in batch or batch["mix"][number] > 0.995:
         return own
     mix, other = batch["mix"][number], class_name(source, int(batch["label_b"][number]))
     return f"{shortened(own, 8)} {mix:.0%} + {shortened(other, 8)} {1 - mix:.0%}"
+
+
+def _largest(mask: np.ndarray, source: Source) -> str:
+    """The classes that most of a mask is of, but for class 0, with their shares."""
+    found = shares(mask, source.num_classes)
+    order = [label for label in np.argsort(-found, kind="stable").tolist() if found[label]]
+    largest = [label for label in order if label][:2] or order[:1]
+    return ", ".join(f"{class_name(source, label)} {found[label]:.0%}" for label in largest)
 
 
 def class_name(source: Source, label: int) -> str:

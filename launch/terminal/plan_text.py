@@ -110,6 +110,7 @@ def class_names(data: DatasetFacts) -> Sequence[str]:
 
 
 _SEVERAL = {"class": "classes", "labels": "labels", "values": "targets", "tokens": "tokens"}
+_SEVERAL |= {"masks": "classes of pixels"}
 
 
 def classes_text(data: DatasetFacts) -> str:

@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from input_pipeline.bad_records import Faults
 from input_pipeline.checks import seen_shape
+from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import Source, open_source
 from input_pipeline.targets import TARGETS
@@ -70,12 +72,31 @@ def open_evaluated(
         )
     if source.targets == "class":
         source = with_labels_of(source, facts)
+    elif source.targets == "masks":
+        source = with_classes_of(source, facts)
     elif source.num_classes != facts.num_classes:
         raise ValueError(
             f"{source.name} has {source.num_classes:,} targets and the model tells "
             f"{facts.num_classes:,}; give other data."
         )
     return source, settings
+
+
+def seen(source: Source, records: np.ndarray, image_size: int) -> dict[str, np.ndarray]:
+    """The examples of these records as an evaluation sees them; bad ones weigh nothing."""
+    from input_pipeline.streams import evaluation_stream
+
+    def read(places: np.ndarray) -> tuple[np.ndarray, ...]:
+        return source.read(records[np.asarray(places)])
+
+    some = dataclasses.replace(
+        source, length=len(records), read=read, labels=None, numbers=lambda places: places
+    )
+    faults = Faults(some, some.length)
+    stream = evaluation_stream(
+        some, layout=Layout(len(records)), image_size=image_size, faults=faults
+    )
+    return next(stream.as_numpy_iterator())
 
 
 def with_labels_of(source: Source, facts: DatasetFacts) -> Source:
@@ -117,6 +138,28 @@ def with_labels_of(source: Source, facts: DatasetFacts) -> Source:
         class_names=facts.class_names,
         labels=None if source.labels is None else renamed(source.labels),
     )
+
+
+def with_classes_of(source: Source, facts: DatasetFacts) -> Source:
+    """The source of masks with the classes that a model knows.
+
+    Raises:
+      ValueError: it has others.
+    """
+    named = source.class_names and facts.class_names
+    if named and source.class_names != facts.class_names:
+        raise ValueError(
+            f"the classes of {source.name} are {_some(source.class_names)} and the model knows "
+            f"{_some(facts.class_names)}, by their numbers in the masks; give data of those."
+        )
+    if source.num_classes > facts.num_classes:
+        raise ValueError(
+            f"{source.name} has {source.num_classes:,} classes and the model knows "
+            f"{facts.num_classes:,}; give data of those."
+        )
+    names = facts.class_names or source.class_names
+    names = names if len(names) == facts.num_classes else ()
+    return dataclasses.replace(source, num_classes=facts.num_classes, class_names=names)
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

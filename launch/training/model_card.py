@@ -49,6 +49,8 @@ def _what_it_tells(
             "training did."
         )
         return [_outputs(names), use]
+    if task == "segmentation":
+        return [f"## What it gives\n\n{_of_pixels(facts, names)}"]
     count = facts.num_classes
     gives = {
         "multi_label": f"Logits of {count} labels, float32 [n, {count}]: `keras.ops.sigmoid` makes "
@@ -94,9 +96,10 @@ def _inputs(facts: DatasetFacts, resized: bool) -> str:
             f"{facts.num_classes - 1:,}; each position sees itself and those before it."
         )
     shape = ", ".join(map(str, ("n", *facts.image_shape)))
-    seen = (
-        "the middle, 0.875 of the short side, resized" if resized else "the whole picture, as it is"
-    )
+    seen = "the whole picture, as it is"
+    if resized:
+        whole = facts.targets == "masks"
+        seen = "the whole, resized" if whole else "the middle, 0.875 of the short side, resized"
     return (
         f"## What it takes\n\n`image`: uint8 [{shape}]: height, width, channels"
         f"{' (RGB)' if facts.image_shape[2] == 3 else ''}, from 0 to 255; of each picture {seen}.\n"
@@ -105,14 +108,28 @@ def _inputs(facts: DatasetFacts, resized: bool) -> str:
     )
 
 
-def _outputs(names: Sequence[str]) -> str:
+def _of_pixels(facts: DatasetFacts, names: Sequence[str]) -> str:
+    height, width = facts.image_shape[:2]
+    shape = f"float32 [n, {height}, {width}, {len(names)}]"
+    return (
+        f"Logits of the class of each pixel, {shape}: the largest of the last axis is told, "
+        f"`logits.argmax(-1)`. The classes, by number, are in `{CLASSES}`:\n\n{_listed(names)}\n\n"
+        "`python -m launch.predict model.keras picture.png --out=DIR` writes masks, as PNG files "
+        "with a palette, in the pictures' own sizes."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
     shown = [f"{label}: {escaped(name)}" for label, name in enumerate(names[:_CLASSES])]
     if len(names) > _CLASSES:
         shown.append(f"… {len(names) - _CLASSES:,} more")
-    listed = "\n".join(f"- {line}" for line in shown)
+    return "\n".join(f"- {line}" for line in shown)
+
+
+def _outputs(names: Sequence[str]) -> str:
     return (
         f"## What it gives\n\nLogits, float32 [n, {len(names)}]; `keras.ops.softmax` makes "
-        f"probabilities of them. The classes, by label, are in `{CLASSES}`:\n\n{listed}"
+        f"probabilities of them. The classes, by label, are in `{CLASSES}`:\n\n{_listed(names)}"
     )
 
 

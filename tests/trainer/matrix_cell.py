@@ -39,6 +39,7 @@ def examples(row: Row, steps: int) -> dict[str, np.ndarray]:
     arrays["label"] = {
         "class": random.integers(0, CLASSES, count),
         "labels": random.integers(0, 2, (count, CLASSES)).astype("float32"),
+        "masks": random.choice([*range(CLASSES), 255], (count, row.side, row.side)).astype("uint8"),
         "values": random.normal(3, 2, (count, CLASSES)).astype("float32"),
     }[row.targets]
     if row.mixed:
@@ -58,8 +59,9 @@ def micro_batches(row: Row, steps: int) -> tf.data.Dataset:
 def train(out: pathlib.Path, row: Row, replicas: int, steps: int) -> None:
     """Trains and writes all variables as `GROUP/NAME`, and the rows' columns as `rows/NAME`."""
     batch, text = MICRO_BATCH * row.micro_batches, row.targets == "tokens"
+    named = {"tokens": row.network, "masks": "unet_s"}
     flags = (
-        f"{EVERYTHING} --model={row.network if text else 'cnn'} {row.flags} "
+        f"{EVERYTHING} --model={named.get(row.targets, 'cnn')} {row.flags} "
         f"--train_for={steps * row.gain}st --global_batch={batch} "
         f"--micro_batch={MICRO_BATCH} --replicas={replicas}"
     )

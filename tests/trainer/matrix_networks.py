@@ -1,9 +1,10 @@
-"""The networks of the matrix: pixels uint8 [n, h, w, 1] to logits float32 [n, CLASSES]."""
+"""The networks of the matrix: pixels uint8 [n, h, w, 1] to logits float32 [n, …, CLASSES]."""
 
 import keras
 from keras import layers
 
 from trainer.models.make_model import adjust_layers, make_model
+from trainer.models.unet import unet
 from trainer.models.vit import vit
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import LayerSettings
@@ -66,7 +67,13 @@ def small_vit(images: keras.KerasTensor) -> keras.KerasTensor:
     return vit(layers.Rescaling(1 / 127.5, offset=-1.0)(images), width=16, heads=2, blocks=2)
 
 
+def small_unet(images: keras.KerasTensor) -> keras.KerasTensor:
+    """`unet_s` but for its width and depth: features of each pixel."""
+    return unet(layers.Rescaling(1 / 127.5, offset=-1.0)(images), width=4, halvings=1)
+
+
 _BODIES = {"small": small, "transformer": transformer, "small_vit": small_vit}
+_BODIES |= {"small_unet": small_unet}
 
 
 def make_network(name: str, facts: DatasetFacts, settings: LayerSettings) -> keras.Model:

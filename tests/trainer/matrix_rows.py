@@ -72,6 +72,7 @@ OPTIONS = {
     "resnet20": Row(f"{SGD} --dropout=0.2", "resnet20", side=8),
     "regression": Row(f"{SGD} --label_smoothing=0 --clip_norm=0.1", targets="values"),
     "multi_label": Row(f"{SGD} --label_smoothing=0 --clip_norm=0.1", targets="labels"),
+    "segmentation": Row(f"{SGD} --label_smoothing=0", "small_unet", side=8, targets="masks"),
     "language_model": Row(
         "--label_smoothing=0 --optimizer=adamw --learning_rate=0.01 --dropout=0.1",
         "decoder_s",
@@ -99,6 +100,7 @@ MORE_ROWS = {name: Row(flags) for name, flags in OTHER_OPTIMIZERS.items()} | {
     ),
     "transformer, float16": Row(f"{SGD} --precision=float16", "transformer", overflows=True),
     "transformer, xla": Row("--optimizer=adamw --learning_rate=0.01 --xla=on", "transformer"),
+    "unet_s": Row(f"{SGD} --label_smoothing=0", "unet_s", side=16, targets="masks", steps=6),
     "vit_ti16": Row(f"{FROZEN} --freeze=block[1-9].*", "vit_ti16", 2, (1, 2), side=16, steps=6),
     "resnet50": Row(SGD, "resnet50", 2, (1, 2), side=32, steps=4),
     "keras:MobileNetV2": Row(SGD, "keras:MobileNetV2", 2, (1, 2), side=32, steps=4),

@@ -97,6 +97,11 @@ def check_model(model: keras.Model, given: Inputs, task: Task) -> list[str]:
     _check_variables(model)
     _check_savable(model)
     graph, function = _trace(model, given)
+    if task.outputs is not None:
+        shape = (None, *graph.outputs[0].shape[1:])  # a functional model may leave sides open
+        if not _fit(shape[1:], task.outputs):
+            what = "logits" if task.logits else "values"
+            raise ValueError(_of_other_sides(model, shape, task.outputs, what))
     if task.logits:
         _check_end(model, graph, function, given)
     return [*_of_bytes(model, graph), *_of_compiling(model), *_of_registering(model)]
@@ -105,6 +110,7 @@ def check_model(model: keras.Model, given: Inputs, task: Task) -> list[str]:
 def _check_outputs(model: keras.Model, outputs: Sequence[keras.KerasTensor], task: Task) -> None:
     wanted, what = task.outputs, "logits" if task.logits else "values"
     last, several = wanted[-1], "classes" if task.logits else "values"
+    one = "a pixel" if len(wanted) == 3 else "an example"
     if len(outputs) != 1:
         raise ValueError(
             f"{model.name} gives {len(outputs)} outputs, and the task takes one, the {what}; give "
@@ -112,15 +118,11 @@ def _check_outputs(model: keras.Model, outputs: Sequence[keras.KerasTensor], tas
         )
     (output,) = outputs
     shape, dtype = tuple(output.shape), keras.backend.standardize_dtype(output.dtype)
-    if len(shape) != 1 + len(wanted) or shape[1:-1] != wanted[:-1]:
-        flat = "a pooling or Flatten, and " if len(wanted) == 1 else ""
-        raise ValueError(
-            f"{model.name} gives {_sides(shape)}, and the task takes {what} of "
-            f"{_sides((None, *wanted))}; end it with {flat}Dense({last})."
-        )
+    if len(shape) != 1 + len(wanted) or not _fit(shape[1:-1], wanted[:-1]):
+        raise ValueError(_of_other_sides(model, shape, wanted, what))
     if shape[-1] != last:
         raise ValueError(
-            f"{model.name} gives {shape[-1]} outputs for an example and the data have {last} "
+            f"{model.name} gives {shape[-1]} outputs for {one} and the data have {last} "
             f"{several}; end it with Dense({last}), or of a saved model take the weights alone: "
             "--init_from with --model=python:module:function."
         )
@@ -129,6 +131,26 @@ def _check_outputs(model: keras.Model, outputs: Sequence[keras.KerasTensor], tas
             f"{model.name} gives {dtype}, in which a loss loses its digits; give its last layer "
             'dtype="float32".'
         )
+
+
+def _fit(sides: Sequence[int | None], wanted: Sequence[int]) -> bool:
+    """Whether sides are those, or can be any."""
+    return len(sides) == len(wanted) and all(
+        side in (None, want) for side, want in zip(sides, wanted, strict=True)
+    )
+
+
+def _of_other_sides(
+    model: keras.Model, shape: Sequence[int | None], wanted: Sequence[int], what: str
+) -> str:
+    end = {
+        1: f"end it with a pooling or Flatten, and Dense({wanted[-1]})",
+        3: f"grow it to the size of the images, and end it with Conv2D({wanted[-1]}, 1)",
+    }.get(len(wanted), f"end it with Dense({wanted[-1]})")
+    return (
+        f"{model.name} gives {_sides(shape)}, and the task takes {what} of "
+        f"{_sides((None, *wanted))}; {end}."
+    )
 
 
 def _check_variables(model: keras.Model) -> None:

@@ -12,12 +12,13 @@ from trainer.layers.batch_norm import set_batch_norm
 from trainer.models.decoder import decoder
 from trainer.models.hub import hub_model
 from trainer.models.keras_applications import application
-from trainer.models.names import BUILT_IN, DECODERS
+from trainer.models.names import BUILT_IN, DECODERS, UNETS
 from trainer.models.own import ModelSpec, own_model
 from trainer.models.preset_folder import HUB
 from trainer.models.resnet import resnet, small_resnet
 from trainer.models.saved import saved_model
 from trainer.models.small import cnn, mlp
+from trainer.models.unet import unet
 from trainer.models.vit import vit
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.settings import LayerSettings
@@ -34,6 +35,7 @@ _BODIES = {
     "vit_ti16": functools.partial(vit, width=192, heads=3),
     "vit_s16": functools.partial(vit, width=384, heads=6),
     "vit_b16": functools.partial(vit, width=768, heads=12),
+    **{name: functools.partial(unet, **sizes) for name, sizes in UNETS.items()},
 }
 
 
@@ -79,7 +81,8 @@ def _by_name(name: str, dataset: DatasetFacts, settings: LayerSettings) -> keras
     features = _BODIES[name](pixels)
     if settings.dropout:
         features = layers.Dropout(settings.dropout, name="dropout")(features)
-    # Logits and loss stay float32 whatever the precision of the layers.
+    # Of the whole picture, or of each pixel where the features are those. Logits and loss stay
+    # float32 whatever the precision of the layers.
     outputs = layers.Dense(dataset.num_classes, dtype="float32", name="logits")(features)
     if dataset.target_deviations:
         outputs = in_units(dataset)(outputs)

@@ -16,7 +16,11 @@ BUILT_IN = {
     "vit_ti16": 224,
     "vit_s16": 224,
     "vit_b16": 224,
+    "unet_s": 128,
+    "unet": 128,
 }
+# Those that tell the class of each pixel: the width at full size, and how often it is halved.
+UNETS = {"unet_s": {"width": 16, "halvings": 3}, "unet": {"width": 64, "halvings": 4}}
 # Of text.
 DECODERS = {
     "decoder_s": {"width": 256, "heads": 4, "blocks": 4},
@@ -136,6 +140,14 @@ def check_images(name: str, shape: tuple[int, int, int]) -> None:
             f"--model={name} cuts images into patches of {_PATCH}×{_PATCH} and {given}; use sides "
             f"that are divisible by {_PATCH}, such as --image_size={sides}."
         )
+    if name in UNETS:
+        part = 2 ** UNETS[name]["halvings"]
+        if height % part or width % part:
+            raise ValueError(
+                f"--model={name} halves images {UNETS[name]['halvings']} times and {given}; use "
+                f"sides that are divisible by {part}, such as --image_size="
+                f"{max(part, round(height / part) * part)}."
+            )
     if not name.startswith("keras:"):
         return
     least = _SMALLEST.get(name.removeprefix("keras:"), 32)

@@ -16,6 +16,7 @@ class ModelSpec:
       shape: of an example's input; for images height, width and channels.
       dtype: its dtype: bytes from 0 to 255 for images.
       outputs: how many numbers the model gives for an example; for classes logits, without softmax.
+        Of masks so many for each pixel.
     """
 
     shape: tuple[int, ...]

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.models.make_model import make_model
-from trainer.models.names import DECODERS, usual_side
+from trainer.models.names import DECODERS, UNETS, usual_side
 from trainer.plan.dataset import DatasetFacts
 
 # Of a decoder: tokens of a row, and how many there are.
@@ -44,7 +44,9 @@ def size_of(name: str, shape: tuple[int, int, int] | None, classes: int | None) 
     else:
         side = usual_side(name) or 224
         shape = shape or (side, side, 3)
-        facts = DatasetFacts("none", 1, 1, classes or (1000 if side >= 224 else 10), shape)
+        targets = "masks" if name in UNETS else "class"
+        count = classes or (1000 if side >= 224 else 10)
+        facts = DatasetFacts("none", 1, 1, count, shape, targets=targets)
         spec = tf.TensorSpec([1, *shape], tf.uint8)
     model = make_model(name, facts)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
@@ -65,6 +67,9 @@ def _products_of(operation: tf.Operation) -> int:
     if kind in ("Conv2D", "Conv3D"):
         kernel = operation.inputs[1].shape
         return _count(operation.outputs[0]) * math.prod(kernel[:-1])
+    if kind == "Conv2DBackpropInput":  # a transposed convolution
+        kernel = operation.inputs[1].shape
+        return _count(operation.inputs[2]) * math.prod(kernel[:-1])
     if kind == "DepthwiseConv2dNative":
         return _count(operation.outputs[0]) * math.prod(operation.inputs[1].shape[:2])
     if kind in ("MatMul", "BatchMatMulV2"):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.models.names import DECODERS, check_images
+from trainer.models.names import DECODERS, UNETS, check_images
 from trainer.plan.call_syntax import Value, choose
 from trainer.plan.curves import LearningRatePlan
 from trainer.plan.dataset import DatasetFacts
@@ -228,18 +228,30 @@ def _audits(
     return every, {"audit": f"every {every:.6g} steps {what}: {extra:.3g} % more passes"}
 
 
+def other_models(model: str, targets: str) -> str:
+    """What data of such targets are, and what to use in place of a network by name; "" if it fits.
+
+    Args:
+      model: its name.
+      targets: see `DatasetFacts`.
+    """
+    special = {"tokens": ("text", DECODERS), "masks": ("images with masks", UNETS)}
+    if targets in special:
+        what, fitting = special[targets]
+        return "" if model in fitting else f"{what}; use one of {', '.join(fitting)}"
+    return "images; use another" if model in {**DECODERS, **UNETS} else ""
+
+
 def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
     """Sees that nothing is asked for that another task has.
 
     Raises:
       ValueError: it is.
     """
-    text = dataset.targets == "tokens"
     own = settings.model.startswith(("python:", "hub:")) or settings.model.endswith(".keras")
-    if not own and text != (settings.model in DECODERS):
-        what = f"text; use one of {', '.join(DECODERS)}" if text else "images; use another"
-        raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {what}.")
-    if not text:
+    if not own and (use := other_models(settings.model, dataset.targets)):
+        raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {use}.")
+    if dataset.targets != "tokens":
         check_images(settings.model, dataset.image_shape)
     if task != "classification" and settings.optimizer.label_smoothing:
         raise ValueError(

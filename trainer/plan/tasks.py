@@ -22,6 +22,7 @@ TASKS = {
     "classification": TaskFacts("class", Headline("accuracy", False, True)),
     "multi_label": TaskFacts("labels", Headline("mean_average_precision", False, True)),
     "regression": TaskFacts("values", Headline("mae")),
+    "segmentation": TaskFacts("masks", Headline("mean_iou", False, True)),
     "language_model": TaskFacts("tokens", Headline("bits_per_byte")),
 }
 

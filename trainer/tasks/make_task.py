@@ -10,6 +10,7 @@ from trainer.tasks.language_model import language_model
 from trainer.tasks.multi_label import multi_label
 from trainer.tasks.own import own_task
 from trainer.tasks.regression import regression
+from trainer.tasks.segmentation import segmentation
 from trainer.tasks.task import Task
 
 
@@ -28,6 +29,9 @@ def make_task(settings: Settings, plan: Plan) -> Task:
         return multi_label(data.num_classes)
     if plan.task == "regression":
         return regression(data.num_classes, data.target_means, data.target_deviations)
+    if plan.task == "segmentation":
+        height, width, _ = data.image_shape
+        return segmentation(height, width, data.num_classes)
     if plan.task == "language_model":
         length = data.image_shape[0] - 1
         return language_model(length, data.num_classes, data.bytes_per_token)
@@ -43,12 +47,13 @@ def batch_spec(data: DatasetFacts, examples: int) -> dict[str, tf.TensorSpec]:
     }
     if data.targets == "tokens":
         return spec | {"tokens": tf.TensorSpec([examples, *data.image_shape], tf.int32)}
-    one = data.targets == "class"
-    label = tf.TensorSpec([examples] if one else [examples, data.num_classes], tf.float32)
-    return spec | {
-        "image": tf.TensorSpec([examples, *data.image_shape], tf.uint8),
-        "label": tf.TensorSpec(label.shape, tf.int64) if one else label,
-    }
+    label = tf.TensorSpec([examples, data.num_classes], tf.float32)
+    if data.targets == "class":
+        label = tf.TensorSpec([examples], tf.int64)
+    elif data.targets == "masks":
+        label = tf.TensorSpec([examples, *data.image_shape[:2]], tf.uint8)
+    image = tf.TensorSpec([examples, *data.image_shape], tf.uint8)
+    return spec | {"image": image, "label": label}
 
 
 def inputs_spec(task: Task, data: DatasetFacts, examples: int) -> tf.TensorSpec:

@@ -18,6 +18,8 @@ PUBLISHED = {
     "resnet101": (44_549_160, 7.80),
     "vit_ti16": (5_717_416, 1.26),
     "keras:MobileNetV2": (3_504_872, 0.301),
+    # Of 3 channels and 2 classes 31,037,698; 54.7 at 256 × 256.
+    "unet": (31_037_698 + 8 * 65, 54.7 / 4),
 }
 
 
@@ -104,6 +106,8 @@ def test_a_wrong_name_is_answered_with_the_right_one(name: str, meant: str) -> N
         ("keras:Xception", (64, 64, 3), "71×71"),
         ("keras:VGG16", (28, 28, 1), "--image_size=32"),
         ("keras:VGG16", (32, 32, 4), "3 channels"),
+        ("unet_s", (64, 60, 3), "divisible by 8, such as --image_size=64"),
+        ("unet", (8, 8, 1), "--image_size=16"),
     ],
 )
 def test_images_that_do_not_suit(name: str, shape: tuple[int, int, int], said: str) -> None:

@@ -26,6 +26,7 @@ TEXT = f"text:{REPOSITORY}/launch/process/*.py"
 TASKS = {
     "regression": "--task=regression --dataset=arrays:values.npz --model=mlp --dropout=0.2",
     "multi_label": "--task=multi_label --dataset=arrays:labels.npz --model=mlp",
+    "segmentation": "--dataset=folder:masks --model=python:pixels:build '--augment=flip|shift(1)'",
     "language_model": f"--dataset={TEXT} --model=decoder_s --sequence_length=16 --dropout=0.1",
     "own_data": "--dataset=python:own_data:source --model=mlp",
     "own": "--task=python:contrastive:task --dataset=digits --model=mlp",
@@ -35,6 +36,19 @@ TASKS = {
 ON_ONE = ("own_data", "own", "two_heads")
 FILES = {"contrastive.py": "docs/tasks.md", "two_heads.py": "docs/tasks.md"}
 FILES["own_data.py"] = "docs/notebook.md"
+
+
+# A model of pixels of one's own.
+PIXELS = """
+import keras
+from keras import layers
+
+def build(spec):
+    images = keras.Input(spec.shape, dtype=spec.dtype)
+    x = layers.Conv2D(8, 3, padding="same")(layers.Rescaling(1 / 255)(images))
+    x = layers.Dropout(0.1)(layers.ReLU()(layers.BatchNormalization()(x)))
+    return keras.Model(images, layers.Conv2D(spec.outputs, 1, dtype="float32")(x))
+"""
 
 
 def write_data() -> None:
@@ -53,10 +67,25 @@ def write_data() -> None:
             x_test=images[test],
             y_test=targets[test],
         )
+    write_masks(random)
+    pathlib.Path("pixels.py").write_text(PIXELS, encoding="utf-8")
     for name, page in FILES.items():
         files = dict(block.file for block in pages.blocks(page) if block.file)
         pathlib.Path(name).write_text(files[name], encoding="utf-8")
     sys.path.insert(0, "")
+
+
+def write_masks(random: np.random.Generator) -> None:
+    """Pictures of 16 × 16 whose mask follows from their levels, and where nothing is labelled."""
+    for number in range(70):
+        split = "train" if number < 50 else "test"
+        picture = random.integers(0, 256, (4, 4, 3), "uint8").repeat(4, 0).repeat(4, 1)
+        mask = picture[..., 0] // 86
+        mask[number % 16] = 255
+        for name, image in (("images", picture), ("masks", mask)):
+            folder = pathlib.Path("masks", split, name)
+            folder.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(image).save(folder / f"{number}.png")
 
 
 def train(task: str, folder: str, replicas: int = 2) -> None:
@@ -90,7 +119,11 @@ def main() -> None:
         shutil.rmtree(left / "checkpoints/step-8")
         (left / "model.keras").unlink()
         train(task, left.name)
-        carry_out(f"launch.evaluate {task} --replicas=2 --out=none --json={task}.json")
+        out = f"{task}-evaluated" if task == "segmentation" else "none"
+        carry_out(f"launch.evaluate {task} --replicas=2 --out={out} --json={task}.json")
+    carry_out("launch.predict segmentation masks/test/images --out=told")
+    carry_out("launch.predict segmentation/model.keras masks/test/images --out=told_by_file")
+    carry_out("launch.export segmentation --format=saved_model --out=exported")
     for task in ("regression", "multi_label"):
         carry_out(f"launch.predict {task} a.png b.png --top=2 --out={task}.csv")
 

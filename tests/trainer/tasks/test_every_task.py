@@ -6,7 +6,9 @@ import pathlib
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
+import tensorflow as tf
 from helpers import Run, call, different_variables, in_parallel
 
 from tests.trainer.tasks.each_task import ON_ONE, TASKS
@@ -14,6 +16,7 @@ from tests.trainer.tasks.each_task import ON_ONE, TASKS
 HEADLINES = {
     "regression": "mae",
     "multi_label": "mean_average_precision",
+    "segmentation": "mean_iou",
     "language_model": "bits_per_byte",
     "own_data": "accuracy",
     "own": "neighbours",
@@ -106,3 +109,69 @@ def test_a_language_model_is_loaded_without_lockstep(folder: pathlib.Path) -> No
     tokens[:, 10:] = 7  # what comes later changes nothing of what was told before
     again = model.predict(tokens, verbose=0)
     assert np.array_equal(logits[:, :10], again[:, :10]) and (logits != again).any()
+
+
+def masks_told(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """The masks of the test pictures of `segmentation`, and what its model tells of them."""
+    model = keras.saving.load_model(folder / "segmentation/model.keras")
+    paths = sorted((folder / "masks/test/images").glob("*.png"))
+    images = np.stack([np.asarray(PIL.Image.open(path)) for path in paths])
+    masks = [np.asarray(PIL.Image.open(folder / f"masks/test/masks/{p.name}")) for p in paths]
+    return np.stack(masks), model.predict(images, verbose=0).argmax(axis=-1)
+
+
+def test_masks_are_written_with_a_palette_and_the_shares_of_the_classes(
+    folder: pathlib.Path,
+) -> None:
+    _, told = masks_told(folder)
+    header, *rows = csv.reader((folder / "told/shares.csv").read_text().splitlines())
+    assert header == ["path", "mask", "0", "1", "2"] and len(rows) == 20
+    for (path, mask, *shares), wanted in zip(rows, told, strict=True):
+        written = PIL.Image.open(folder / mask)
+        assert (written.mode, pathlib.Path(mask).name) == ("P", pathlib.Path(path).name)
+        assert np.array_equal(np.asarray(written), wanted)
+        counts = np.bincount(wanted.ravel(), minlength=3) / wanted.size
+        assert [float(share) for share in shares] == pytest.approx(counts, abs=1e-6)
+        alone = folder / "told_by_file" / pathlib.Path(mask).name
+        assert alone.read_bytes() == (folder / mask).read_bytes()
+
+
+def test_the_confusion_of_pixels_is_that_of_the_masks(folder: pathlib.Path) -> None:
+    masks, told = masks_told(folder)
+    found = json.loads((folder / "segmentation.json").read_text())
+    matrix = np.zeros((3, 3))
+    for label, answer, count in found["confusion"]:
+        matrix[label, answer] = count
+    known = masks != 255
+    wanted = np.zeros((3, 3))
+    np.add.at(wanted, (masks[known], told[known]), 1)
+    assert np.array_equal(matrix, wanted)
+    hits = np.diagonal(wanted)
+    ious = hits / (wanted.sum(0) + wanted.sum(1) - hits)
+    assert [row["iou"] for row in found["per_class"]] == pytest.approx(ious)
+    assert found["eval/mean_iou"] == pytest.approx(ious.mean())
+    out = folder / "segmentation-evaluated"
+    assert {path.name for path in out.iterdir()} == {
+        "answers.csv",
+        "confusion.png",
+        "mistakes.png",
+    }
+    header, *rows = csv.reader((out / "answers.csv").read_text().splitlines())
+    each = np.mean(masks == told, axis=(1, 2)) / np.mean(known, axis=(1, 2))
+    by_path = {row[0]: float(row[1]) for row in rows}
+    assert header[1] == "pixel_accuracy"
+    assert [by_path[path] for path in sorted(by_path)] == pytest.approx(each, rel=1e-5)
+    worst = [row["pixel_accuracy"] for row in found["worst"]]
+    assert worst == pytest.approx(np.sort(each)[:12], rel=1e-5)
+    card = (folder / "segmentation/MODEL.md").read_text()
+    assert "float32 [n, 16, 16, 3]" in card and "| eval/mean_iou |" in card
+
+
+def test_a_model_of_masks_is_exported(folder: pathlib.Path) -> None:
+    signatures = tf.saved_model.load(folder / "exported").signatures
+    assert list(signatures) == ["serving_default"]
+    paths = sorted((folder / "masks/test/images").glob("*.png"))
+    images = np.stack([np.asarray(PIL.Image.open(path)) for path in paths])
+    (logits,) = signatures["serving_default"](tf.constant(images)).values()
+    _, told = masks_told(folder)
+    assert np.array_equal(logits.numpy().argmax(axis=-1), told)

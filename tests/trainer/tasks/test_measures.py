@@ -14,7 +14,8 @@ from trainer.tasks.classification import classification
 from trainer.tasks.language_model import language_model
 from trainer.tasks.multi_label import BINS, LIMIT, multi_label
 from trainer.tasks.regression import regression
-from trainer.tasks.task import Task
+from trainer.tasks.segmentation import matrix_of, segmentation
+from trainer.tasks.task import Task, weighted_sum
 
 RANDOM = np.random.default_rng(0)
 COUNT = 40
@@ -132,3 +133,61 @@ def test_a_language_model_is_measured_by_token_however_full_the_last_row_is() ->
     assert found["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     right = (logits.argmax(axis=2) == following).sum(axis=1)
     assert found["accuracy"] == pytest.approx(mean(right) / mean(told.sum(axis=1)), rel=1e-5)
+
+
+def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
+    """Of each example, pixel by pixel; the last column is of answers that are none."""
+    found = np.zeros((len(label), classes, classes + 1))
+    for at, row, column in np.argwhere(label != 255):
+        found[at, label[at, row, column], answer[at, row, column]] += 1
+    return found
+
+
+def test_segmentation_is_measured_by_the_pixels_that_are_labelled() -> None:
+    classes = 4
+    label = RANDOM.choice([0, 1, 2, 255], (COUNT, 6, 5), p=[0.5, 0.2, 0.1, 0.2]).astype("uint8")
+    label[3] = 255  # a picture of which nothing is labelled
+    logits = RANDOM.normal(size=(COUNT, 6, 5, classes)).astype("float32")
+    logits[..., 3] = -9  # a class that is nowhere, and told nowhere
+    found = evaluated(segmentation(6, 5, classes), logits, {"label": label})
+    matrix = np.tensordot(WEIGHT.astype("float64"), confusion(label, logits.argmax(-1), classes), 1)
+    hits = np.diagonal(matrix)
+    union = matrix.sum(1) + matrix[:, :classes].sum(0) - hits
+    iou = hits[:3] / union[:3]
+    assert [found[f"iou_{at}"] for at in range(3)] == pytest.approx(iou, rel=1e-6)
+    assert math.isnan(found["iou_3"])
+    assert found["mean_iou"] == pytest.approx(iou.mean(), rel=1e-6)
+    assert found["pixel_accuracy"] == pytest.approx(hits.sum() / matrix.sum(), rel=1e-6)
+    known = label != 255
+    shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    each = -np.take_along_axis(shares, np.where(known, label, 0)[..., None], -1)[..., 0] * known
+    loss = np.sum(WEIGHT * each.sum((1, 2))) / np.sum(WEIGHT * known.sum((1, 2)))
+    assert found["loss"] == pytest.approx(loss, rel=1e-5)
+    # Training weighs a picture by the share that is labelled, and so each pixel the same.
+    batch = segmentation(6, 5, classes).weigh({"label": tf.constant(label), "weight": WEIGHT})
+    losses = segmentation(6, 5, classes).losses(batch, tf.constant(logits))
+    trained = tf.reduce_sum(losses * batch["weight"]) / tf.reduce_sum(batch["weight"])
+    assert float(trained) == pytest.approx(loss, rel=1e-5)
+
+
+def test_pixels_whose_answer_is_no_number_are_told_wrong() -> None:
+    label = np.zeros((COUNT, 2, 2), "uint8")
+    label[:, 1] = 1
+    logits = np.where(label[..., None] == [0, 1], 5.0, -5.0).astype("float32")
+    logits[:, 0, 0] = np.nan
+    found = evaluated(segmentation(2, 2, 2), logits, {"label": label})
+    assert found["iou_0"] == pytest.approx(0.5) and found["iou_1"] == pytest.approx(1)
+    assert found["pixel_accuracy"] == pytest.approx(0.75) and math.isnan(found["loss"])
+
+
+def test_pixels_are_counted_exactly_where_a_float32_counts_no_more() -> None:
+    """Of 40 pictures of 1,024 × 513 pixels 21 million are in one cell: 2²⁴ is 16.8 million."""
+    pixels = tf.zeros([COUNT, 1024, 513], tf.uint8)
+    pixels = tf.tensor_scatter_nd_update(pixels, [[0, 0, 0]], tf.constant([1], tf.uint8))
+    logits = tf.broadcast_to([1.0, 0.0], [*pixels.shape, 2])
+    task = segmentation(1024, 513, 2)
+    batch = {"label": pixels, "weight": tf.ones([COUNT])}
+    sums = weighted_sum(task.statistics(batch, logits)["confusion"], batch["weight"])
+    matrix = matrix_of({"confusion": sums.numpy()})
+    assert matrix.tolist() == [[COUNT * 1024 * 513 - 1, 0, 0], [1, 0, 0]]
+    assert np.float32(matrix[0, 0]) != matrix[0, 0]

@@ -1,0 +1,80 @@
+"""Masks as pictures: their colours, over the picture that they belong to and as a file."""
+
+import dataclasses
+import functools
+import io
+
+import numpy as np
+from PIL import Image
+
+IGNORED = 255
+_OPAQUE = 0.55
+
+
+@dataclasses.dataclass(frozen=True)
+class Worst:
+    """Pictures of which much is told wrong.
+
+    Attributes:
+      records: int64 [k].
+      right: float32 [k], the share of the labelled pixels that is told right.
+      images: uint8 [k, height, width, channels].
+      masks: uint8 [k, height, width].
+      answers: likewise.
+    """
+
+    records: np.ndarray
+    right: np.ndarray
+    images: np.ndarray
+    masks: np.ndarray
+    answers: np.ndarray
+
+
+@functools.cache
+def palette() -> np.ndarray:
+    """The colour of each class, uint8 [256, 3], as the masks of PASCAL VOC have them."""
+    numbers = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    # The bits of a number, three by three, are those of its red, green and blue from the top on.
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (
+                ((numbers >> (3 * bit + channel)) & 1).astype(np.uint8) << (7 - bit)
+            ).astype(np.uint8)
+    return colours
+
+
+def overlaid(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A picture with the classes' colours over it, but for class 0: uint8 [height, width, 3].
+
+    Args:
+      picture: uint8 [height, width, channels].
+      mask: uint8 [h, w], of any size; it is brought to the picture's.
+    """
+    height, width, channels = picture.shape
+    if channels == 4:
+        opaque = picture[..., 3:] / 255
+        picture = np.rint(picture[..., :3] * opaque + 255 * (1 - opaque)).astype(np.uint8)
+    base = picture[..., :3] if channels >= 3 else np.repeat(picture[..., :1], 3, axis=2)
+    sized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    mask = np.asarray(sized)
+    blended = base * (1 - _OPAQUE) + palette()[mask] * _OPAQUE
+    return np.where((mask == 0)[..., None], base, np.rint(blended)).astype(np.uint8)
+
+
+def mask_file(mask: np.ndarray, size: tuple[int, int]) -> bytes:
+    """A mask, uint8 [h, w], as a PNG file of this height and width, with a palette."""
+    image = Image.fromarray(mask)
+    if size != mask.shape:
+        image = image.resize(size[::-1], Image.Resampling.NEAREST)
+    image = image.convert("L")
+    image.putpalette(palette().tobytes())
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
+def shares(mask: np.ndarray, classes: int) -> np.ndarray:
+    """The share of each class among the labelled pixels, float64 [classes]; 0 if none is."""
+    counts = np.bincount(mask.ravel(), minlength=256)[:classes].astype(np.float64)
+    return counts / max(counts.sum(), 1.0)
