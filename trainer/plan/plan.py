@@ -9,8 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.models.names import DECODERS, UNETS, check_images
-from trainer.plan.call_syntax import Value, choose
+from trainer.plan.call_syntax import Value
 from trainer.plan.curves import LearningRatePlan
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
@@ -32,7 +31,7 @@ from trainer.plan.settings import (
     RunSettings,
     Settings,
 )
-from trainer.plan.tasks import TASKS, choose_task
+from trainer.plan.tasks import check_task, choose_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,45 +225,6 @@ def _audits(
         what = "a micro-batch is computed twice; on one replica only a fault that passes shows"
     extra = 100 / (every * accumulate)
     return every, {"audit": f"every {every:.6g} steps {what}: {extra:.3g} % more passes"}
-
-
-def other_models(model: str, targets: str) -> str:
-    """What data of such targets are, and what to use in place of a network by name; "" if it fits.
-
-    Args:
-      model: its name.
-      targets: see `DatasetFacts`.
-    """
-    special = {"tokens": ("text", DECODERS), "masks": ("images with masks", UNETS)}
-    if targets in special:
-        what, fitting = special[targets]
-        return "" if model in fitting else f"{what}; use one of {', '.join(fitting)}"
-    return "images; use another" if model in {**DECODERS, **UNETS} else ""
-
-
-def check_task(task: str, settings: Settings, dataset: DatasetFacts) -> None:
-    """Sees that nothing is asked for that another task has.
-
-    Raises:
-      ValueError: it is.
-    """
-    own = settings.model.startswith(("python:", "hub:")) or settings.model.endswith(".keras")
-    if not own and (use := other_models(settings.model, dataset.targets)):
-        raise ValueError(f"--model={settings.model} does not go with {dataset.name}, {use}.")
-    if dataset.targets != "tokens":
-        check_images(settings.model, dataset.image_shape)
-    if task != "classification" and settings.optimizer.label_smoothing:
-        raise ValueError(
-            f"--label_smoothing={settings.optimizer.label_smoothing:g} is for classes, and the "
-            f"task is {task}; leave it out."
-        )
-    plateau = settings.learning_rate.plateau
-    if plateau and task in TASKS:
-        metrics = ("eval/loss", f"eval/{TASKS[task].headline.name}")
-        try:
-            choose("metric", plateau.metric, metrics)
-        except ValueError as error:
-            raise ValueError(f"--plateau: {error}") from None
 
 
 def plan_unfreezing(asked: FineTuning, units: Mapping[str, float], steps: int) -> float:

@@ -10,7 +10,7 @@ from keras import layers
 from trainer.models.check import check_model
 from trainer.models.make_model import make_model
 from trainer.plan.dataset import DatasetFacts
-from trainer.plan.plan import other_models
+from trainer.plan.tasks import other_models
 from trainer.tasks.segmentation import segmentation
 
 SPEC, CLASSES = tf.TensorSpec([2, 16, 24, 3], tf.uint8), 5
