@@ -293,6 +293,7 @@ ELSEWHERE = {
     "--out=FOLDER, or --out=none": "tests/launch/terminal/test_pictures.py",
     "give the size to bring them to": "test_images_that_differ_in_size_or_channels",
     "use splits with equal channels": "test_images_that_differ_in_size_or_channels",
+    "halves images □ times": "tests/trainer/models/test_networks.py",
     "RUN_DIR --status": "tests/launch/test_control.py",
     "give the --run_dir of one": "tests/launch/test_control.py",
     "--flagfile=□/flags.txt": "tests/launch/training/test_run_folder.py",
