@@ -308,5 +308,6 @@ def test_who_pressed_ctrl_c_sees_that_it_is_saved(stories: dict[str, Any]) -> No
     err = (run.folder.parent / "err").read_text().split("\n")
     assert err[1] == "Ctrl-C: stopping after this step and saving; once more leaves at once"
     assert re.match(r"Ctrl-C: stopped at step [\d,]+, everything saved", err[2])
+    # `tee` dies of the same Ctrl-C: what it was given after the last step's row may be lost.
     log = (run.folder.parent / "log").read_text()
-    assert "\nstarted in " in log
+    assert "\ngoing on from step " in log
