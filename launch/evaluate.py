@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tqdm
 from absl import flags as absl_flags
 
 from input_pipeline.bad_records import Faults
@@ -29,6 +28,7 @@ from launch.terminal.evaluation_text import mask_report_text, report_text
 from launch.terminal.image_grid import as_it_is
 from launch.terminal.plan_text import classes_text
 from launch.terminal.table import table, whole
+from launch.training.answers import every_answer
 from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
 from launch.training.job import gpus_of
 from launch.training.mask_answers import MaskAnswers, mask_answers
@@ -202,23 +202,9 @@ def answers_of(
     pass_: "Evaluation", stream: "Stream", batches: int, source: Source
 ) -> tuple[Report, np.ndarray]:
     """What is told of each example; and their records, int64 [n]."""
-    from trainer.answers import answer_all
-
-    with tqdm.tqdm(
-        total=batches, desc="answers", unit=" batches", leave=False, delay=1, disable=None
-    ) as bar:
-        found = answer_all(
-            pass_.strategy,
-            pass_.task,
-            pass_.model,
-            pass_.averages,
-            stream,
-            batches,
-            lambda _: bar.update(),
-        )
-    own = found["position"] < source.length
+    found = every_answer(pass_, stream, batches, source.length)
     outputs, labels, weights, records = (
-        found[name][own] for name in ("outputs", "label", "weight", "record")
+        found[name] for name in ("outputs", "label", "weight", "record")
     )
     return report(outputs, labels, weights), records
 

@@ -15,13 +15,14 @@ from input_pipeline.checks import check_data, check_mixing, check_pictures
 from input_pipeline.label_checks import check_labels
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source, open_sources
+from input_pipeline.targets import IGNORED
 from launch.flags.command import Command, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import check_file
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal.image_grid import PAIRS, Batch, as_it_is, class_name, save_grid
-from launch.terminal.mask_picture import IGNORED, overlaid
+from launch.terminal.mask_picture import overlaid
 from launch.terminal.table import table, whole
 
 _RECORDS_AT_ONCE = 256

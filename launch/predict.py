@@ -19,6 +19,7 @@ from input_pipeline.class_names import CLASSES, read_names
 from input_pipeline.images.listed_files import image_paths, source_of
 from input_pipeline.layout import Layout
 from input_pipeline.sources import Source
+from input_pipeline.targets import IGNORED
 from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import check_file
@@ -26,7 +27,6 @@ from launch.process import cli
 from launch.terminal import output
 from launch.terminal.drawn_text import printable
 from launch.terminal.image_grid import shortened
-from launch.terminal.mask_picture import IGNORED
 from launch.training.predicted_masks import SHARES, places, predicted, write_shares
 from launch.training.trained import (
     MODEL,

@@ -3,13 +3,11 @@
 import contextlib
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.optimizer.averaging import WeightAverages
+from trainer.evaluation import Evaluation
 from trainer.replicas.streams import Batch, Stream, next_of_each
-from trainer.tasks.task import Task
 
 _OF_BATCH = ("weight", "record", "position")
 # Of a batch and the outputs, what is kept of each example.
@@ -22,32 +20,30 @@ def outputs_and_labels(batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]
 
 
 def answer_all(
-    strategy: tf.distribute.Strategy,
-    task: Task,
-    model: keras.Model,
-    averages: WeightAverages | None,
+    pass_: Evaluation,
     stream: Stream,
     batches: int,
-    went_on: Callable[[int], None] = lambda done: None,
     kept: Kept = outputs_and_labels,
+    went_on: Callable[[int], None] = lambda done: None,
 ) -> dict[str, np.ndarray]:
     """What a model's outputs for all examples come to, in their order.
 
     Args:
-      averages: in place of the model's weights, where there are any.
+      pass_: the evaluation of this model, with its averages where there are any.
       stream: of evaluation data, as `Run.stream` makes it.
       batches: of each replica.
-      went_on: called after each with their number so far.
       kept: what is kept of the outputs and the batch.
+      went_on: called after each batch with their number so far.
 
     Returns:
       That, by name [n, …], and of the batches `weight` float32 [n], `record` int64 [n] and
       `position` int64 [n]; what pads the pass is among them.
     """
+    strategy, averages = pass_.strategy, pass_.averages
 
     def answer(batch: Batch) -> dict[str, tf.Tensor]:
         with averages.in_place() if averages is not None else contextlib.nullcontext():
-            outputs = tf.cast(model(task.inputs(batch), training=False), tf.float32)
+            outputs = tf.cast(pass_.model(pass_.task.inputs(batch), training=False), tf.float32)
         return {**kept(batch, outputs), **{name: batch[name] for name in _OF_BATCH}}
 
     iterator = iter(stream)

@@ -19,7 +19,7 @@ from input_pipeline.sources.image_files import ImageFiles, contents_of, order_of
 from input_pipeline.sources.image_shape import HEADERS, look_at_files
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.split_names import USUAL, usual
-from input_pipeline.sources.walk import IMAGES, check_apart, find_files, keep_images
+from input_pipeline.sources.walk import IMAGES, Walk, check_apart, find_files, keep_images
 
 
 def open_split(rest: str, settings: DataSettings, split: str) -> Source:
@@ -47,13 +47,7 @@ def open_split(rest: str, settings: DataSettings, split: str) -> Source:
         check_apart(find_files(train, classes), walk)
     keep_images(walk, kept_paths([str(folder / "*")], IMAGES))
     notes = walk.notes()
-    for label, files in walk.files.items():
-        if not files:
-            said = "".join(f" ({note})" for note in notes)
-            raise ValueError(
-                f"the class {label!r} is empty, {folder / label} holds no image{said}; put some "
-                "there or remove the folder."
-            )
+    _check_empty(folder, walk)
     labels = [classes.index(label) for label in here]
     found = [(os.fsencode(label), path) for label, paths in walk.files.items() for path in paths]
     images = ImageFiles(
@@ -162,6 +156,17 @@ def _check_classes(folder: pathlib.Path, here: list[str], classes: list[str]) ->
             raise ValueError(
                 f"the folder {folder / label} is a class that there is nothing of to train on; "
                 f"remove it, or give images of it for training; the classes are {_some(classes)}."
+            )
+
+
+def _check_empty(folder: pathlib.Path, walk: Walk) -> None:
+    """Sees that each class has an image."""
+    for label, files in walk.files.items():
+        if not files:
+            said = "".join(f" ({note})" for note in walk.notes())
+            raise ValueError(
+                f"the class {label!r} is empty, {folder / label} holds no image{said}; put some "
+                "there or remove the folder."
             )
 
 

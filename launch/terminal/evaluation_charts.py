@@ -10,7 +10,7 @@ import numpy as np
 from input_pipeline.sources import Source
 from launch.terminal.drawn_text import drawn, printable
 from launch.terminal.image_grid import class_name, shortened, show
-from launch.terminal.mask_picture import Worst, overlaid, palette
+from launch.terminal.mask_picture import Worst, grey, overlaid, palette
 from launch.terminal.picture import BLUE, GREY, RED, picture
 from trainer.files.whole_files import write_bytes
 from trainer.tasks.classification_report import NO_ANSWER, Report
@@ -65,7 +65,15 @@ def _number(axes: "Axes", matrix: np.ndarray, shares: np.ndarray) -> None:
         if count:
             color = "white" if shares[row, column] > 0.5 else "#222222"
             where = {"ha": "center", "va": "center", "zorder": 4}
-            axes.text(column, row, f"{count:.4g}", color=color, size=8, **where)
+            axes.text(column, row, short(count), color=color, size=8, **where)
+
+
+def short(count: float) -> str:
+    """A count in a few characters: 9999, 12k, 669k, 1.2M."""
+    if count < 9_999.5:
+        return f"{count:.4g}"
+    size, unit = next(of for of in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= of[0])
+    return f"{count / size:.{count < 9.95 * size:d}f}{unit}"
 
 
 def save_calibration(of: Report, heading: str, path: pathlib.Path) -> None:
@@ -161,8 +169,8 @@ def save_masks(of: Worst, source: Source, heading: str, path: pathlib.Path) -> N
                 continue
             image, right = of.images[number], of.right[number]
             show(each[0], image, f"{right:.1%} right", GREY)
-            show(each[1], overlaid(image, of.masks[number]), "mask", GREY)
-            show(each[2], overlaid(image, of.answers[number]), "answer", RED)
+            show(each[1], overlaid(grey(image), of.masks[number]), "mask", GREY)
+            show(each[2], overlaid(grey(image), of.answers[number]), "answer", RED)
         patches = [
             Patch(color=palette()[label] / 255, label=text(name)) for label, name in named.items()
         ]

@@ -7,8 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-IGNORED = 255
-_OPAQUE = 0.55
+_OPAQUE = 0.65
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +51,33 @@ def overlaid(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
       mask: uint8 [h, w], of any size; it is brought to the picture's.
     """
     height, width, channels = picture.shape
-    if channels == 4:
-        opaque = picture[..., 3:] / 255
-        picture = np.rint(picture[..., :3] * opaque + 255 * (1 - opaque)).astype(np.uint8)
-    base = picture[..., :3] if channels >= 3 else np.repeat(picture[..., :1], 3, axis=2)
+    base = _opaque(picture) if channels >= 3 else np.repeat(picture[..., :1], 3, axis=2)
     sized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
     mask = np.asarray(sized)
     blended = base * (1 - _OPAQUE) + palette()[mask] * _OPAQUE
     return np.where((mask == 0)[..., None], base, np.rint(blended)).astype(np.uint8)
+
+
+def _opaque(picture: np.ndarray) -> np.ndarray:
+    """Red, green and blue alone: what shines through is white."""
+    if picture.shape[2] == 3:
+        return picture
+    opaque = picture[..., 3:] / 255
+    return np.rint(picture[..., :3] * opaque + 255 * (1 - opaque)).astype(np.uint8)
+
+
+def grey(picture: np.ndarray) -> np.ndarray:
+    """A picture without its colours, so that only what is laid over it has some.
+
+    Args:
+      picture: uint8 [height, width, channels].
+
+    Returns:
+      uint8 [height, width, 1].
+    """
+    if picture.shape[2] < 3:
+        return picture[..., :1]
+    return np.asarray(Image.fromarray(_opaque(picture)).convert("L"))[..., None]
 
 
 def mask_file(mask: np.ndarray, size: tuple[int, int]) -> bytes:

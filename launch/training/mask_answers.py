@@ -7,10 +7,10 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tqdm
 
 from input_pipeline.sources import Source
 from launch.terminal.mask_picture import Worst
+from launch.training.answers import every_answer
 from launch.training.evaluated_data import seen
 from trainer.tasks.segmentation_report import MaskReport, mask_report
 
@@ -82,27 +82,13 @@ def mask_answers(
       source: the pictures'.
       image_size: as the run has it.
     """
-    from trainer.answers import answer_all
     from trainer.tasks.segmentation import ious, labelled, matrix_of, right_share
 
     def kept(batch: "Batch", outputs: "tf.Tensor") -> "dict[str, tf.Tensor]":
         return {"right": right_share(batch, outputs), "labelled": labelled(batch)}
 
-    with tqdm.tqdm(
-        total=batches, desc="answers", unit=" batches", leave=False, delay=1, disable=None
-    ) as bar:
-        found = answer_all(
-            pass_.strategy,
-            pass_.task,
-            pass_.model,
-            pass_.averages,
-            stream,
-            batches,
-            went_on=lambda _: bar.update(),
-            kept=kept,
-        )
-    own = found["position"] < source.length
-    columns = [found[name][own] for name in ("record", "right", "labelled", "weight")]
+    found = every_answer(pass_, stream, batches, source.length, kept)
+    columns = [found[name] for name in ("record", "right", "labelled", "weight")]
     matrix = matrix_of(pass_.sums(row))
     report = mask_report(matrix, ious(matrix))
     return MaskAnswers(report, *columns, worst=_worst(pass_, source, image_size, *columns))

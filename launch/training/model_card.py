@@ -99,10 +99,11 @@ def _inputs(facts: DatasetFacts, resized: bool) -> str:
     seen = "the whole picture, as it is"
     if resized:
         whole = facts.targets == "masks"
-        seen = "the whole, resized" if whole else "the middle, 0.875 of the short side, resized"
+        middle = "the middle of the picture, 0.875 of its short side, resized"
+        seen = "the whole picture, resized" if whole else middle
     return (
         f"## What it takes\n\n`image`: uint8 [{shape}]: height, width, channels"
-        f"{' (RGB)' if facts.image_shape[2] == 3 else ''}, from 0 to 255; of each picture {seen}.\n"
+        f"{' (RGB)' if facts.image_shape[2] == 3 else ''}, from 0 to 255: {seen}.\n"
         "\n**Give the bytes as they are. The model scales them itself: pixels that were divided by "
         "255 before become 0 in its uint8 input, without a warning, and all answers are wrong.**"
     )

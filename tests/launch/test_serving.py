@@ -20,6 +20,7 @@ from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from launch.evaluate import Evaluated, evaluated_text
 from launch.process import cli
+from launch.terminal.evaluation_charts import short as short_count
 from trainer.exported import missing
 from trainer.plan.headline import Headline
 
@@ -311,3 +312,9 @@ def test_a_mistake_is_one_sentence(line: str, there: pathlib.Path) -> None:
         importlib.import_module(f"launch.{command}").main(arguments)
     assert "\n" not in str(raised.value)
     assert not (there / "run/evaluation").exists() and not (there / "run/export").exists()
+
+
+def test_counts_in_a_picture_are_short() -> None:
+    counts = [0, 0.5, 9_999, 9_999.6, 12_345, 669_432, 1_234_567, 52_428_800, 3e9]
+    shown = ["0", "0.5", "9999", "10k", "12k", "669k", "1.2M", "52M", "3.0G"]
+    assert [short_count(count) for count in counts] == shown

@@ -138,8 +138,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     steps = rate.steps
     units = {"global_batch": batch, "examples": dataset.train_examples, "total": steps}
     accumulate = micro_batches // devices.replicas
-    every, because_every = _periods(run, units)
-    every["audit_every"], because_audit = _audits(run, devices, accumulate, units)
+    every, because_every = _periods(settings, devices, accumulate, units)
     check_way_back(settings.recovery, every["checkpoint_every"])
     counted = units | {"global_batch": round(batch / rate.adascale)}
     unfreeze_at = plan_unfreezing(settings.fine_tuning, counted, rate.steps)
@@ -164,7 +163,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         learning_rate=rate,
         **every,
         checkpoint_seconds=run.checkpoint_every.seconds,
-        keep_every=_period(settings.recovery.keep_every, units),
         backoff_steps=settings.recovery.backoff_for.exact_steps(**counted),
         unfreeze_at=unfreeze_at,
         because={
@@ -173,7 +171,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             "exact": because_exact,
             "optimizer_arguments": because_arguments,
             **because_every,
-            **because_audit,
             **_because_layers(settings, devices),
             **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
         },
@@ -187,10 +184,15 @@ def _period(every: Duration, units: Mapping[str, float]) -> float:
 
 
 def _periods(
-    run: RunSettings, units: Mapping[str, float]
+    settings: Settings, devices: Devices, accumulate: int, units: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """How many steps lie between two evaluations, checkpoints, rows and so on, and why."""
-    steps, by_clock = units["total"], run.checkpoint_every.seconds
+    """How many steps lie between two evaluations, checkpoints, rows and so on, and why.
+
+    Raises:
+      ValueError: the devices cannot be audited.
+    """
+    run, steps = settings.run, units["total"]
+    by_clock = run.checkpoint_every.seconds
     every = {
         name: _period(getattr(run, name), units) or float(steps)
         for name in ("eval_every", "checkpoint_every", "log_every")
@@ -201,7 +203,9 @@ def _periods(
     if by_clock:
         every["checkpoint_every"] = float(steps)
         because["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
-    return every, because
+    every["keep_every"] = _period(settings.recovery.keep_every, units)
+    every["audit_every"], because_audit = _audits(run, devices, accumulate, units)
+    return every, because | because_audit
 
 
 def _audits(

@@ -12,7 +12,7 @@ from launch.look import classes_text
 from launch.terminal.evaluation_charts import save_confusion, save_masks
 from launch.terminal.evaluation_text import mask_report_text
 from launch.terminal.image_grid import label_text
-from launch.terminal.mask_picture import Worst, mask_file, overlaid, palette, shares
+from launch.terminal.mask_picture import Worst, grey, mask_file, overlaid, palette, shares
 from launch.training.predicted_masks import places
 from trainer.tasks.segmentation import ious
 from trainer.tasks.segmentation_report import mask_report
@@ -43,8 +43,17 @@ def test_a_mask_lies_over_its_picture_whatever_size_that_is_shown_in(channels: i
     assert found.shape == (4, 8, 3)
     plain = 212 if channels == 4 else 200  # what is transparent lies over white
     assert (found[:2, :2] == plain).all()  # of class 0 there is nothing to see
-    wanted = np.rint(plain * 0.45 + np.array([128, 0, 0]) * 0.55)
+    wanted = np.rint(plain * 0.35 + np.array([128, 0, 0]) * 0.65)
     assert np.abs(found[:2, 2:6] - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_over_a_grey_picture_only_the_classes_have_colours(channels: int) -> None:
+    picture = np.zeros((4, 8, channels), np.uint8)
+    picture[..., channels // 2] = 255  # green, where there are colours
+    found = overlaid(grey(picture), MASK)
+    coloured = (found != found[..., :1]).any(axis=-1)
+    assert np.array_equal(coloured, (MASK != 0).repeat(2, 0).repeat(2, 1))
 
 
 def test_a_mask_file_holds_the_classes_in_the_size_of_the_picture() -> None:
@@ -112,7 +121,7 @@ def test_the_worst_are_drawn_with_mask_and_answer(tmp_path: pathlib.Path, count:
     if count:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB")).astype(int)
-        answer = np.rint(200 * 0.45 + palette()[3] * 0.55)
+        answer = np.rint(200 * 0.35 + palette()[3] * 0.65)
         assert (abs(pixels - answer).max(axis=-1) <= 1).sum() > 500 * count
 
 
