@@ -32,11 +32,10 @@ from trainer.actions.range_test import (
     Recorder,
     Snapshot,
     find_rate,
-    lasts,
 )
 from trainer.files.whole_files import write_json
 from trainer.learning_rate.steering import Steering
-from trainer.plan.curves import NEVER
+from trainer.plan import curves
 from trainer.plan.devices import Devices
 from trainer.plan.learning_rate import plan_sweep, scaled_rate
 from trainer.plan.plan import Plan
@@ -161,9 +160,8 @@ def open_out_folder(out: pathlib.Path) -> None:
 def intended(sweep: Sweep) -> str:
     """The sweep that is about to begin, in a few lines."""
     plan, rising = sweep.plan, sweep.plan.learning_rate
-    ratio = rising.arguments["rate"] if rising.arguments else rising.end / rising.peak
     text = (
-        f"{sweep.kind}, {rising.peak:.3g} to {rising.peak * ratio:.3g} at batch "
+        f"{sweep.kind}, {curves.rate(rising, 0):.3g} to {rising.peak:.3g} at batch "
         f"{plan.global_batch:,}, {plan.steps:,} steps = {plan.epochs:.3g} epochs"
     )
     return table([*what_trains(plan), ("sweep", text)])
@@ -212,7 +210,7 @@ def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -
 def find(
     command: Command, sweep: Sweep, run: "Run", source: Source, metrics: "MetricsWriter"
 ) -> Finding:
-    """Sweeps, and tries what the sweep suggests; the rows of the sweep itself go to `metrics`.
+    """Sweeps, and tries rates from where that points to; the sweep's rows go to `metrics`.
 
     Raises:
       NoSuggestionError: the curve shows no rate to suggest.
@@ -220,18 +218,18 @@ def find(
     before = Snapshot(run.variables(), run.strategy.experimental_local_results)
     faults = Faults(source, command.data.max_bad_records)
 
-    def sweep_once(held_at: float) -> Curve:
+    def train(first: int, steering: Steering) -> Curve:
         data = training_data(command, sweep.plan, source, first_position=0, faults=faults)
         with cli.wrong_command():  # a dataset of the user's own is made here
             stream = cli.keep(iter(run.stream(data)))
-        recorder = sweep_rates(run, sweep.plan, stream, held_at)
+        recorder = train_once(run, sweep.plan, stream, first, steering)
         before.put_back()
-        if held_at == math.inf:
+        if steering == Steering():
             log(metrics, sweep.plan, recorder)
         return recorder.curve()
 
     with faults.raised():
-        return find_rate(sweep_once)
+        return find_rate(train, sweep.plan.steps)
 
 
 def write_found(command: Command, sweep: Sweep, finding: Finding, suggested: float) -> None:
@@ -245,23 +243,37 @@ def write_found(command: Command, sweep: Sweep, finding: Finding, suggested: flo
     write_json(sweep.out / _RESULT, to_json(finding, suggested, sweep))
 
 
-def sweep_rates(run: "Run", plan: Plan, stream: Any, held_at: float) -> Recorder:
-    """Trains through the sweep, the rate held from an update on, until it diverges or ends."""
+def train_once(
+    run: "Run", plan: Plan, stream: Any, first: int = 0, steering: Steering | None = None
+) -> Recorder:
+    """Trains from some progress along the sweep, steered so, until it diverges or ends.
+
+    Where it is steered to an end, the rest of the steps have a rate of 0.
+    """
     from trainer import loop
 
-    run.learning_rate.steering.assign(Steering(held_at=min(held_at, NEVER)))
-    recorder = Recorder(plan.steps)
-    loop.train(
-        run.train_loop,
-        stream,
-        first=0,
-        last=plan.steps,
-        next_boundary=lambda step: math.inf,
-        steps_per_loop=0,
-        actions=(recorder,),
-        finished=lambda: False,
-        stop_requested=lambda step: recorder.diverged(),
-    )
+    recorder, steering = Recorder(plan.steps), steering or Steering()
+    updates = int(min(plan.steps, steering.ends_at - first))
+
+    def train(start: int, last: int) -> None:
+        loop.train(
+            run.train_loop,
+            stream,
+            first=start,
+            last=last,
+            next_boundary=lambda step: math.inf,
+            steps_per_loop=0,
+            actions=(recorder,),
+            finished=lambda: False,
+            stop_requested=lambda step: recorder.diverged(),
+        )
+
+    run.learning_rate.progress.assign(first)
+    run.learning_rate.steering.assign(steering)
+    train(0, updates)
+    run.learning_rate.steering.assign(Steering())
+    run.learning_rate.scale.assign(0.0)
+    train(updates, plan.steps)
     return recorder
 
 
@@ -311,9 +323,9 @@ def summary_text(finding: Finding, sweep: Sweep) -> str:
     if not finding.edge_seen:
         edge = f"not reached at {finding.edge:.3g}: a higher --to_rate may find a higher rate"
     rows = [("lowest loss", f"{lowest}, {curve.first_loss:.4g} before the sweep"), ("edge", edge)]
-    for rate, trial in finding.trials:
-        verdict = "lasts" if lasts(trial) else "does not last"
-        rows.append(("trial", f"held at {rate:.3g} {verdict}: loss {trial.smoothed[-1]:.4g}"))
+    for trial in finding.trials:
+        came_to = f"loss {trial.loss:.4g}" if trial.lasts else "does not last"
+        rows.append(("trial", f"{trial.rate:.3g}, then down to 0: {came_to}"))
     rows.append(
         ("folder", f"{whole(sweep.out)}: range_test.png, metrics.jsonl, TensorBoard's train")
     )
@@ -335,8 +347,12 @@ def to_json(finding: Finding, suggested: float, sweep: Sweep) -> dict[str, Any]:
         "lowest_at": curve.lowest_at,
         "first_loss": curve.first_loss,
         "trials": [
-            {"learning_rate": rate, "loss": float(trial.smoothed[-1]), "lasts": lasts(trial)}
-            for rate, trial in finding.trials
+            {
+                "learning_rate": trial.rate,
+                "loss": trial.loss if trial.lasts else None,
+                "lasts": trial.lasts,
+            }
+            for trial in finding.trials
         ],
         "curve": {name: getattr(curve, name).tolist() for name in ("rates", "losses", "smoothed")},
     }

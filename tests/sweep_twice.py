@@ -4,7 +4,6 @@ A process of its own, since one process has one set of replicas.
 """
 
 import json
-import math
 import sys
 
 import numpy as np
@@ -39,7 +38,7 @@ def main() -> None:
     def swept() -> dict[str, np.ndarray]:
         faults = Faults(sources["train"])
         data = training_data(command, plan, sources["train"], first_position=0, faults=faults)
-        return find_lr.sweep_rates(run, sweep.plan, iter(run.stream(data)), math.inf).rows
+        return find_lr.train_once(run, sweep.plan, iter(run.stream(data))).rows
 
     before, snapshot = state(), None
     snapshot = Snapshot(run.variables(), run.strategy.experimental_local_results)

@@ -54,7 +54,7 @@ def save_chart(
     Raises:
       OSError: the file cannot be written.
     """
-    logarithmic = plan.learning_rate.decay == "exponential"
+    logarithmic = plan.learning_rate.warmup == "exponential"
     with picture(path, title, height=5) as (figure, text):
         axes = figure.subplots()
         axes.set_xscale("log" if logarithmic else "linear")
@@ -84,6 +84,8 @@ def _draw_losses(axes: "Axes", curve: Curve) -> None:
 def _mark_rates(axes: "Axes", finding: Finding, suggested: float, margin: float) -> None:
     """Marks the edge, the suggestion, and from where on the loss diverged, up to `margin` times."""
     curve, right = finding.curve, finding.curve.rates[-1]
+    last = [(trial.rate, trial.loss) for trial in finding.trials if trial.lasts]
+    axes.plot(*zip(*last, strict=True), "D", color=GREEN, label="after a training with this rate")
     if finding.edge_seen:
         label = f"edge at {finding.edge:.2g}: {EDGE_SHARE:.0%} of the gain lost again"
         axes.axvline(finding.edge, color=GREY, linestyle="--", linewidth=1.5, label=label)

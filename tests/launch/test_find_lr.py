@@ -12,6 +12,7 @@ import pytest
 from helpers import REPOSITORY, Ended, Run, call
 
 from launch.flags.command import read_command
+from trainer.actions.range_test import MARGIN
 
 FLAGS = (
     "--device=cpu --dataset=digits --augment=shift(1) --model=mlp --global_batch=64 --momentum=0.9 "
@@ -69,7 +70,12 @@ def test_it_prints_a_suggestion_at_both_batches(
     assert 0.03 <= here <= 0.3
     result = json.loads((folder / "out" / "range_test.json").read_text(encoding="utf-8"))
     assert result["learning_rate_at_reference_batch"] == reference
-    assert result["trials"][-1]["lasts"]
+    lasting = [trial for trial in result["trials"] if trial["lasts"]]
+    best = min(lasting, key=lambda trial: trial["loss"])
+    assert here == pytest.approx(MARGIN * best["learning_rate"], rel=0.1)
+    # On both sides there was nothing better.
+    tried = sorted(trial["learning_rate"] for trial in result["trials"])
+    assert tried[0] < best["learning_rate"] < tried[-1]
 
 
 def test_two_replicas_see_the_same_curve_as_one(

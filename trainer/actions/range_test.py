@@ -5,7 +5,7 @@
                              ╰─────────────╯    lowest
     rate           1e-5 ───────── rising ─────────▶ 100, the same factor from update to update
 
-The test is Smith's (2015, https://arxiv.org/abs/1506.01186, section 3.3). The suggestion is the
+The test is Smith's (2015, https://arxiv.org/abs/1506.01186, section 3.3). Where to begin is the
 lower of two readings, each of which is good where the other is not:
 
 - the rate of the lowest smoothed loss, Smith's "the accuracy slows, becomes ragged, or starts to
@@ -15,11 +15,11 @@ lower of two readings, each of which is good where the other is not:
   3.1.1), and an edge comes late, since a loss takes its updates to rise: Smith's "1/3 or 1/4".
   Where the loss is nearly flat its lowest point is chance, and the edge is not.
 
-Both come late where gradients have next to no noise. On a quadratic of curvature λ the largest rate
-that converges is 2/λ, but a direction that slow rates brought to rest grows from next to nothing:
-without any noise an exponential sweep is back at its first loss at 12.6/λ only, however long it is
-(where the integral of log|1 − x|/x from 0, the real dilogarithm, is 0 again). So the suggestion is
-tried out: the sweep again up to it, held there; while that does not last, half of it is tried.
+Both are off by up to a factor of ten, each network in its own way: a sweep sees each rate for a few
+updates only. So short trainings decide, of as many steps as the sweep and on the same examples: up
+to the rate, on with it, down to 0, and there the loss is measured. From where the readings point
+to, rates by factors of 2 are tried, for as long as that loss gets lower. The suggestion is a fifth
+lower than the best of them: what grows too slowly to be seen in so few steps has longer in a run.
 
 Measured against grids of rates: tests/benchmarks/find_lr.py.
 
@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.learning_rate.steering import Steering
 from trainer.loop import Block
 
 Array = np.ndarray
@@ -41,7 +42,9 @@ Array = np.ndarray
 SMOOTHED_SHARE = 0.05  # of the sweep, in updates: what the running average looks back on
 DIVERGED_FACTOR = 4.0  # times the best smoothed loss, as in fastai's lr_find
 EDGE_SHARE = 0.5  # of the gain, lost again
-SAFETY = 4.0  # the edge over the suggestion
+LATE = 4.0  # the edge over where to begin
+MARGIN = 0.8  # the suggestion over the best trial's rate
+WARMUP_SHARE, COOLDOWN_SHARE, MEASURED_SHARE = 0.1, 0.6, 0.1  # of a trial
 _LEAST_GAIN = 0.02  # of the first loss; less cannot be told from noise
 _MOST_TRIALS = 8
 
@@ -75,14 +78,48 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
+class Trial:
+    """A short training with a rate.
+
+    Attributes:
+      rate: that it was held at.
+      curve: of all its steps.
+      held: how many points of it there are until the rate goes down.
+      measured: how many there are in the end, at a rate of 0.
+    """
+
+    rate: float
+    curve: Curve
+    held: int
+    measured: int
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the rate could be held: the loss fell, and was then not far from its best.
+
+        Far is both half of the gain lost, and `DIVERGED_FACTOR` times the best: what grows from
+        next to nothing at a steady rate has not done any harm yet, but will.
+        """
+        smoothed, first = self.curve.smoothed[: self.held], self.curve.first_loss
+        lowest, last = smoothed.min(), smoothed[-1]
+        allowed = min(DIVERGED_FACTOR * lowest, lowest + EDGE_SHARE * (first - lowest))
+        return bool(not self.curve.diverged and last <= allowed)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss at its end; infinite where the rate could not be held."""
+        return float(self.curve.losses[-self.measured :].mean()) if self.lasts else math.inf
+
+
+@dataclasses.dataclass(frozen=True)
 class Finding:
     """The findings of a range test; rates are as applied, at the batch of the sweep."""
 
     curve: Curve
     edge: float  # where half of the gain was lost, or the last rate of all if it was not
     edge_seen: bool
-    suggestion: float
-    trials: tuple[tuple[float, Curve], ...]  # rates tried out, the last one being the suggestion
+    suggestion: float  # `MARGIN` of the rate with the lowest loss
+    trials: tuple["Trial", ...]  # in the order in which they were made
 
 
 def smooth(values: Sequence[float], updates: float) -> Array:
@@ -149,42 +186,54 @@ def find_edge(curve: Curve) -> tuple[float, bool]:
     return float(curve.rates[-1]), curve.diverged
 
 
-def find_rate(sweep: Callable[[float], Curve]) -> Finding:
-    """Finds the rate: a sweep, its edge over `SAFETY`, and trials of that until one lasts.
+def find_rate(train: Callable[[int, Steering], Curve], steps: int) -> Finding:
+    """Finds the rate: a sweep, and short trainings from where it points to.
 
     Args:
-      sweep: carries out the sweep from the same state each time, its rate held from the update of
-        this number (from 0) on; infinite for never.
+      train: trains for so many steps, from the same state each time; it is given the progress along
+        the sweep to begin with, and what steers the rate from there on; behind its end that is 0.
+      steps: of the sweep.
 
     Raises:
       NoSuggestionError: see the message.
     """
-    curve = sweep(math.inf)
+    curve = train(0, Steering())
     edge, edge_seen = find_edge(curve)
-    wanted, trials = min(curve.lowest_at, edge / SAFETY), []
-    for _ in range(_MOST_TRIALS):
-        index = int(np.searchsorted(curve.rates, wanted, side="right")) - 1
-        if index < 0:
+    trials: dict[int, Trial] = {}
+
+    def loss_with(rate: float) -> float:
+        """Of the sweep's own rate below; infinite where it has none, or none that lasts."""
+        index = int(np.searchsorted(curve.rates, rate, side="right")) - 1
+        if index < 0 or rate > edge:
+            return math.inf
+        if index not in trials:
+            first, steering = steer_to(index, steps)
+            held, updates = steering.ends_at - steering.cooldown - first, steering.ends_at - first
+            made = train(first, steering)
+            trials[index] = Trial(float(curve.rates[index]), made, held, steps - updates)
+        return trials[index].loss
+
+    rate = min(curve.lowest_at, edge / LATE)
+    loss = loss_with(rate)
+    factor = 2.0 if loss <= loss_with(rate / 2) and math.isfinite(loss) else 0.5
+    while len(trials) < _MOST_TRIALS and rate * factor >= curve.rates[0]:
+        rate *= factor
+        if math.isfinite(loss) and not loss_with(rate) < loss:
             break
-        rate = float(curve.rates[index])
-        trials.append((rate, sweep(index)))
-        if lasts(trials[-1][1]):
-            return Finding(curve, edge, edge_seen, rate, tuple(trials))
-        wanted = rate / 2
-    raise NoSuggestionError(
-        f"the loss diverged at {edge:.3g} and no lower rate down to {curve.rates[0]:.3g} lasted"
-    )
+        loss = loss_with(rate)
+    best = min(trials.values(), key=lambda trial: trial.loss, default=None)
+    if best is None or not best.lasts:
+        raise NoSuggestionError(
+            f"the loss diverged at {edge:.3g} and no lower rate down to {curve.rates[0]:.3g} lasted"
+        )
+    return Finding(curve, edge, edge_seen, MARGIN * best.rate, tuple(trials.values()))
 
 
-def lasts(trial: Curve) -> bool:
-    """Whether a trial ended well: better than it began, and not far from its best.
-
-    Far is both half of its gain lost, and `DIVERGED_FACTOR` times the best: what grows from next to
-    nothing at a steady rate has not done any harm yet, but will.
-    """
-    lowest, last = trial.smoothed[trial.best], trial.smoothed[-1]
-    allowed = min(DIVERGED_FACTOR * lowest, lowest + EDGE_SHARE * (trial.first_loss - lowest))
-    return bool(not trial.diverged and last <= allowed)
+def steer_to(index: int, steps: int) -> tuple[int, Steering]:
+    """Where a trial of the sweep's rate `index` begins along the sweep, and how it goes on."""
+    first = max(0, index - int(WARMUP_SHARE * steps))
+    updates = steps - int(MEASURED_SHARE * steps)
+    return first, Steering(index, first + updates, int(COOLDOWN_SHARE * steps))
 
 
 class Recorder:

@@ -280,14 +280,19 @@ def plan_sweep(
         )
     if steps < 2:
         raise ValueError(f"a sweep of {steps} step cannot rise; give at least 2st.")
-    length = steps - 1
-    common = {"steps": length, "warmup": "none", "warmup_steps": 0, "warmup_start": 0.0}
-    if sweep == "linear":
-        return LearningRatePlan(peak=first * factor, end=last * factor, decay="linear", **common)
-    period = {"period": float(length), "rate": last / first, "staircase": False}
-    # `end` is what a rate does not go below.
+    # A warmup over all updates. It begins before the first of them, where the sweep goes on to.
+    before = {
+        "exponential": first * (first / last) ** (1 / (steps - 1)),
+        "linear": first - (last - first) / (steps - 1),
+    }
     return LearningRatePlan(
-        peak=first * factor, end=0.0, decay="exponential", arguments=period, **common
+        peak=last * factor,
+        end=0.0,
+        steps=steps,
+        warmup=sweep,
+        warmup_steps=steps,
+        warmup_start=before[sweep] * factor,
+        decay="constant",
     )
 
 
