@@ -26,6 +26,7 @@ from launch.terminal.table import command_text, table, whole
 from launch.training.job import plan_command
 from launch.training.streams import training_data
 from trainer.actions.range_test import (
+    MOST_TRIALS,
     Curve,
     Finding,
     NoSuggestionError,
@@ -77,7 +78,7 @@ def define_find_lr_flags() -> absl_flags.FlagValues:
     add.text(
         "sweep_for",
         "200st",
-        "How long the sweep takes.\nA duration; a sweep too short cannot tell rates apart.",
+        "How long the sweep takes, and each training that tries a rate.\nA duration.",
     )
     add.text("out", "", "Where the results go.\nDefault: runs/find_lr/DATASET-MODEL.")
     return values
@@ -164,7 +165,8 @@ def intended(sweep: Sweep) -> str:
         f"{sweep.kind}, {curves.rate(rising, 0):.3g} to {rising.peak:.3g} at batch "
         f"{plan.global_batch:,}, {plan.steps:,} steps = {plan.epochs:.3g} epochs"
     )
-    return table([*what_trains(plan), ("sweep", text)])
+    then = f"from where it points to, by factors of 2: 3 to {MOST_TRIALS} of {plan.steps:,} steps"
+    return table([*what_trains(plan), ("sweep", text), ("trials", then)])
 
 
 def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -> int:

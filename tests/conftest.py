@@ -6,6 +6,7 @@ import pathlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -97,6 +98,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not {"stories", *RUNS}.isdisjoint(item.fixturenames))
 
 
+def wanted_stories(module: ModuleType, items: list[pytest.Item]) -> dict[str, Any]:
+    """Those that the module's tests take as `story`, where some do; else all."""
+    given = [getattr(item, "callspec", None) for item in items if item.module is module]
+    asked = {spec.params["story"] for spec in given if spec and "story" in spec.params}
+    return {n: story for n, story in module.STORIES.items() if not asked or n in asked}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def begun(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -106,7 +114,7 @@ def begun(
     for module in dict.fromkeys(item.module for item in items):
         wanted = {name for item in items if item.module is module for name in item.fixturenames}
         if "stories" in wanted:
-            begun.begin(module.__name__, module.STORIES)
+            begun.begin(module.__name__, wanted_stories(module, items))
         for group, commands in RUNS.items():
             if group in wanted and group not in begun.groups():
                 tasks = {

@@ -1,11 +1,12 @@
 """What README.md, BUILD.md, CONTRIBUTING.md and docs/ say can be done, can be done as it stands.
 
-Every command of a `sh` block is run in one copy of the repository, page by page, so that what one
-leaves the next can use. A `text` block behind it shows what it prints (`pages.differs`); `# exits
-with 2` behind a command says so. A block that says `(left running)` is a terminal of its own: its
-last command goes on until the page or another such block needs it ended.
+Every command of a `sh` block is run, each page's in a copy of the repository of its own. A `text`
+block behind it shows what it prints (`pages.differs`); `# exits with 2` behind a command says so. A
+block that says `(left running)` is a terminal of its own: its last command goes on until the page
+or another such block needs it ended.
 """
 
+import functools
 import importlib
 import os
 import pathlib
@@ -14,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pages
 import pytest
@@ -45,13 +45,12 @@ FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "ext
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
 COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export")
-_SECONDS = 300
+_SECONDS = 600
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def clone(folder: pathlib.Path) -> pathlib.Path:
     """A copy of the repository, with this environment as its .venv."""
-    folder = tmp_path_factory.mktemp("clone") / "lockstep"
+    folder = folder / "lockstep"
     left_out = shutil.ignore_patterns(".venv", ".git", "runs", "build", "*.egg-info", ".*_cache")
     shutil.copytree(REPOSITORY, folder, ignore=left_out)
     (folder / ".venv").mkdir()
@@ -131,24 +130,35 @@ class Terminal:
         assert code == block.commands[0].code, f"{block.commands[0].text}\n{log.read_text()}"
         self._compare(block, log.read_text())
 
+    def leave(self) -> None:
+        """Ends at once what is still running, after an error."""
+        if self._running is not None:
+            self._running[0].kill()
+
     def _compare(self, block: pages.Block, said: str) -> None:
         line = block.shown and pages.differs(block.shown, said)
         assert not line, f"not said after {block.commands[-1].text}: {line}\n{said}"
 
 
-@pytest.fixture
-def terminal(clone: pathlib.Path) -> Iterator[Terminal]:
-    """A terminal in the copy."""
-    made = Terminal(clone)
-    yield made
-    made.end()
+def run_page(folder: pathlib.Path, page: str) -> str:
+    """Runs what a page says; what differs from it, "" if nothing does."""
+    terminal = Terminal(clone(folder))
+    try:
+        for block in pages.blocks(page):
+            terminal.run(block)
+        terminal.end()
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        terminal.leave()
+        return str(error)
+    return ""
 
 
-@pytest.mark.parametrize("page", pages.RUN)
-def test_every_command_runs_as_it_stands(page: str, terminal: Terminal) -> None:
-    for block in pages.blocks(page):
-        terminal.run(block)
-    terminal.end()
+STORIES = {page: functools.partial(run_page, page=page) for page in pages.RUN}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_every_command_runs_as_it_stands(story: str, stories: dict[str, str]) -> None:
+    assert not stories[story], stories[story]
 
 
 def test_what_is_not_run_is_on_a_page() -> None:

@@ -101,6 +101,8 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
     except KeyboardInterrupt:
         print(output.INTERRUPTED, file=sys.stderr)
         code = STOPPED
+    except SystemExit as ended:  # of argparse, which has said what is wrong
+        code = ended.code if isinstance(ended.code, int) else FAILED
     except Exception:
         traceback.print_exc()
         code = FAILED

@@ -3,12 +3,12 @@
 import importlib.metadata
 import platform
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 
 from input_pipeline.class_names import CLASSES, escaped
 from launch.flags.flagfile import line_of
 from launch.training.job import Job
-from trainer.models.preset_folder import HUB
 from trainer.plan.dataset import DatasetFacts
 
 MODEL_CARD = "MODEL.md"
@@ -24,7 +24,7 @@ def model_card(job: Job, step: int, metrics: Mapping[str, float]) -> str:
       metrics: of an evaluation, by the names of metrics.jsonl.
     """
     facts, names = job.plan.dataset, job.sources["train"].names()
-    hub = job.plan.model.startswith(HUB)
+    hub = "keras_hub" in sys.modules  # which only a model with its layers imports
     averaged = ", averaged" if job.command.settings.optimizer.ema else ""
     sections = [
         f"# {job.plan.model}, trained by Lockstep",

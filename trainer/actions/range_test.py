@@ -46,7 +46,7 @@ LATE = 4.0  # the edge over where to begin
 MARGIN = 0.8  # the suggestion over the best trial's rate
 WARMUP_SHARE, COOLDOWN_SHARE, MEASURED_SHARE = 0.1, 0.6, 0.1  # of a trial
 _LEAST_GAIN = 0.02  # of the first loss; less cannot be told from noise
-_MOST_TRIALS = 8
+MOST_TRIALS = 8
 
 
 class NoSuggestionError(Exception):
@@ -216,7 +216,7 @@ def find_rate(train: Callable[[int, Steering], Curve], steps: int) -> Finding:
     rate = min(curve.lowest_at, edge / LATE)
     loss = loss_with(rate)
     factor = 2.0 if loss <= loss_with(rate / 2) and math.isfinite(loss) else 0.5
-    while len(trials) < _MOST_TRIALS and rate * factor >= curve.rates[0]:
+    while len(trials) < MOST_TRIALS and rate * factor >= curve.rates[0]:
         rate *= factor
         if math.isfinite(loss) and not loss_with(rate) < loss:
             break

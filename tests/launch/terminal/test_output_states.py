@@ -190,6 +190,16 @@ def test_ctrl_c_while_a_command_is_imported_gives_no_traceback(tmp_path: pathlib
     assert ended.stderr == "stopped before anything was changed\n"
 
 
+def test_what_a_parser_says_of_a_wrong_command_is_seen() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.startup", "--rounds=few"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2 and "--rounds: invalid int value: 'few'" in ended.stderr
+
+
 def test_one_place_writes_to_the_terminal_and_ends_a_command() -> None:
     past_it = re.compile(r"os\._exit\(|sys\.__std|os\.write\([12],|os\.dup2\(")
     files = [
