@@ -128,6 +128,7 @@ def _call_preloaded(
             "argv": shlex.split(flags),
             "cwd": str(cwd),
             "env": _environment() | {"PYTHONPATH": path},
+            "cores": sorted(os.sched_getaffinity(0)),
             **{name: str(file) for name, file in files.items()},
         }
         with _WRITING:

@@ -2,8 +2,9 @@
 
     python -m tests.preloaded < REQUESTS
 
-A request is a line of JSON: `module` and `argv`, the folder `cwd`, the environment `env`, the files
-`out` and `err`, and `code`, a file that is there once the command has ended, with its exit code.
+A request is a line of JSON: `module` and `argv`, the folder `cwd`, the environment `env`, the
+`cores` to run on, the files `out` and `err`, and `code`, a file that is there once the command has
+ended, with its exit code.
 What a fork does is what `python -m MODULE ARGV` does, but for the import.
 """
 
@@ -51,6 +52,7 @@ def carry_out(request: Mapping[str, Any]) -> None:
         file = os.open(path, flags if number else os.O_RDONLY)
         os.dup2(file, number)
         os.close(file)
+    os.sched_setaffinity(0, request["cores"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
