@@ -7,8 +7,9 @@ import dataclasses
 import math
 import pathlib
 import shutil
+import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
@@ -24,7 +25,7 @@ from launch.terminal import range_test_chart
 from launch.terminal.plan_text import what_trains
 from launch.terminal.table import command_text, table, whole
 from launch.training.job import plan_command
-from launch.training.streams import training_data
+from launch.training.streams import evaluation_data, training_data
 from trainer.actions.range_test import (
     MOST_TRIALS,
     Curve,
@@ -32,10 +33,12 @@ from trainer.actions.range_test import (
     NoSuggestionError,
     Recorder,
     Snapshot,
+    Trial,
     find_rate,
+    steered_to,
 )
 from trainer.files.whole_files import write_json
-from trainer.learning_rate.steering import Steering
+from trainer.learning_rate.steering import Backoff, Steering
 from trainer.plan import curves
 from trainer.plan.devices import Devices
 from trainer.plan.learning_rate import plan_sweep, scaled_rate
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
     from trainer.run import Run
     from trainer.run_folder.metrics_writer import MetricsWriter
 
-_LEAST_STEPS = 20
+_LEAST_STEPS, _MOST_STEPS = 20, 1_000_000
+_MOST_EVALUATED = 100  # batches after a trial
 _RESULT = "range_test.json"
 
 
@@ -94,10 +98,9 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     print(intended(sweep), flush=True)
     cli.import_tensorflow(values.verbosity)
     try:
-        return run_test(command, sweep, devices, sources["train"])
+        return run_test(command, sweep, devices, sources)
     except NoSuggestionError as error:
-        advice = "try a lower --from_rate, or a longer --sweep_for"
-        print(textwrap.fill(f"no suggestion: {error}; {advice}", 80, break_on_hyphens=False))
+        print(textwrap.fill(f"no suggestion: {error}.", 80, break_on_hyphens=False))
         return cli.DIVERGED
 
 
@@ -117,9 +120,15 @@ def plan_range_test(command: Command, plan: Plan) -> Sweep:
         )
     units = {"global_batch": plan.global_batch, "examples": plan.dataset.train_examples}
     steps = duration(values, "sweep_for").steps(**units, total=plan.steps)
-    if steps < _LEAST_STEPS:
+    if not _LEAST_STEPS <= steps <= _MOST_STEPS:
         raise ValueError(
-            f"--sweep_for={values.sweep_for} is {steps} steps; give at least {_LEAST_STEPS}st."
+            f"--sweep_for={values.sweep_for} is {steps:,} steps; give {_LEAST_STEPS}st to "
+            f"{_MOST_STEPS}st."
+        )
+    if plan.optimizer == "ftrl":
+        raise ValueError(
+            "--optimizer=ftrl multiplies the weights themselves by every change of the rate, which "
+            "is all that a sweep does; compare trainings with rates of your own."
         )
     factor, _ = scaled_rate(dataclasses.replace(rate, learning_rate=1.0), plan.global_batch)
     rising = plan_sweep(kind, values.from_rate, values.to_rate, steps, factor)
@@ -135,7 +144,7 @@ def plan_range_test(command: Command, plan: Plan) -> Sweep:
 
 
 def open_out_folder(out: pathlib.Path) -> None:
-    """Makes the folder of the results, emptied of those of a range test before.
+    """Makes the folder of the results, where they will take the place of a range test's before.
 
     Raises:
       ValueError: there are other things in it.
@@ -145,17 +154,22 @@ def open_out_folder(out: pathlib.Path) -> None:
     if not mine and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out={out} holds other things; give a new folder.")
     try:
-        for board in ("train", "eval"):
-            shutil.rmtree(out / board, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.jsonl", "found.flags", "range_test.png"):
-            (out / name).unlink(missing_ok=True)
-        # From here on the folder is ours, whatever becomes of this process.
-        write_json(out / _RESULT, {})
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
         raise OSError(
             f"--out={out} cannot be written ({error.strerror}); give a folder that can."
         ) from None
+
+
+def empty_out_folder(out: pathlib.Path) -> None:
+    """Removes the results of a range test before; what is written first says whose folder it is."""
+    for board in ("train", "eval"):
+        shutil.rmtree(out / board, ignore_errors=True)
+    for name in ("metrics.jsonl", "found.flags", "range_test.png"):
+        (out / name).unlink(missing_ok=True)
+    write_json(out / _RESULT, {})
 
 
 def intended(sweep: Sweep) -> str:
@@ -165,11 +179,13 @@ def intended(sweep: Sweep) -> str:
         f"{sweep.kind}, {curves.rate(rising, 0):.3g} to {rising.peak:.3g} at batch "
         f"{plan.global_batch:,}, {plan.steps:,} steps = {plan.epochs:.3g} epochs"
     )
-    then = f"from where it points to, by factors of 2: 3 to {MOST_TRIALS} of {plan.steps:,} steps"
+    then = f"from where it points to, by factors of 2: 2 to {MOST_TRIALS} of {plan.steps:,} steps"
     return table([*what_trains(plan), ("sweep", text), ("trials", then)])
 
 
-def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -> int:
+def run_test(
+    command: Command, sweep: Sweep, devices: Devices, sources: Mapping[str, Source]
+) -> int:
     """Sweeps, reads the curve, tries the suggestion, and leaves everything in the folder.
 
     Returns:
@@ -184,22 +200,24 @@ def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -
 
     with cli.wrong_command(), memory_named(sweep.plan, built=False):
         run = build_run(command.settings, sweep.plan, devices)
+    with memory_named(sweep.plan, built=True):
+        finding, recorder = find(command, sweep, run, sources)
+    suggested = rounded_down(finding.suggestion / sweep.factor)
+    sentence, at = suggestion_text(suggested, sweep), suggested * sweep.factor
+    empty_out_folder(sweep.out)
+    picture = sweep.out / "range_test.png"
+    range_test_chart.save_chart(
+        finding,
+        at,
+        title=(title(sweep), sentence),
+        plan=sweep.plan,
+        factor=sweep.factor,
+        reference=sweep.reference,
+        path=picture,
+    )
     metrics = MetricsWriter(sweep.out, 0)
     try:
-        with memory_named(sweep.plan, built=True):
-            finding = find(command, sweep, run, source, metrics)
-        suggested = rounded_down(finding.suggestion / sweep.factor)
-        sentence, at = suggestion_text(suggested, sweep), suggested * sweep.factor
-        picture = sweep.out / "range_test.png"
-        range_test_chart.save_chart(
-            finding,
-            at,
-            title=(title(sweep), sentence),
-            plan=sweep.plan,
-            factor=sweep.factor,
-            reference=sweep.reference,
-            path=picture,
-        )
+        log(metrics, sweep.plan, recorder)
         metrics.picture(sweep.plan.steps, "range_test", picture.read_bytes())
     finally:
         metrics.close()
@@ -210,28 +228,43 @@ def run_test(command: Command, sweep: Sweep, devices: Devices, source: Source) -
 
 
 def find(
-    command: Command, sweep: Sweep, run: "Run", source: Source, metrics: "MetricsWriter"
-) -> Finding:
-    """Sweeps, and tries rates from where that points to; the sweep's rows go to `metrics`.
+    command: Command, sweep: Sweep, run: "Run", sources: Mapping[str, Source]
+) -> tuple[Finding, Recorder]:
+    """Sweeps, and tries rates from where that points to; also the rows of the sweep.
 
     Raises:
       NoSuggestionError: the curve shows no rate to suggest.
     """
-    before = Snapshot(run.variables(), run.strategy.experimental_local_results)
-    faults = Faults(source, command.data.max_bad_records)
+    from trainer.evaluation import evaluate_in_pieces
 
-    def train(first: int, steering: Steering) -> Curve:
-        data = training_data(command, sweep.plan, source, first_position=0, faults=faults)
+    before = Snapshot(run.variables(), run.strategy.experimental_local_results)
+    faults = {name: Faults(of, command.data.max_bad_records) for name, of in sources.items()}
+    plan, swept = sweep.plan, []
+    batches = min(-(-sources["eval"].length // plan.eval_batch), _MOST_EVALUATED)
+
+    def train(rate: float | None) -> Recorder:
+        data = training_data(command, plan, sources["train"], 0, faults["train"])
         with cli.wrong_command():  # a dataset of the user's own is made here
             stream = cli.keep(iter(run.stream(data)))
-        recorder = train_once(run, sweep.plan, stream, first, steering)
-        before.put_back()
-        if steering == Steering():
-            log(metrics, sweep.plan, recorder)
-        return recorder.curve()
+        return train_once(run, plan, stream, rate)
 
-    with faults.raised():
-        return find_rate(train, sweep.plan.steps)
+    def carry_out_sweep() -> Curve:
+        swept.append(train(None))
+        before.put_back()
+        return swept[0].curve()
+
+    def carry_out_trial(rate: float) -> Trial:
+        loss = math.inf
+        if train(rate).lasts():
+            data = evaluation_data(command, plan, sources["eval"], faults["eval"])
+            iterator = cli.keep(iter(run.stream(data)))
+            rows = evaluate_in_pieces(run.evaluate, iterator, batches, lambda: True)
+            loss = run.evaluate.metrics(rows)["eval/loss"]
+        before.put_back()
+        return Trial(rate, loss if math.isfinite(loss) else math.inf)
+
+    with faults["train"].raised(), faults["eval"].raised():
+        return find_rate(carry_out_sweep, carry_out_trial), swept[0]
 
 
 def write_found(command: Command, sweep: Sweep, finding: Finding, suggested: float) -> None:
@@ -245,37 +278,29 @@ def write_found(command: Command, sweep: Sweep, finding: Finding, suggested: flo
     write_json(sweep.out / _RESULT, to_json(finding, suggested, sweep))
 
 
-def train_once(
-    run: "Run", plan: Plan, stream: Any, first: int = 0, steering: Steering | None = None
-) -> Recorder:
-    """Trains from some progress along the sweep, steered so, until it diverges or ends.
-
-    Where it is steered to an end, the rest of the steps have a rate of 0.
-    """
+def train_once(run: "Run", plan: Plan, stream: Any, rate: float | None = None) -> Recorder:
+    """The sweep, or a trial of a rate, until it diverges or ends."""
     from trainer import loop
 
-    recorder, steering = Recorder(plan.steps), steering or Steering()
-    updates = int(min(plan.steps, steering.ends_at - first))
-
-    def train(start: int, last: int) -> None:
-        loop.train(
-            run.train_loop,
-            stream,
-            first=start,
-            last=last,
-            next_boundary=lambda step: math.inf,
-            steps_per_loop=0,
-            actions=(recorder,),
-            finished=lambda: False,
-            stop_requested=lambda step: recorder.diverged(),
-        )
-
-    run.learning_rate.progress.assign(first)
+    factor, steering, backoff = 1.0, Steering(), Backoff()
+    if rate is not None:
+        first = float(curves.rate(plan.learning_rate, 0))
+        factor, steering, backoff = steered_to(rate, first, plan.steps)
+    run.learning_rate.scale.assign(factor)
     run.learning_rate.steering.assign(steering)
-    train(0, updates)
-    run.learning_rate.steering.assign(Steering())
-    run.learning_rate.scale.assign(0.0)
-    train(updates, plan.steps)
+    run.learning_rate.back_off(backoff._asdict())
+    recorder = Recorder(plan.steps)
+    loop.train(
+        run.train_loop,
+        stream,
+        first=0,
+        last=plan.steps,
+        next_boundary=lambda step: math.inf,
+        steps_per_loop=0,
+        actions=(recorder,),
+        finished=lambda: False,
+        stop_requested=lambda step: recorder.diverged(),
+    )
     return recorder
 
 
@@ -326,8 +351,10 @@ def summary_text(finding: Finding, sweep: Sweep) -> str:
         edge = f"not reached at {finding.edge:.3g}: a higher --to_rate may find a higher rate"
     rows = [("lowest loss", f"{lowest}, {curve.first_loss:.4g} before the sweep"), ("edge", edge)]
     for trial in finding.trials:
-        came_to = f"loss {trial.loss:.4g}" if trial.lasts else "does not last"
+        came_to = f"evaluated loss {trial.loss:.4g}" if trial.lasts else "cannot be held"
         rows.append(("trial", f"{trial.rate:.3g}, then down to 0: {came_to}"))
+    if finding.unfinished:
+        rows.append(("", "the last trial is the best: go on from there with another --to_rate"))
     rows.append(
         ("folder", f"{whole(sweep.out)}: range_test.png, metrics.jsonl, TensorBoard's train")
     )

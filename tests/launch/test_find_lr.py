@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, Ended, Run, call
+from helpers import REPOSITORY, Ended, Run, call, content
 
 from launch.flags.command import read_command
 from trainer.actions.range_test import MARGIN
@@ -44,6 +44,7 @@ STORIES = {
     "sgd": functools.partial(sweep_twice, more=OPTIMIZERS["sgd"]),
     "1": functools.partial(range_test, more="--replicas=1 --out=out"),
     "2": functools.partial(range_test, more="--replicas=2 --out=out"),
+    "narrow": functools.partial(range_test, more="--from_rate=0.4 --to_rate=1.2 --out=out"),
     "diverges": functools.partial(range_test, more="--from_rate=1000 --to_rate=10000"),
 }
 
@@ -73,9 +74,6 @@ def test_it_prints_a_suggestion_at_both_batches(
     lasting = [trial for trial in result["trials"] if trial["lasts"]]
     best = min(lasting, key=lambda trial: trial["loss"])
     assert here == pytest.approx(MARGIN * best["learning_rate"], rel=0.1)
-    # On both sides there was nothing better.
-    tried = sorted(trial["learning_rate"] for trial in result["trials"])
-    assert tried[0] < best["learning_rate"] < tried[-1]
 
 
 def test_two_replicas_see_the_same_curve_as_one(
@@ -138,15 +136,33 @@ def test_a_second_range_test_takes_the_place_of_the_first(
 ) -> None:
     folder, _ = found["1"]
     before = (folder / "out" / "metrics.jsonl").read_text(encoding="utf-8")
-    command = f"{FLAGS} --out=out --sweep=linear --from_rate=0.01 --to_rate=8 --lr_scaling=none"
+    command = f"{FLAGS} --out=out --sweep=linear --to_rate=8 --lr_scaling=none"
     ended = find(command, folder)
     assert ended.code == 0, ended
     assert "suggested" in ended.out
     after = Run(folder / "out").rows("train/")
     assert (folder / "out" / "metrics.jsonl").read_text(encoding="utf-8") != before
-    expected = np.linspace(0.01, 8, 100)[: len(after)]
+    expected = np.linspace(1e-5, 8, 100)[: len(after)]
     np.testing.assert_allclose([row["learning_rate"] for row in after], expected, rtol=1e-6)
     assert len(Run(folder / "out").board("train")["loss"]) == len(after)
+
+
+def test_a_sweep_that_begins_at_good_rates_looks_below_them(stories: dict[str, Any]) -> None:
+    folder, ended = stories["narrow"]
+    assert ended.code == 0, ended
+    result = json.loads((folder / "out" / "range_test.json").read_text(encoding="utf-8"))
+    assert 0.02 < result["learning_rate"] < 0.4
+    tried = [trial["learning_rate"] for trial in result["trials"]]
+    assert min(tried) < 0.1 < result["edge"]  # which is the sweep's first rate
+
+
+def test_what_does_not_succeed_leaves_what_was_there(
+    found: dict[str, tuple[pathlib.Path, Ended]],
+) -> None:
+    folder, _ = found["2"]
+    before = content(folder)
+    assert find(f"{FLAGS} --out=out --from_rate=1000 --to_rate=10000", folder).code == 76
+    assert content(folder) == before
 
 
 def test_a_sweep_that_only_diverges_gives_no_suggestion(stories: dict[str, Any]) -> None:
@@ -172,6 +188,8 @@ WRONG = {
     "--from_rate=1 --to_rate=0.1": ["--from_rate=1", "--to_rate=0.1", "larger"],
     "--from_rate=0": ["--from_rate=0", "above 0"],
     "--sweep_for=5st": ["--sweep_for=5st", "20st"],
+    "--sweep_for=3000000000st": ["3,000,000,000 steps", "to 1000000st"],
+    "--optimizer=ftrl --warmup=none --decay=constant": ["--optimizer=ftrl", "of your own"],
     "--sweep_for=5": ["--sweep_for", "'5'", "has no unit"],
     "--lr_scaling=adascale --micro_batch=32 --lr_reference_batch=32": [
         "--lr_scaling=adascale",

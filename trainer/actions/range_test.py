@@ -17,13 +17,14 @@ lower of two readings, each of which is good where the other is not:
 
 Both are off by up to a factor of ten, each network in its own way: a sweep sees each rate for a few
 updates only. So short trainings decide, of as many steps as the sweep and on the same examples: up
-to the rate, on with it, down to 0, and there the loss is measured. From where the readings point
-to, rates by factors of 2 are tried, for as long as that loss gets lower. The suggestion is a fifth
-lower than the best of them: what grows too slowly to be seen in so few steps has longer in a run.
+to the rate, on with it, down to 0, then an evaluation. From where the readings point to, rates by
+factors of 2 are tried, for as long as its loss gets lower; down, where there is nothing between
+two, as between rates at which a network is dead. The suggestion is a fifth lower than the best of
+them: what grows too slowly to be seen in so few steps has longer in a run.
 
 Measured against grids of rates: tests/benchmarks/find_lr.py.
 
-Plain NumPy; `sweep` is given in by whoever can train.
+Plain NumPy; `sweep` and `trial` are given in by whoever can train.
 """
 
 import dataclasses
@@ -34,19 +35,20 @@ from typing import Any
 
 import numpy as np
 
-from trainer.learning_rate.steering import Steering
+from trainer.learning_rate.steering import Backoff, Steering
 from trainer.loop import Block
 
 Array = np.ndarray
 
 SMOOTHED_SHARE = 0.05  # of the sweep, in updates: what the running average looks back on
-DIVERGED_FACTOR = 4.0  # times the best smoothed loss, as in fastai's lr_find
 EDGE_SHARE = 0.5  # of the gain, lost again
 LATE = 4.0  # the edge over where to begin
 MARGIN = 0.8  # the suggestion over the best trial's rate
-WARMUP_SHARE, COOLDOWN_SHARE, MEASURED_SHARE = 0.1, 0.6, 0.1  # of a trial
+WARMUP_SHARE, COOLDOWN_SHARE = 0.1, 0.7  # of a trial
+MOST_TRIALS = 12
+_GROWN_FACTOR = 4.0  # times the best loss at a steady rate: it grows, if from next to nothing
 _LEAST_GAIN = 0.02  # of the first loss; less cannot be told from noise
-MOST_TRIALS = 8
+_SAME = 0.001  # of a loss: it is no better
 
 
 class NoSuggestionError(Exception):
@@ -55,7 +57,7 @@ class NoSuggestionError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The loss over the rate of a sweep: a point an update, as far as everything was finite.
+    """The loss over the rate of a sweep or a trial: a point an update, as far as all was finite.
 
     A step's loss is that before its update, so a rate is paired with the loss of the step after.
     """
@@ -79,36 +81,15 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A short training with a rate.
-
-    Attributes:
-      rate: that it was held at.
-      curve: of all its steps.
-      held: how many points of it there are until the rate goes down.
-      measured: how many there are in the end, at a rate of 0.
-    """
+    """A short training with a rate."""
 
     rate: float
-    curve: Curve
-    held: int
-    measured: int
+    loss: float  # of the evaluation at its end; infinite where the rate could not be held
 
     @property
     def lasts(self) -> bool:
-        """Whether the rate could be held: the loss fell, and was then not far from its best.
-
-        Far is both half of the gain lost, and `DIVERGED_FACTOR` times the best: what grows from
-        next to nothing at a steady rate has not done any harm yet, but will.
-        """
-        smoothed, first = self.curve.smoothed[: self.held], self.curve.first_loss
-        lowest, last = smoothed.min(), smoothed[-1]
-        allowed = min(DIVERGED_FACTOR * lowest, lowest + EDGE_SHARE * (first - lowest))
-        return bool(not self.curve.diverged and last <= allowed)
-
-    @property
-    def loss(self) -> float:
-        """The mean loss at its end; infinite where the rate could not be held."""
-        return float(self.curve.losses[-self.measured :].mean()) if self.lasts else math.inf
+        """Whether the rate could be held."""
+        return math.isfinite(self.loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +100,14 @@ class Finding:
     edge: float  # where half of the gain was lost, or the last rate of all if it was not
     edge_seen: bool
     suggestion: float  # `MARGIN` of the rate with the lowest loss
-    trials: tuple["Trial", ...]  # in the order in which they were made
+    trials: tuple[Trial, ...]  # in the order in which they were made
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there were no trials left, and the last one was the best."""
+        return len(self.trials) == MOST_TRIALS and self.trials[-1] == min(
+            self.trials, key=lambda trial: trial.loss
+        )
 
 
 def smooth(values: Sequence[float], updates: float) -> Array:
@@ -135,10 +123,10 @@ def smooth(values: Sequence[float], updates: float) -> Array:
 
 
 def read_curve(rates: Sequence[float], losses: Sequence[float], steps: int) -> Curve:
-    """The curve of a sweep of `steps` updates from the rows of its steps, cut where it diverged.
+    """The curve from the rows of a sweep of `steps` steps, cut where it diverged.
 
-    It diverged where a loss was not finite, or where the smoothed loss was both `DIVERGED_FACTOR`
-    times its best and worse than the loss before the sweep: a loss near 0 may well vary fourfold.
+    It diverged where a loss was not finite, or where the smoothed loss was above the loss before
+    the sweep by as much as had been gained, and by as much as that loss itself.
 
     Args:
       rates: float [rows], the applied rate of each step.
@@ -151,15 +139,20 @@ def read_curve(rates: Sequence[float], losses: Sequence[float], steps: int) -> C
     rates, losses = np.asarray(rates, np.float64), np.asarray(losses, np.float64)
     finite = np.isfinite(losses)
     count = len(losses) if finite.all() else int(np.argmin(finite))
-    if count < 2:
-        where = "before" if count == 0 else "after"
+    if count == 0:
         raise NoSuggestionError(
-            f"the loss was not finite {where} the first update, at a rate of {rates[0]:.3g}"
+            "there was no finite loss before the first update, which no rate can mend: look at the "
+            "data, launch.look, and at the model"
+        )
+    if count == 1:
+        raise NoSuggestionError(
+            f"the loss was not finite after the first update, at a rate of {rates[0]:.3g}; try a "
+            "lower --from_rate"
         )
     first, after = float(losses[0]), losses[1:count]
     smoothed = smooth(after, SMOOTHED_SHARE * steps)
-    best = np.minimum.accumulate(smoothed)
-    worse = (smoothed > DIVERGED_FACTOR * best) & (smoothed > first)
+    gained = first - np.minimum.accumulate(smoothed)
+    worse = smoothed > first + np.maximum(gained, abs(first))
     points = int(np.argmax(worse)) + 1 if worse.any() else count - 1
     diverged = bool(worse.any()) or not finite.all()
     return Curve(first, rates[:points], after[:points], smoothed[:points], diverged)
@@ -175,65 +168,85 @@ def find_edge(curve: Curve) -> tuple[float, bool]:
       NoSuggestionError: there was no gain to lose.
     """
     lowest = curve.smoothed[curve.best]
-    if not lowest < (1 - _LEAST_GAIN) * curve.first_loss:
+    gain = curve.first_loss - lowest
+    if not gain > _LEAST_GAIN * abs(curve.first_loss):
         raise NoSuggestionError(
             f"the loss never fell: {curve.first_loss:.4g} before the sweep, {lowest:.4g} at best "
-            f"between the rates {curve.rates[0]:.3g} and {curve.rates[-1]:.3g}"
+            f"between the rates {curve.rates[0]:.3g} and {curve.rates[-1]:.3g}; try a longer "
+            f"--sweep_for, or {'a lower --from_rate and --to_rate' if curve.diverged else 'a higher --to_rate'}"
         )
-    lost = curve.smoothed[curve.best :] > lowest + EDGE_SHARE * (curve.first_loss - lowest)
+    lost = curve.smoothed[curve.best :] > lowest + EDGE_SHARE * gain
     if lost.any():
         return float(curve.rates[curve.best + np.argmax(lost)]), True
     return float(curve.rates[-1]), curve.diverged
 
 
-def find_rate(train: Callable[[int, Steering], Curve], steps: int) -> Finding:
+def find_rate(sweep: Callable[[], Curve], trial: Callable[[float], Trial]) -> Finding:
     """Finds the rate: a sweep, and short trainings from where it points to.
 
     Args:
-      train: trains for so many steps, from the same state each time; it is given the progress along
-        the sweep to begin with, and what steers the rate from there on; behind its end that is 0.
-      steps: of the sweep.
+      sweep: carries out the sweep.
+      trial: trains shortly with a rate, from the same state each time.
 
     Raises:
       NoSuggestionError: see the message.
     """
-    curve = train(0, Steering())
+    curve = sweep()
     edge, edge_seen = find_edge(curve)
-    trials: dict[int, Trial] = {}
-
-    def loss_with(rate: float) -> float:
-        """Of the sweep's own rate below; infinite where it has none, or none that lasts."""
-        index = int(np.searchsorted(curve.rates, rate, side="right")) - 1
-        if index < 0 or rate > edge:
-            return math.inf
-        if index not in trials:
-            first, steering = steer_to(index, steps)
-            held, updates = steering.ends_at - steering.cooldown - first, steering.ends_at - first
-            made = train(first, steering)
-            trials[index] = Trial(float(curve.rates[index]), made, held, steps - updates)
-        return trials[index].loss
-
-    rate = min(curve.lowest_at, edge / LATE)
-    loss = loss_with(rate)
-    factor = 2.0 if loss <= loss_with(rate / 2) and math.isfinite(loss) else 0.5
-    while len(trials) < MOST_TRIALS and rate * factor >= curve.rates[0]:
-        rate *= factor
-        if math.isfinite(loss) and not loss_with(rate) < loss:
+    best = trial(min(curve.lowest_at, edge / LATE))
+    trials = [best, trial(best.rate / 2)]
+    factor = 2.0 if better(best, trials[1]) else 0.5
+    if factor == 0.5:
+        best = trials[1]
+    while len(trials) < MOST_TRIALS and best.rate * factor <= edge:
+        trials.append(trial(best.rate * factor))
+        if better(best, trials[-1]) or (factor > 1 and not better(trials[-1], best)):
             break
-        loss = loss_with(rate)
-    best = min(trials.values(), key=lambda trial: trial.loss, default=None)
-    if best is None or not best.lasts:
+        best = trials[-1]
+    if not best.lasts:
         raise NoSuggestionError(
-            f"the loss diverged at {edge:.3g} and no lower rate down to {curve.rates[0]:.3g} lasted"
+            f"no rate from {trials[0].rate:.3g} down to {best.rate:.3g} could be held; try "
+            "--clip_norm=1, or a lower --to_rate"
         )
-    return Finding(curve, edge, edge_seen, MARGIN * best.rate, tuple(trials.values()))
+    return Finding(curve, edge, edge_seen, MARGIN * best.rate, tuple(trials))
 
 
-def steer_to(index: int, steps: int) -> tuple[int, Steering]:
-    """Where a trial of the sweep's rate `index` begins along the sweep, and how it goes on."""
-    first = max(0, index - int(WARMUP_SHARE * steps))
-    updates = steps - int(MEASURED_SHARE * steps)
-    return first, Steering(index, first + updates, int(COOLDOWN_SHARE * steps))
+def better(one: Trial, other: Trial) -> bool:
+    """Whether it ends with a lower loss than the other, by more than nothing."""
+    if not (one.lasts and other.lasts):
+        return one.loss < other.loss
+    return one.loss < other.loss - _SAME * abs(other.loss)
+
+
+def steered_to(rate: float, first: float, steps: int) -> tuple[float, Steering, Backoff]:
+    """What makes a trial of a rate out of a sweep that begins with the rate `first`.
+
+    Returns:
+      The factor of all rates; what holds the sweep's first one and then takes it down to 0; what
+      takes it up.
+    """
+    steering = Steering(held_at=0.0, ends_at=float(steps), cooldown=COOLDOWN_SHARE * steps)
+    return rate / first, steering, Backoff(factor=0.0, since=-1.0, over=WARMUP_SHARE * steps)
+
+
+def lasts(curve: Curve, held: int) -> bool:
+    """Whether a trial's rate could be held: the loss did not rise again.
+
+    That is by half of its gain, or to `_GROWN_FACTOR` times its best: what grows from next to
+    nothing at a steady rate has not done any harm yet, but will.
+
+    Args:
+      curve: of all its steps.
+      held: how many points there are before the rate goes down.
+    """
+    smoothed, first = curve.smoothed[:held], curve.first_loss
+    lowest, last = smoothed.min(), smoothed[-1]
+    # Where there was next to no gain, noise is no rise.
+    noise = _LEAST_GAIN * abs(first)
+    allowed = min(lowest + max(EDGE_SHARE * (first - lowest), noise), first + noise)
+    if lowest > 0:
+        allowed = min(allowed, _GROWN_FACTOR * lowest)
+    return bool(not curve.diverged and last <= allowed)
 
 
 class Recorder:
@@ -253,6 +266,7 @@ class Recorder:
         weightless = block.weightless
         rows = {name: np.asarray(column, np.float64) for name, column in block.rows.items()}
         rows["seconds"] = np.full(block.steps, time.perf_counter() - self._begin)
+        rows["step"] = np.arange(block.first, block.last)
         rows["train/loss"] = np.where(block.skipped, np.nan, rows["train/loss"])
         for name, column in rows.items():
             updates = column[~(block.overflowed | weightless)]
@@ -261,6 +275,16 @@ class Recorder:
     def curve(self) -> Curve:
         """The curve so far; see `read_curve`."""
         return read_curve(self.rows["learning_rate"], self.rows["train/loss"], self._steps)
+
+    def lasts(self) -> bool:
+        """Whether the rate of a trial could be held; see `lasts`."""
+        try:
+            curve = self.curve()
+        except NoSuggestionError:
+            return False
+        # A point is the step after its update.
+        held = int(np.sum(self.rows["step"] < (1 - COOLDOWN_SHARE) * self._steps)) - 1
+        return held > 0 and lasts(curve, held)
 
     def diverged(self) -> bool:
         """Whether there is nothing more to learn from going on."""

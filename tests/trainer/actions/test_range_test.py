@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from trainer.actions.range_test import (
+    LATE,
     MARGIN,
+    MOST_TRIALS,
     Curve,
     NoSuggestionError,
     Recorder,
@@ -15,11 +17,11 @@ from trainer.actions.range_test import (
     Trial,
     find_edge,
     find_rate,
+    lasts,
     read_curve,
     smooth,
-    steer_to,
+    steered_to,
 )
-from trainer.learning_rate.steering import Steering
 from trainer.loop import Block
 from trainer.plan import curves
 from trainer.plan.learning_rate import plan_sweep
@@ -62,8 +64,8 @@ def test_a_rate_is_paired_with_the_loss_after_its_update() -> None:
 
 
 def test_a_curve_ends_where_it_diverges() -> None:
-    # Four times the best and worse than the first, or not finite.
-    assert curve_of([5.0, 1.0, 4.5, 5.5, 9.0, 1.0]).rates.tolist() == [1.0, 2.0, 3.0]
+    # Above the first by as much as that is, or by as much as was gained; or not finite.
+    assert curve_of([5.0, 1.0, 4.5, 10.5, 20.0, 1.0]).rates.tolist() == [1.0, 2.0, 3.0]
     curve = curve_of([5.0, 4.0, math.nan, 3.0])
     assert curve.diverged
     assert curve.rates.tolist() == [1.0]
@@ -71,10 +73,21 @@ def test_a_curve_ends_where_it_diverges() -> None:
     assert not curve_of([5.0, 1.0, 0.01, 0.05, 0.01]).diverged
 
 
+def test_losses_may_be_negative() -> None:
+    losses = np.array([5.0, 3.0, 1.0, 1.5, 4.0, 12.0, 30.0])
+    whole = curve_of(losses.tolist())
+    for shift in (-1.0, -4.0):
+        curve = curve_of((losses + shift).tolist())
+        assert curve.diverged and curve.lowest_at == whole.lowest_at == 2.0
+        assert find_edge(curve) == find_edge(whole) == (4.0, True)
+    assert not curve_of([-1.0, -3.0, -5.0, -9.0]).diverged
+
+
 def test_nothing_finite_is_no_curve() -> None:
-    with pytest.raises(NoSuggestionError, match="before the first update"):
-        curve_of([math.nan])
-    with pytest.raises(NoSuggestionError, match="after the first update, at a rate of 1"):
+    for nothing in ([math.nan], []):
+        with pytest.raises(NoSuggestionError, match="before the first update, which no rate"):
+            curve_of(nothing)
+    with pytest.raises(NoSuggestionError, match="after the first update, at a rate of 1; try a lo"):
         curve_of([2.0, math.inf])
 
 
@@ -83,34 +96,29 @@ def test_the_edge_is_where_half_of_the_gain_is_lost() -> None:
     assert find_edge(curve_of([5.0, 4.0, 3.0, 1.0, 2.0])) == (4.0, False)
     # The first loss by chance high, and early ups and downs, are no edge.
     assert find_edge(curve_of([5.0, 4.8, 5.0, 3.0, 1.0, 4.0])) == (5.0, True)
-    with pytest.raises(NoSuggestionError, match="never fell"):
+    with pytest.raises(NoSuggestionError, match=r"never fell.* a higher --to_rate"):
         find_edge(curve_of([5.0, 4.99, 5.0, 6.0]))
-
-
-def trial_of(losses: list[float], held: int) -> Trial:
-    """With the first loss, and those after each update; the last is measured."""
-    return Trial(1.0, curve_of(losses), held, 1)
+    with pytest.raises(NoSuggestionError, match=r"never fell.* a lower --from_rate"):
+        find_edge(curve_of([5.0, 4.99, 5.0, math.nan]))
 
 
 def test_a_trial_lasts_where_its_rate_can_be_held() -> None:
-    assert trial_of([5.0, 3.0, 1.0, 2.0, 0.5], 3).loss == 0.5
-    assert trial_of([5.0, 3.0, 1.0, 3.5, 0.5], 3).loss == math.inf  # half of the gain lost
-    assert trial_of([5.0, 3.0, 1.0, 3.5, 0.5], 2).loss == 0.5  # later, when the rate goes down
-    assert not trial_of([5.0, 1e-6, 1e-5, 1e-7], 2).lasts  # growing, if from next to nothing
-    assert not trial_of([5.0, 6.0, 0.1], 1).lasts
-    assert not trial_of([5.0, 1.0, 0.5, math.nan], 1).lasts
+    assert lasts(curve_of([5.0, 3.0, 1.0, 2.0, 0.5]), 3)
+    assert not lasts(curve_of([5.0, 3.0, 1.0, 3.5, 0.5]), 3)  # half of the gain lost
+    assert lasts(curve_of([5.0, 3.0, 1.0, 3.5, 0.5]), 2)  # later, when the rate goes down
+    assert not lasts(curve_of([5.0, 1e-6, 1e-5, 1e-7]), 2)  # growing, if from next to nothing
+    assert not lasts(curve_of([5.0, 6.0, 0.1]), 1)
+    assert not lasts(curve_of([5.0, 1.0, 0.5, math.nan]), 1)
+    assert lasts(curve_of([5.0, 4.99, 5.01, 5.0]), 2)  # nothing is learned, and nothing lost
+    assert lasts(curve_of([-5.0, -6.0, -7.0, -6.5]), 3)
 
 
-def test_a_trial_warms_up_along_the_sweep_holds_its_rate_and_goes_down_to_0() -> None:
-    first, steering = steer_to(120, 200)
-    assert (first, *steering) == (100, 120, 280, 120)
+def test_a_trial_warms_up_to_its_rate_holds_it_and_goes_down_to_0() -> None:
     plan = plan_sweep("exponential", 1e-5, 100.0, 200)
-    rates = rates_of(plan, first, steering, 200)
-    np.testing.assert_allclose(rates[:20], curves.rate(plan, np.arange(100, 120)), rtol=1e-12)
-    np.testing.assert_allclose(rates[20:60], curves.rate(plan, 120), rtol=1e-12)
-    np.testing.assert_allclose(rates[60:180], rates[20] * (1 - np.arange(120) / 120), rtol=1e-9)
-    assert not rates[180:].any()
-    assert steer_to(3, 200)[0] == 0  # there is nothing below the sweep
+    rates = rates_of(plan, 0.5, 200)
+    np.testing.assert_allclose(rates[:20], 0.5 * np.arange(1, 21) / 20, rtol=1e-9)
+    np.testing.assert_allclose(rates[20:61], 0.5, rtol=1e-9)
+    np.testing.assert_allclose(rates[60:], 0.5 * (1 - np.arange(140) / 140), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -119,62 +127,85 @@ def test_a_trial_warms_up_along_the_sweep_holds_its_rate_and_goes_down_to_0() ->
         (0.2, [0.2, 0.1, 0.4]),
         (0.8, [0.2, 0.1, 0.4, 0.8, 1.6]),  # up, as long as it gets better
         (0.03, [0.2, 0.1, 0.05, 0.025, 0.0125]),  # and down
+        (8.0, [0.2, 0.1, 0.4, 0.8, 1.6]),  # not over the edge
+        (1e-9, [0.2 / 2**power for power in range(MOST_TRIALS)]),  # nor for ever
     ],
 )
 def test_rates_are_tried_while_the_loss_gets_lower(best: float, tried: list[float]) -> None:
     finding = find_rate(*pretended(lambda rate: abs(math.log(rate / best))))
-    assert [trial.rate for trial in finding.trials] == pytest.approx(tried, rel=0.08)
-    assert abs(math.log2(finding.suggestion / MARGIN / best)) <= 0.6
+    assert [trial.rate for trial in finding.trials] == pytest.approx(tried, rel=0.03)
+    found = min(finding.trials, key=lambda trial: trial.loss)
+    assert finding.suggestion == MARGIN * found.rate
+    assert finding.unfinished == (best == 1e-9)
+
+
+def test_where_all_rates_are_the_same_it_goes_down() -> None:
+    # As a network is that is dead from some rate on.
+    finding = find_rate(*pretended(lambda rate: 2.303 if rate > 0.03 else abs(math.log(50 * rate))))
+    assert finding.suggestion == pytest.approx(0.0244 * MARGIN, rel=0.03)
 
 
 def test_rates_that_do_not_last_are_halved() -> None:
-    finding = find_rate(*pretended(lambda rate: 1.0 if rate < 0.06 else math.nan))
-    assert [trial.lasts for trial in finding.trials] == [False, False, True, True]
-    assert finding.suggestion == pytest.approx(0.05 * MARGIN, rel=0.08)
-    with pytest.raises(NoSuggestionError, match=r"no lower rate down to 0.+ lasted"):
-        find_rate(*pretended(lambda rate: math.nan))
+    finding = find_rate(*pretended(lambda rate: 1.0 if rate < 0.06 else math.inf))
+    assert [trial.lasts for trial in finding.trials][:3] == [False, False, True]
+    assert finding.suggestion < 0.06
+    with pytest.raises(NoSuggestionError, match=r"no rate from 0\.195 down to .* could be held"):
+        find_rate(*pretended(lambda rate: math.inf))
 
 
-def pretended(loss: Callable[[float], float]) -> tuple[Callable[[int, Steering], Curve], int]:
-    """Trainings that end with a loss for each rate, of a sweep whose lowest loss is at 0.2."""
+def pretended(
+    loss: Callable[[float], float],
+) -> tuple[Callable[[], Curve], Callable[[float], Trial]]:
+    """A sweep with its lowest loss at 0.2 and its edge at 2, and trials with a loss by rate."""
     rates = np.geomspace(1e-3, 10, 401)
     swept = np.concatenate([np.linspace(5, 1, 231), np.full(100, 2.0), np.full(70, 9.0)])
-
-    def train(first: int, steering: Steering) -> Curve:
-        if steering == Steering():
-            return read_curve(rates, swept, 401)
-        last = loss(rates[int(steering.held_at)])
-        return read_curve(rates, np.concatenate([np.linspace(9, 4, 361), np.full(40, last)]), 401)
-
-    return train, 401
+    return lambda: read_curve(rates, swept, 401), lambda rate: Trial(rate, loss(rate))
 
 
-def rates_of(
-    plan: curves.LearningRatePlan, first: int, steering: Steering, updates: int
-) -> np.ndarray:
-    """As `LearningRate` applies them."""
-    progress = first + np.arange(updates, dtype=float)
-    rates = curves.rate(plan, np.minimum(progress, steering.held_at))
-    return rates * np.clip((steering.ends_at - progress) / steering.cooldown, 0, 1)
+def test_it_begins_at_a_quarter_of_the_edge_where_the_lowest_loss_is_later() -> None:
+    losses = np.concatenate([np.linspace(5, 1.001, 200), np.linspace(1.001, 1, 190), [9.0] * 11])
+    rates, tried = np.geomspace(1e-3, 10, 401), []
+
+    def trial(rate: float) -> Trial:
+        tried.append(rate)
+        return Trial(rate, 1.0)
+
+    find_rate(lambda: read_curve(rates, losses, 20), trial)
+    assert tried[0] == pytest.approx(rates[389] / LATE, rel=0.05)
+
+
+def rates_of(plan: curves.LearningRatePlan, rate: float, steps: int) -> np.ndarray:
+    """Those of a trial, as `LearningRate` applies them."""
+    factor, steering, backoff = steered_to(rate, float(curves.rate(plan, 0)), steps)
+    progress = np.arange(steps, dtype=float)
+    rates = curves.rate(plan, np.minimum(progress, steering.held_at)) * factor
+    left = np.clip((steering.ends_at - progress) / steering.cooldown, 0, 1)
+    return rates * left * backoff.factor_at(progress)
 
 
 def quadratic(
     curvatures: np.ndarray, noise: float, sweep: str = "exponential", seed: int = 0
-) -> Callable[[int, Steering], Curve]:
+) -> tuple[Callable[[], Curve], Callable[[float], Trial]]:
     """Trainings with SGD on ½ Σ λ x², gradients with noise of that many times √λ."""
-    start, last = (1e-5, 100.0) if sweep == "exponential" else (1e-3, 10.0)
-    plan = plan_sweep(sweep, start, last, STEPS)
+    first, last = (1e-5, 100.0) if sweep == "exponential" else (1e-3, 10.0)
+    plan = plan_sweep(sweep, first, last, STEPS)
 
-    def train(first: int, steering: Steering) -> Curve:
-        random = np.random.default_rng(seed)
+    def train(rates: np.ndarray) -> tuple[Recorder, float]:
+        random, losses = np.random.default_rng(seed), []
         x = random.standard_normal(len(curvatures))
-        rates, losses = rates_of(plan, first, steering, STEPS), []
         for rate in rates:
             losses.append(np.sum(curvatures * x * x) / 2)
             x = x - rate * gradient(curvatures, x, noise, random)
-        return read_curve(rates, losses, STEPS)
+        recorder = Recorder(STEPS)
+        columns = {"learning_rate": rates, "train/loss": np.array(losses)}
+        recorder(Block(0, columns | {"finite": np.ones(STEPS)}, None))
+        return recorder, float(np.sum(curvatures * x * x) / 2)
 
-    return train
+    def trial(rate: float) -> Trial:
+        recorder, loss = train(rates_of(plan, rate, STEPS))
+        return Trial(rate, loss if recorder.lasts() else math.inf)
+
+    return lambda: train(curves.rate(plan, np.arange(STEPS)))[0].curve(), trial
 
 
 def gradient(
@@ -202,26 +233,13 @@ def test_a_quadratic_gets_about_its_best_rate(condition: float, noise: float, sw
     largest, grid = 2.0, np.geomspace(0.002, 2.0, 25)
     came_to = {rate: trained(curvatures, noise, rate, STEPS) for rate in grid}
     good = [rate for rate in grid if came_to[rate] < 1.5 * min(came_to.values())]
-    found = [
-        find_rate(quadratic(curvatures, noise, sweep, seed), STEPS).suggestion for seed in range(5)
-    ]
+    found = [find_rate(*quadratic(curvatures, noise, sweep, seed)).suggestion for seed in range(5)]
     assert max(found) < largest
     assert min(good) / 2.5 < math.exp(np.log(found).mean()) < max(good) * 1.5, (found, good)
 
 
-def test_without_noise_the_edge_is_late_by_what_theory_says() -> None:
-    plan = plan_sweep("exponential", 1e-5, 100.0, 3000)
-    x, losses, rates = 1.0, [], curves.rate(plan, np.arange(3000.0))
-    for rate in rates[rates < 20]:
-        losses.append(x * x / 2)
-        x -= rate * x
-    after = np.array(losses[1:])
-    back = rates[np.argmax((after > losses[0]) & (rates[: len(after)] > 2))]
-    assert back == pytest.approx(12.595, rel=0.02)
-
-
 def test_the_recorder_does_not_mind_the_length_of_the_blocks() -> None:
-    losses = np.array([2.0, 1.0, 0.5, 1.0, 4.0, 3.0])
+    losses = np.array([2.0, 1.0, 0.5, 1.0, 5.0, 3.0])
     columns = {"learning_rate": np.arange(1.0, 7), "train/loss": losses, "finite": np.ones(6)}
     recorders = [Recorder(20), Recorder(20)]
     recorders[0](Block(0, columns, None))
@@ -272,6 +290,17 @@ def test_the_recorder_leaves_out_a_step_whose_examples_all_weigh_0() -> None:
     assert not recorder.diverged()
     assert recorder.curve().rates.tolist() == [1.0, 3.0]
     assert recorder.curve().losses.tolist() == [1.0, 0.5]
+
+
+def test_how_long_a_rate_was_held_is_counted_in_steps_not_in_those_that_weigh() -> None:
+    losses = np.array([5.0, np.nan, np.nan, 1.0, np.nan, 4.9, 0.5, 0.4, 0.3, 0.2])
+    rows = {"learning_rate": np.ones(10), "train/loss": losses, "finite": np.ones(10)}
+    for held, it_lasts in ((2, True), (5, True), (7, False)):
+        recorder = Recorder(10)
+        shifted = {name: column[: held + 3] for name, column in rows.items()}
+        shifted["train/loss"] = np.concatenate([losses[:held], np.full(3, 0.1)])
+        recorder(Block(0, shifted, None))
+        assert recorder.lasts() or not it_lasts
 
 
 def test_a_snapshot_puts_back_every_copy() -> None:
