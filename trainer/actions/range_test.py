@@ -170,10 +170,11 @@ def find_edge(curve: Curve) -> tuple[float, bool]:
     lowest = curve.smoothed[curve.best]
     gain = curve.first_loss - lowest
     if not gain > _LEAST_GAIN * abs(curve.first_loss):
+        rates = "a lower --from_rate and --to_rate" if curve.diverged else "a higher --to_rate"
         raise NoSuggestionError(
             f"the loss never fell: {curve.first_loss:.4g} before the sweep, {lowest:.4g} at best "
             f"between the rates {curve.rates[0]:.3g} and {curve.rates[-1]:.3g}; try a longer "
-            f"--sweep_for, or {'a lower --from_rate and --to_rate' if curve.diverged else 'a higher --to_rate'}"
+            f"--sweep_for, or {rates}"
         )
     lost = curve.smoothed[curve.best :] > lowest + EDGE_SHARE * gain
     if lost.any():
