@@ -1,8 +1,6 @@
 """Measures a trained model on all examples of a split: `python -m launch.evaluate RUN_DIR`."""
 
-import csv
 import dataclasses
-import io
 import os
 import pathlib
 import re
@@ -18,6 +16,7 @@ from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import check_file, one_of, one_run_folder
 from launch.process import cli
+from launch.terminal.csv_text import csv_text
 from launch.terminal.evaluation_charts import (
     save_calibration,
     save_confusion,
@@ -107,7 +106,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         trained = dataclasses.replace(trained, command=command)
         devices = devices_for(trained, device, values.replicas, gpus_of(device, values.verbosity))
         plan = plan_for(trained, devices)
-        check_file("json", values.json)
+        check_file("json", values.json, begins=b'{\n "run": ')
         pictures = values.out if plan.task in ("classification", "segmentation") else "none"
         out, why_none = open_out(trained, source, pictures)
     print(intended_text(trained, source), flush=True)
@@ -185,6 +184,11 @@ def evaluate(
     batches = -(-source.length // plan.eval_batch)
     pass_ = Evaluation(strategy, model, make_task(settings, plan), averages)
     rows = evaluate_in_pieces(pass_, cli.keep(iter(stream)), batches, lambda: True)
+    if not rows[0][-1] > 0:
+        raise ValueError(
+            f"nothing of {source.name} is labelled or weighs anything, so nothing can be measured; "
+            "give other data, --dataset."
+        )
     # A file has the averages alone.
     metrics = pass_.metrics(rows[:1] if trained.weights.is_file() else rows)
     of = Evaluated(trained, plan, source, metrics, pass_.task.headline)
@@ -267,6 +271,7 @@ def save_pictures(of: Evaluated, out: pathlib.Path) -> None:
       OSError: a file cannot be written.
     """
     names, heading = of.source.names(), of.heading
+    (out / "answers.csv").unlink(missing_ok=True)  # what is not there is not half of two
     if of.masks is not None:
         if len(names) <= _MATRIX:
             save_confusion(of.masks.report, names, heading, out / "confusion.png", "pixels")
@@ -288,15 +293,14 @@ def save_pictures(of: Evaluated, out: pathlib.Path) -> None:
 
 def answers_text(of: Evaluated) -> str:
     """A table of all examples: what it is, its class, the answer and how sure it is."""
-    names, text = of.source.names(), io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["example", "class", "answer", "probability", "weight"])
+    names = of.source.names()
+    rows: list[Sequence[str]] = [["example", "class", "answer", "probability", "weight"]]
     columns = (of.records, of.report.labels, of.report.probabilities, of.report.weights)
     for example, (record, label, row, weight) in enumerate(zip(*columns, strict=True)):
-        answer = _answer(of.report, example, names)
+        answer = _answer(of.report, example, names) or ""
         described = of.source.describe(int(record))
-        rows.writerow([described, names[label], answer, f"{row.max():.6g}", f"{weight:g}"])
-    return text.getvalue()
+        rows.append([described, names[label], answer, f"{row.max():.6g}", f"{weight:g}"])
+    return csv_text(rows)
 
 
 main = cli.entry_point("launch.evaluate RUN_DIR", define_evaluate_flags, carry_out)

@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -98,17 +99,21 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         out = open_out(trained, form, values.out)
     cli.import_tensorflow(values.verbosity)
-    writing = pathlib.Path(tempfile.mkdtemp(prefix=f".writing-{out.name}-", dir=out.parent))
+    writing = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
+    interrupt = Interrupt()
     try:
         with cli.wrong_command():
             model = restored_model(trained, plan_for(trained, devices_for(trained, "cpu", 1, 0)))
         resized = bool(trained.command.data.image_size)
         export(model, form, writing / "model", trained, resized)
+        interrupt.check()
         compared = compare(model, form, writing / "model", source, data.image_size, resized)
+        interrupt.check()
         bad = [f"{name}: {text}" for name, text in compared.items() if not text.good]
         if not bad:
             os.rename(writing / "model", out)
     except RuntimeError as error:
+        interrupt.check()
         print(f"error: what was exported as {form} cannot be used: {error}")
         return cli.FAILED
     finally:
@@ -118,6 +123,24 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         return cli.FAILED
     print(done_text(trained, form, out, compared))
     return cli.FINISHED
+
+
+class Interrupt:
+    """Ctrl-C, which is remembered: its exception can be lost in a converter or a destructor."""
+
+    def __init__(self) -> None:
+        self._came = False
+        signal.signal(signal.SIGINT, self)
+
+    def __call__(self, *signal_and_frame: object) -> None:
+        """Called by the signal."""
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises it again, if it came."""
+        if self._came:
+            raise KeyboardInterrupt
 
 
 def check_installed(form: str) -> None:
@@ -196,8 +219,6 @@ def export(
     except OSError:
         raise
     except Exception as error:  # a converter's own
-        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # in C++, which makes something else of it
         raise RuntimeError(str(error).strip().split("\n")[0] or type(error).__name__) from error
 
 

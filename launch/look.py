@@ -18,7 +18,7 @@ from input_pipeline.sources import Source, open_sources
 from input_pipeline.targets import IGNORED
 from launch.flags.command import Command, read_command
 from launch.flags.group import Group
-from launch.flags.parsing import check_file
+from launch.flags.parsing import check_file, given
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.terminal.image_grid import PAIRS, Batch, as_it_is, class_name, save_grid
@@ -66,7 +66,9 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         said, wrong = look_at_labels(sources, command.data.max_bad_records)
         check_mixing(command.data.mixup, command.data.cutmix, PAIRS)
         out = pathlib.Path(values.out)
-        check_file("out", values.out)
+        check_file("out", values.out, begins=b"\x89PNG")
+        if out.suffix != ".png":
+            raise ValueError(f"{given('out', values.out)} is no name of a picture; end it in .png.")
     cli.import_tensorflow(values.verbosity)
     # Bad records are what a person looks for: they end a training, but not this.
     faults = {split: Faults(source, source.length) for split, source in sources.items()}

@@ -1,9 +1,7 @@
 """Answers for pictures: `python -m launch.predict RUN_DIR PICTURES`, PICTURES files and folders."""
 
 import contextlib
-import csv
 import dataclasses
-import io
 import os
 import pathlib
 import sys
@@ -25,6 +23,7 @@ from launch.flags.group import Group
 from launch.flags.parsing import check_file
 from launch.process import cli
 from launch.terminal import output
+from launch.terminal.csv_text import csv_text
 from launch.terminal.drawn_text import printable
 from launch.terminal.image_grid import shortened
 from launch.training.predicted_masks import SHARES, places, predicted, write_shares
@@ -98,7 +97,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         if not paths:
             raise ValueError("no picture is named in the input; give a path a line.")
         if opened.task != "segmentation":
-            check_file("out", values.out)
+            check_file("out", values.out, begins=b"path,")
     cli.import_tensorflow(values.verbosity)
     with cli.wrong_command():
         model = load(opened)
@@ -142,7 +141,7 @@ def tell(
     rows = likeliest(paths, told, good, names, top, ordered)
     if not values.out:
         return table_lines(rows, ".6g" if ordered else ".2%")
-    text = csv_text(rows, min(top, len(names)), "value" if ordered else "probability")
+    text = table_text(rows, min(top, len(names)), "value" if ordered else "probability")
     write_text(pathlib.Path(values.out), text)
     return [f"{len(rows):,} pictures: {values.out}"]
 
@@ -160,6 +159,8 @@ def tell_masks(
       OSError: they cannot be written.
     """
     found, number = [], 0
+    if values.out:  # of a prediction before: the list is the last to be written
+        (pathlib.Path(values.out) / SHARES).unlink(missing_ok=True)
     for outputs, good in answered:
         told = outputs.argmax(axis=-1).astype(np.uint8)
         told[np.isnan(outputs).any(axis=-1)] = IGNORED
@@ -179,6 +180,8 @@ def given_paths(given: Sequence[str]) -> Iterable[str]:
     """The paths given; in place of a `-`, those that stand in the input, one a line."""
     for path in given:
         if path == "-":
+            if sys.stdin is None:
+                raise ValueError("there is no input to read paths from; give them as arguments.")
             lines = [os.fsdecode(line) for line in sys.stdin.buffer.read().split(b"\n")]
             yield from filter(None, (line.rstrip("\r") for line in lines))
         else:
@@ -202,11 +205,17 @@ def open_model(path: pathlib.Path, checkpoint: str) -> Opened:
         return Opened(trained, trained.weights, trained.class_names(), resized, task)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give a run's folder, or a {MODEL}.")
-    beside = path.parent / CLASSES
-    names = read_names(read_file(beside).decode("utf-8", "replace")) if beside.exists() else ()
-    for folder in (path.parent, path.parent.parent):
+    lists = [path.parent / name for name in (CLASSES, "labels.txt")]  # that of an export
+    beside = next((file for file in lists if file.exists()), None)
+    names = read_names(read_file(beside).decode("utf-8", "replace")) if beside else ()
+    for folder in path.absolute().parents[:3]:  # an export lies two below its run's
         if (folder / "flags.txt").exists():
             return Opened(None, path, names, bool(command_in(folder).data.image_size))
+    print(
+        f"note: no run's flags.txt is near {cli.presentable(str(path))}: pictures of another size "
+        "than the model's are resized as a whole",
+        file=sys.stderr,
+    )
     return Opened(None, path, names, False)
 
 
@@ -343,16 +352,14 @@ def table_lines(rows: Sequence[Row], form: str = ".2%") -> Iterable[str]:
             path = ""
 
 
-def csv_text(rows: Sequence[Row], top: int, what: str = "probability") -> str:
+def table_text(rows: Sequence[Row], top: int, what: str = "probability") -> str:
     """A table with a row for each picture: its path, then class and probability, by turns."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}_{place}" for place in range(1, top + 1) for name in ("class", what)]
-    writer.writerow(["path", *columns])
+    lines: list[Sequence[str]] = [["path", *columns]]
     for row in rows:
         pairs = ((name, f"{probability:.6g}") for name, probability in row.likeliest)
-        writer.writerow([row.path, *(cell for pair in pairs for cell in pair)])
-    return text.getvalue()
+        lines.append([row.path, *(cell for pair in pairs for cell in pair)])
+    return csv_text(lines)
 
 
 main = cli.entry_point("launch.predict RUN_DIR PICTURES", define_predict_flags, carry_out)

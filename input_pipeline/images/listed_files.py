@@ -11,15 +11,18 @@ from input_pipeline.images.image_header import image_header
 from input_pipeline.images.pillow import decoded
 from input_pipeline.records.open_files import reason
 from input_pipeline.sources.source import Source
+from input_pipeline.sources.walk import SUFFIXES
+
+_OTHERS = (".heic", ".heif", ".avif", ".ico")  # that cannot be decoded here
 
 
 def image_paths(given: Iterable[str]) -> list[str]:
     """The files given and, of folders, the image files anywhere in them, sorted.
 
-    In a folder what is hidden, or is no image by its first bytes, is passed over.
+    In a folder what is hidden, or is no image by its first bytes nor by its name, is passed over.
 
     Raises:
-      ValueError: a path is not there, or a folder holds no image.
+      ValueError: a path is not there, or a folder holds no image or cannot be read.
     """
     found: list[str] = []
     for path in given:
@@ -36,12 +39,19 @@ def image_paths(given: Iterable[str]) -> list[str]:
 
 
 def _images_below(top: str) -> Iterable[str]:
-    for where, folders, files in os.walk(top):
+    for where, folders, files in os.walk(top, onerror=_tell):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = os.path.join(where, name)
-            if not name.startswith(".") and _is_image(path):
+            named = os.path.splitext(name)[1].lower() in (*SUFFIXES, *_OTHERS)
+            if not name.startswith(".") and (_is_image(path) or named):
                 yield path
+
+
+def _tell(error: OSError) -> None:
+    raise ValueError(
+        f"the folder {error.filename} cannot be read ({error.strerror}); give others, or allow it."
+    )
 
 
 def _is_image(path: str) -> bool:

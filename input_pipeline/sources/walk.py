@@ -22,7 +22,7 @@ from input_pipeline.records.interrupts import interrupt_held
 from input_pipeline.records.open_files import OURS, digest_of, keep, reason
 
 # Of images as people name them: one of these that holds none is worth more than its suffix.
-_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _KINDS_SHOWN, _PLACES_SHOWN, _LONGEST_SUFFIX = 8, 3, 8
 _THREADS, _FILES_AT_ONCE = 8, 512
 # How the file is called that keeps which files are no images, for `files.kept_paths`; and after how
@@ -316,4 +316,4 @@ def _why_not(top: bytes, name: bytes) -> str:
         return form or "without a suffix"
     if len(suffix) > _LONGEST_SUFFIX or not suffix[1:].isalnum():
         return "others"
-    return f"{suffix} without an image" if form is None and suffix in _SUFFIXES else suffix
+    return f"{suffix} without an image" if form is None and suffix in SUFFIXES else suffix

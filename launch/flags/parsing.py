@@ -78,17 +78,27 @@ def one_run_folder(arguments: Sequence[str], example: str) -> pathlib.Path:
     return pathlib.Path(arguments[0])
 
 
-def check_file(name: str, text: str) -> None:
+def check_file(name: str, text: str, begins: bytes = b"") -> None:
     """Sees that the file that a flag names can be written; an empty name is none.
 
+    Args:
+      begins: how a file begins that may be written over: one that the command has written before.
+
     Raises:
-      ValueError: it cannot.
+      ValueError: it cannot, or holds something else.
     """
     path = pathlib.Path(text)
     if text and (not path.parent.is_dir() or path.is_dir()):
         raise ValueError(
             f"{given(name, text)} cannot be written; give a file in a folder that exists."
         )
+    if text and path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(begins)) != begins:
+                raise ValueError(
+                    f"{given(name, text)} is there already and holds something else; give a new "
+                    "file."
+                )
 
 
 def parsed(values: flags.FlagValues, name: str, parse: Callable[[str], T]) -> T:

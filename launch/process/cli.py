@@ -99,7 +99,7 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
-        print(output.INTERRUPTED, file=sys.stderr)
+        print(output.INTERRUPTED if trains else "stopped before its end", file=sys.stderr)
         code = STOPPED
     except SystemExit as ended:  # of argparse, which has said what is wrong
         code = ended.code if isinstance(ended.code, int) else FAILED

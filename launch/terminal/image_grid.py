@@ -1,5 +1,6 @@
 """A picture of examples in rows: as they are, and as the model sees them."""
 
+import io
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from input_pipeline.images.pillow import decoded
 from input_pipeline.sources import Source
 from launch.terminal.drawn_text import drawn, printable
 from launch.terminal.mask_picture import shares
+from trainer.files.whole_files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +48,9 @@ def save_grid(
                 show(axes, image, text(label), color)
                 if column == 0:
                     axes.set_ylabel(name, fontsize=8, color=color)
-        figure.savefig(path, dpi=110)
+        with io.BytesIO() as png:
+            figure.savefig(png, dpi=110)
+            write_bytes(path, png.getvalue())
 
 
 def _grid(heading: str, shape: tuple[int, ...]) -> "Figure":

@@ -1,14 +1,14 @@
 """What a segmentation answers, picture by picture: how much is right, and the worst of them."""
 
 import contextlib
-import csv
 import dataclasses
-import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from input_pipeline.sources import Source
+from launch.terminal.csv_text import csv_text
 from launch.terminal.mask_picture import Worst
 from launch.training.answers import every_answer
 from launch.training.evaluated_data import seen
@@ -53,15 +53,13 @@ class MaskAnswers:
 
     def to_csv(self, source: Source) -> str:
         """A table with a row for each picture."""
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["example", "pixel_accuracy", "labelled", "weight"])
+        rows: list[Sequence[str]] = [["example", "pixel_accuracy", "labelled", "weight"]]
         columns = (self.records, self.right, self.labelled, self.weights)
         for record, right, labelled, weight in zip(*columns, strict=True):
             shown = f"{right:.6g}" if labelled else ""
             described = source.describe(int(record))
-            rows.writerow([described, shown, f"{labelled:.6g}", f"{weight:g}"])
-        return text.getvalue()
+            rows.append([described, shown, f"{labelled:.6g}", f"{weight:g}"])
+        return csv_text(rows)
 
 
 def mask_answers(

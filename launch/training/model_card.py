@@ -69,7 +69,7 @@ def example(facts: DatasetFacts, resized: bool, hub: bool) -> str:
     """
     height, width, channels = facts.image_shape
     mode = {1: "L", 3: "RGB"}.get(channels, "RGBA")
-    picture = f'PIL.Image.open("picture.png").convert("{mode}")'
+    picture = f'PIL.ImageOps.exif_transpose(PIL.Image.open("picture.png")).convert("{mode}")'
     # What is cut off at the edges leaves 0.875 of each side.
     fitted = (
         f"PIL.ImageOps.fit({picture}, ({width}, {height}), bleed=0.0625)"

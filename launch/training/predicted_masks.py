@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -10,8 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from input_pipeline.images.image_header import header_of_file
+from launch.terminal.csv_text import csv_text
 from launch.terminal.mask_picture import mask_file, shares
-from trainer.files.whole_files import write_bytes, write_text
+from trainer.files.whole_files import read_file, write_bytes, write_text
 
 SHARES = "shares.csv"
 
@@ -29,11 +29,11 @@ def places(paths: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
     """Where the mask of each picture goes: by its name, in the folders that tell it from others.
 
     Raises:
-      ValueError: two would be one, or one lies in the place of a picture.
+      ValueError: two would be one, or one lies in the place of another file than an earlier mask.
       OSError: the folder cannot be made.
     """
     top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    found, taken = {}, {}
+    found, taken, ours = {}, {}, _listed(out)
     pictures = {os.path.realpath(path) for path in paths}
     for path in dict.fromkeys(paths):
         below = os.path.splitext(os.path.relpath(os.path.abspath(path), top))[0]
@@ -49,6 +49,11 @@ def places(paths: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
                 f"the mask of {path} would be written in place of the picture {place}; give "
                 "another folder, --out=DIR."
             )
+        if os.path.lexists(place) and os.path.realpath(place) not in ours:
+            raise ValueError(
+                f"{place} is there already, and {out / SHARES} does not list it; give another "
+                "folder, --out=DIR."
+            )
         found[path] = place
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -57,6 +62,16 @@ def places(paths: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
             f"{out} cannot be made ({error.strerror}); give another folder, --out=DIR."
         ) from None
     return found
+
+
+def _listed(out: pathlib.Path) -> set[str]:
+    """The masks that a prediction before has written there, by their real paths."""
+    try:
+        text = read_file(out / SHARES).decode("utf-8", "surrogateescape")
+    except (OSError, ValueError):
+        return set()
+    rows = csv.DictReader(text.splitlines(keepends=True))
+    return {os.path.realpath(row["mask"]) for row in rows if row.get("mask")}
 
 
 def predicted(path: str, answer: np.ndarray, classes: int, place: pathlib.Path | None) -> Predicted:
@@ -85,9 +100,5 @@ def write_shares(rows: Iterable[Predicted], names: Sequence[str], out: pathlib.P
     Raises:
       OSError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "mask", *names])
-    for row in rows:
-        writer.writerow([row.path, row.written, *(f"{share:.6g}" for share in row.shares)])
-    write_text(out / SHARES, text.getvalue())
+    each = ([row.path, row.written, *(f"{share:.6g}" for share in row.shares)] for row in rows)
+    write_text(out / SHARES, csv_text([["path", "mask", *names], *each]))

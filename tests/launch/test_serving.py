@@ -1,12 +1,15 @@
 """Out of a run: evaluate, predict, export and MODEL.md, on runs as they are."""
 
+import contextlib
 import csv
 import fcntl
 import importlib
+import io
 import json
 import pathlib
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,10 +19,14 @@ from helpers import Ended, Run, call, carried_out, content, in_parallel
 from PIL import Image
 
 from input_pipeline.bad_records import Faults
+from input_pipeline.images.listed_files import image_paths
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from launch.evaluate import Evaluated, evaluated_text
+from launch.export import Interrupt
+from launch.flags.parsing import check_file
 from launch.process import cli
+from launch.terminal.csv_text import csv_text
 from launch.terminal.evaluation_charts import short as short_count
 from trainer.exported import missing
 from trainer.plan.headline import Headline
@@ -40,6 +47,9 @@ LINES = {
     "predict": "launch.predict run pictures --out=predicted.csv --top=2",
     "broken": "launch.predict run/model.keras pictures/train/7 broken --top=1",
     "saved_model": "launch.export run --out=saved",
+    "keras": "launch.export run --format=keras",
+    "exported": "launch.predict run/export/keras-step-50/model.keras pictures --out=exported.csv "
+    "--top=2",
     "litert": "launch.export run --format=litert",
     **{
         form: f"launch.export run --format={form}"
@@ -190,6 +200,13 @@ def test_predict_gives_the_answers_that_evaluate_does(
         )
 
 
+def test_a_model_exported_beside_its_run_tells_what_the_run_does(
+    folder: pathlib.Path, ended: dict[str, Ended]
+) -> None:
+    assert ended["exported"].code == 0, ended["exported"]
+    assert table(folder / "exported.csv") == table(folder / "predicted.csv")
+
+
 def test_broken_pictures_are_named_and_the_others_answered(
     folder: pathlib.Path, ended: dict[str, Ended], run: Run
 ) -> None:
@@ -318,3 +335,40 @@ def test_counts_in_a_picture_are_short() -> None:
     counts = [0, 0.5, 9_999, 9_999.6, 12_345, 669_432, 1_234_567, 52_428_800, 3e9]
     shown = ["0", "0.5", "9999", "10k", "12k", "669k", "1.2M", "52M", "3.0G"]
     assert [short_count(count) for count in counts] == shown
+
+
+def test_a_cell_with_any_end_of_a_line_comes_back() -> None:
+    rows = [["path", "class"], ["a\rb", "c,d"], ['e"f', "g\nh"], ["i\r\nj", "k"]]
+    assert list(csv.reader(io.StringIO(csv_text(rows), newline=""))) == rows
+    assert csv_text([["a", 1.5]]) == "a,1.5\n"
+
+
+def test_what_another_file_holds_is_not_written_over(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.csv").write_text("path,class_1\n")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "empty").touch()
+    for name in ("a.csv", "empty", "new"):
+        check_file("out", str(tmp_path / name), begins=b"path,")
+    with pytest.raises(ValueError, match=r"picture\.png is there already and holds something else"):
+        check_file("out", str(tmp_path / "picture.png"), begins=b"path,")
+
+
+def test_files_that_are_pictures_by_name_alone_are_not_passed_over(tmp_path: pathlib.Path) -> None:
+    for name in ("text.png", "photo.HEIC", "notes.txt", ".hidden.png"):
+        (tmp_path / name).write_text("no picture")
+    assert image_paths([str(tmp_path)]) == [
+        f"{tmp_path}/{name}" for name in ("photo.HEIC", "text.png")
+    ]
+
+
+def test_an_interrupt_that_a_converter_swallows_is_raised_again() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        interrupt = Interrupt()
+        interrupt.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -34,9 +34,16 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file, whole or not at all; what cannot be written leaves nothing behind."""
-    # Several processes may write beside each other.
-    beside = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    """Writes a file, whole or not at all; what cannot be written leaves nothing behind.
+
+    What is no plain file, such as /dev/stdout or a named pipe, takes it as it comes.
+    """
+    if path.parent == pathlib.Path("/dev") or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+        return
+    # Several processes may write beside each other; the name may be as long as one can be.
+    name = google_crc32c.value(os.fsencode(path.name))
+    beside = path.with_name(f".writing-{os.getpid()}-{name:08x}")
     try:
         beside.write_bytes(content)
         os.replace(beside, path)

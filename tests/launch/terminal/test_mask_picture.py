@@ -13,7 +13,7 @@ from launch.terminal.evaluation_charts import save_confusion, save_masks
 from launch.terminal.evaluation_text import mask_report_text
 from launch.terminal.image_grid import label_text
 from launch.terminal.mask_picture import Worst, grey, mask_file, overlaid, palette, shares
-from launch.training.predicted_masks import places
+from launch.training.predicted_masks import Predicted, places, write_shares
 from trainer.tasks.segmentation import ious
 from trainer.tasks.segmentation_report import mask_report
 
@@ -138,3 +138,14 @@ def test_masks_go_beside_each_other_and_never_over_a_picture(tmp_path: pathlib.P
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be made"):
         places(paths, tmp_path / "file/out")
+
+
+def test_masks_made_by_hand_are_not_written_over(tmp_path: pathlib.Path) -> None:
+    out, picture = tmp_path / "masks", f"{tmp_path}/in/1.jpg"
+    out.mkdir()
+    (out / "1.png").write_bytes(b"by hand")
+    with pytest.raises(ValueError, match=r"1\.png is there already, and .*shares\.csv does not"):
+        places([picture], out)
+    row = Predicted(picture, np.array([1.0]), str(out / "1.png"))
+    write_shares([row], ["none"], out)  # as a prediction before leaves it
+    assert places([picture], out)[picture] == out / "1.png"

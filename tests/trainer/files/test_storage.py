@@ -10,6 +10,7 @@ import subprocess
 import threading
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import pytest
@@ -23,7 +24,7 @@ from trainer.export import save_model
 from trainer.files import append_file
 from trainer.files.append_file import AppendFile
 from trainer.files.storage import Storage
-from trainer.files.whole_files import append_line, read_lines, write_json
+from trainer.files.whole_files import append_line, read_lines, write_json, write_text
 from trainer.plan.dataset import DatasetFacts
 from trainer.run_folder.journal import Row
 from trainer.run_folder.metrics_writer import MetricsWriter
@@ -369,3 +370,16 @@ def test_a_run_on_a_full_disk_is_saved_in_the_fallback_and_goes_on_from_there(
     assert (third.code, third.err) == (0, "")
     assert (run.folder / "model.keras").exists()
     assert run.checkpoints()[-1] == 60
+
+
+def test_what_is_no_plain_file_takes_what_is_written(tmp_path: pathlib.Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        write_text(pipe, "a text")
+        assert read.result() == "a text"
+    assert pipe.is_fifo()
+    longest = tmp_path / ("l" * 255)
+    write_text(longest, "a text")
+    assert longest.read_text() == "a text" and len(list(tmp_path.iterdir())) == 2
