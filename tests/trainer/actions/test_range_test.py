@@ -81,6 +81,9 @@ def test_losses_may_be_negative() -> None:
         assert curve.diverged and curve.lowest_at == whole.lowest_at == 2.0
         assert find_edge(curve) == find_edge(whole) == (4.0, True)
     assert not curve_of([-1.0, -3.0, -5.0, -9.0]).diverged
+    assert not curve_of([1.0, -9.0, 5.0, 8.0]).diverged  # that much was gained before
+    with pytest.raises(NoSuggestionError, match="never fell"):
+        find_edge(curve_of([-5.0, -5.01, -5.0, -4.99]))
 
 
 def test_nothing_finite_is_no_curve() -> None:
@@ -143,6 +146,12 @@ def test_where_all_rates_are_the_same_it_goes_down() -> None:
     # As a network is that is dead from some rate on.
     finding = find_rate(*pretended(lambda rate: 2.303 if rate > 0.03 else abs(math.log(50 * rate))))
     assert finding.suggestion == pytest.approx(0.0244 * MARGIN, rel=0.03)
+
+
+def test_a_higher_rate_has_to_be_better() -> None:
+    finding = find_rate(*pretended(lambda rate: 1.0 if rate > 0.15 else 2.0))
+    assert len(finding.trials) == 3
+    assert finding.suggestion == finding.trials[0].rate * MARGIN
 
 
 def test_rates_that_do_not_last_are_halved() -> None:
@@ -292,15 +301,20 @@ def test_the_recorder_leaves_out_a_step_whose_examples_all_weigh_0() -> None:
     assert recorder.curve().losses.tolist() == [1.0, 0.5]
 
 
-def test_how_long_a_rate_was_held_is_counted_in_steps_not_in_those_that_weigh() -> None:
-    losses = np.array([5.0, np.nan, np.nan, 1.0, np.nan, 4.9, 0.5, 0.4, 0.3, 0.2])
-    rows = {"learning_rate": np.ones(10), "train/loss": losses, "finite": np.ones(10)}
-    for held, it_lasts in ((2, True), (5, True), (7, False)):
+def test_a_rate_is_held_for_so_many_steps_whatever_they_weigh() -> None:
+    # Of 10 steps the rate goes down from the fourth on.
+    for losses, it_lasts in (
+        ([5.0, 1.0, 1.0, 4.9, 4.9, 4.9], True),
+        ([5.0, np.nan, 1.0, 4.9, 4.9, 4.9], True),
+        ([5.0, 1.0, 4.9, 1.0, 1.0, 1.0], False),
+        ([5.0, np.nan, np.nan, 1.0, 1.0, 1.0], False),  # which tells nothing
+    ):
         recorder = Recorder(10)
-        shifted = {name: column[: held + 3] for name, column in rows.items()}
-        shifted["train/loss"] = np.concatenate([losses[:held], np.full(3, 0.1)])
-        recorder(Block(0, shifted, None))
-        assert recorder.lasts() or not it_lasts
+        for first in (0, 3):
+            part = np.array(losses[first : first + 3])
+            rows = {"learning_rate": np.ones(3), "train/loss": part, "finite": np.ones(3)}
+            recorder(Block(first, rows, None))
+        assert recorder.lasts() == it_lasts, losses
 
 
 def test_a_snapshot_puts_back_every_copy() -> None:
