@@ -284,7 +284,7 @@ class Recorder:
         except NoSuggestionError:
             return False
         # A point is the step after its update.
-        held = int(np.sum(self.rows["step"] < (1 - COOLDOWN_SHARE) * self._steps)) - 1
+        held = int(np.sum(self.rows["step"] < self._steps - COOLDOWN_SHARE * self._steps)) - 1
         return held > 0 and lasts(curve, held)
 
     def diverged(self) -> bool:
