@@ -186,8 +186,7 @@ def evaluate(
     rows = evaluate_in_pieces(pass_, cli.keep(iter(stream)), batches, lambda: True)
     if not rows[0][-1] > 0:
         raise ValueError(
-            f"nothing of {source.name} is labelled or weighs anything, so nothing can be measured; "
-            "give other data, --dataset."
+            f"nothing of {source.name} is labelled or weighs anything, so nothing can be measured."
         )
     # A file has the averages alone.
     metrics = pass_.metrics(rows[:1] if trained.weights.is_file() else rows)

@@ -82,7 +82,7 @@ def define_find_lr_flags() -> absl_flags.FlagValues:
     add.text(
         "sweep_for",
         "200st",
-        "How long the sweep takes, and each training that tries a rate.\nA duration.",
+        "How long the sweep takes, and each trial.\nA duration.",
     )
     add.text("out", "", "Where the results go.\nDefault: runs/find_lr/DATASET-MODEL.")
     return values
@@ -121,10 +121,8 @@ def plan_range_test(command: Command, plan: Plan) -> Sweep:
     units = {"global_batch": plan.global_batch, "examples": plan.dataset.train_examples}
     steps = duration(values, "sweep_for").steps(**units, total=plan.steps)
     if not _LEAST_STEPS <= steps <= _MOST_STEPS:
-        raise ValueError(
-            f"--sweep_for={values.sweep_for} is {steps:,} steps; give {_LEAST_STEPS}st to "
-            f"{_MOST_STEPS}st."
-        )
+        allowed = f"least {_LEAST_STEPS}st" if steps < _LEAST_STEPS else f"most {_MOST_STEPS}st"
+        raise ValueError(f"--sweep_for={values.sweep_for} is {steps:,} steps; give at {allowed}.")
     if plan.optimizer == "ftrl":
         raise ValueError(
             "--optimizer=ftrl multiplies the weights themselves by every change of the rate, which "

@@ -188,7 +188,7 @@ WRONG = {
     "--from_rate=1 --to_rate=0.1": ["--from_rate=1", "--to_rate=0.1", "larger"],
     "--from_rate=0": ["--from_rate=0", "above 0"],
     "--sweep_for=5st": ["--sweep_for=5st", "20st"],
-    "--sweep_for=3000000000st": ["3,000,000,000 steps", "to 1000000st"],
+    "--sweep_for=3000000000st": ["3,000,000,000 steps", "at most 1000000st"],
     "--optimizer=ftrl --warmup=none --decay=constant": ["--optimizer=ftrl", "of your own"],
     "--sweep_for=5": ["--sweep_for", "'5'", "has no unit"],
     "--lr_scaling=adascale --micro_batch=32 --lr_reference_batch=32": [

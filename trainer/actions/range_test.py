@@ -206,8 +206,8 @@ def find_rate(sweep: Callable[[], Curve], trial: Callable[[float], Trial]) -> Fi
         best = trials[-1]
     if not best.lasts:
         raise NoSuggestionError(
-            f"no rate from {trials[0].rate:.3g} down to {best.rate:.3g} could be held; try "
-            "--clip_norm=1, or a lower --to_rate"
+            f"no rate from {trials[0].rate:.3g} down to {best.rate:.3g} could be held, so the rate "
+            "is not at fault: look at the data, launch.look, and at the model"
         )
     return Finding(curve, edge, edge_seen, MARGIN * best.rate, tuple(trials))
 

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from helpers import call
+from helpers import REPOSITORY, call
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_sources
@@ -28,10 +28,12 @@ def test_it_is_what_was_published() -> None:
 
 
 def test_the_recipe_in_short_comes_to_what_it_says(tmp_path: pathlib.Path) -> None:
-    short = "--device=cpu --train_for=60st --warmup=10st --eval_every=0 --log_every=60st"
-    ended = call(f"--flagfile=fashion_mnist {short} --run_dir=run", tmp_path)
+    short = "--global_batch=64 --train_for=240st --warmup=20st --eval_every=0"
+    ended = call(f"--flagfile=fashion_mnist --device=cpu {short} --run_dir=run", tmp_path)
     assert ended.code == 0, ended
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     (accuracy,) = [row["eval/accuracy"] for row in rows if "eval/accuracy" in row]
-    # Expected: 0.75, as the recipe's file says.
-    assert 0.70 < accuracy < 0.80
+    # 0.719, as the recipe's file says; other processors have other bits.
+    assert 0.67 < accuracy < 0.78
+    told = " ".join((REPOSITORY / "launch/recipes/fashion_mnist.flags").read_text().split("\n# "))
+    assert short in told

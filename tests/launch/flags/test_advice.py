@@ -289,6 +289,8 @@ ELSEWHERE = {
     "give that, or another --init_from": "tests/trainer/models/test_hub.py",
     "take the weights alone: --init_from": "tests/launch/training/test_fine_tuning.py",
     "or --resume=auto": RUN_DIR,
+    "try a lower --from_rate": "tests/launch/test_find_lr.py",
+    "try a longer --sweep_for": "tests/launch/test_find_lr.py",
     "use at most □, or --device=cpu": "test_more_replicas_than_gpus",
     "--out=FOLDER, or --out=none": "tests/launch/terminal/test_pictures.py",
     "give the size to bring them to": "test_images_that_differ_in_size_or_channels",
