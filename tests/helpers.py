@@ -15,8 +15,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
+from tests import preloaded
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # The fields of a row of metrics.jsonl that tell of time, and so differ from run to run.
@@ -44,11 +43,6 @@ class Ended:
     err: str
 
 
-def _environment() -> dict[str, str]:
-    """What a command keeps of ours."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-
-
 def start(
     flags: str,
     cwd: pathlib.Path,
@@ -60,7 +54,7 @@ def start(
     process = subprocess.Popen(
         [sys.executable, "-m", module, *shlex.split(flags)],
         cwd=cwd,
-        env={**_environment(), "PYTHONPATH": str(REPOSITORY), **(extra or {})},
+        env={**preloaded.environment(), "PYTHONPATH": str(REPOSITORY), **(extra or {})},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -92,55 +86,11 @@ def call(
     anything in its environment that an import may look at.
     """
     path = (extra or {}).get("PYTHONPATH", str(REPOSITORY))
-    if set(extra or {}) <= {"PYTHONPATH"} and path in _KNOWN_PATHS and "--verbosity" not in flags:
-        return _call_preloaded(flags, cwd, path, module)
+    known = path in (str(REPOSITORY), f"{REPOSITORY}:{REPOSITORY / 'tests'}")
+    if set(extra or {}) <= {"PYTHONPATH"} and known and "--verbosity" not in flags:
+        env = preloaded.environment() | {"PYTHONPATH": path}
+        return Ended(*preloaded.call(module, shlex.split(flags), cwd, env))
     return finish(start(flags, cwd, extra, module))
-
-
-_KNOWN_PATHS = (str(REPOSITORY), f"{REPOSITORY}:{REPOSITORY / 'tests'}")
-
-
-@functools.cache
-def _preloaded() -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.preloaded"],
-        env=_environment() | {"PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    atexit.register(os.killpg, process.pid, signal.SIGKILL)
-    return process
-
-
-_WRITING = threading.Lock()
-
-
-def _call_preloaded(
-    flags: str, cwd: pathlib.Path, path: str, module: str, seconds: float = 900
-) -> Ended:
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: pathlib.Path(folder) / name for name in ("out", "err", "code")}
-        request = {
-            "module": module,
-            "argv": shlex.split(flags),
-            "cwd": str(cwd),
-            "env": _environment() | {"PYTHONPATH": path},
-            "cores": sorted(os.sched_getaffinity(0)),
-            **{name: str(file) for name, file in files.items()},
-        }
-        with _WRITING:
-            process = _preloaded()
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-        until = time.monotonic() + seconds
-        while not files["code"].exists():
-            assert process.poll() is None and time.monotonic() < until, request
-            time.sleep(0.02)
-        out, err = (files[name].read_text(encoding="utf-8") for name in ("out", "err"))
-        return Ended(int(files["code"].read_text()), out, err)
 
 
 def run_program(program: str) -> list[str]:

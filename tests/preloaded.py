@@ -2,23 +2,81 @@
 
     python -m tests.preloaded < REQUESTS
 
-A request is a line of JSON: `module` and `argv`, the folder `cwd`, the environment `env`, the
-`cores` to run on, the files `out` and `err`, and `code`, a file that is there once the command has
-ended, with its exit code.
+`call` starts that process when it is first asked for something. A request is a line of JSON:
+`module` and `argv`, the folder `cwd`, the environment `env`, the `cores` to run on, the files `out`
+and `err`, and `code`, a file that is there once the command has ended, with its exit code.
 What a fork does is what `python -m MODULE ARGV` does, but for the import.
 """
 
+import atexit
+import functools
 import json
 import os
 import pathlib
 import runpy
 import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.process import cli
+
+_WRITING = threading.Lock()
+
+
+def environment() -> dict[str, str]:
+    """What a command keeps of ours."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+
+
+def call(
+    module: str,
+    arguments: Sequence[str],
+    cwd: pathlib.Path,
+    env: Mapping[str, str],
+    seconds: float = 900,
+) -> tuple[int, str, str]:
+    """Runs a command to its end: its exit code, and what it has written to stdout and stderr."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: pathlib.Path(folder) / name for name in ("out", "err", "code")}
+        request = {
+            "module": module,
+            "argv": arguments,
+            "cwd": str(cwd),
+            "env": dict(env),
+            "cores": sorted(os.sched_getaffinity(0)),
+            **{name: str(file) for name, file in files.items()},
+        }
+        with _WRITING:
+            process = _process()
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        until = time.monotonic() + seconds
+        while not files["code"].exists():
+            assert process.poll() is None and time.monotonic() < until, request
+            time.sleep(0.02)
+        out, err = (files[name].read_text(encoding="utf-8") for name in ("out", "err"))
+        return int(files["code"].read_text()), out, err
+
+
+@functools.cache
+def _process() -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.preloaded"],
+        cwd=pathlib.Path(__file__).resolve().parents[1],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    atexit.register(os.killpg, process.pid, signal.SIGKILL)
+    return process
 
 
 def main() -> None:
