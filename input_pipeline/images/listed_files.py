@@ -13,7 +13,7 @@ from input_pipeline.records.open_files import reason
 from input_pipeline.sources.source import Source
 from input_pipeline.sources.walk import SUFFIXES
 
-_OTHERS = (".heic", ".heif", ".avif", ".ico")  # that cannot be decoded here
+_OTHERS = (".heic", ".heif", ".avif", ".ico")  # of which some cannot be decoded
 
 
 def image_paths(given: Iterable[str]) -> list[str]:

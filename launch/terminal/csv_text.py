@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
     """The rows, each a line; a cell with a line's end of any kind in it stands in quotes."""
-    rows, text = [[str(cell) for cell in row] for row in rows], io.StringIO()
-    # Python quotes a carriage return only where the lines themselves end with one.
-    odd = any("\r" in cell for row in rows for cell in row)
-    writer = csv.writer(
-        text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
-    )
-    writer.writerows(rows)
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    # Which Python leaves out for a carriage return where the lines do not end with one.
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        odd = any("\r" in str(cell) for cell in row)
+        (quoted if odd else plain).writerow(row)
     return text.getvalue()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from input_pipeline.sources import Source
+from input_pipeline.targets import IGNORED
 from launch.terminal.drawn_text import drawn, printable
 from launch.terminal.image_grid import class_name, shortened, show
 from launch.terminal.mask_picture import Worst, grey, overlaid, palette
@@ -174,6 +175,10 @@ def save_masks(of: Worst, source: Source, heading: str, path: pathlib.Path) -> N
         patches = [
             Patch(color=palette()[label] / 255, label=text(name)) for label, name in named.items()
         ]
+        if len(names) > len(named):
+            patches.append(Patch(color="none", label=f"… {len(names) - len(named)} more classes"))
+        if IGNORED in there:
+            patches.append(Patch(color=palette()[IGNORED] / 255, label="not labelled"))
         figure.legend(handles=patches, loc="outside lower left", ncols=6, fontsize=7)
         figure.savefig(png, dpi=110)
         write_bytes(path, png.getvalue())

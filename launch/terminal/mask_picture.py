@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import io
+import pathlib
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 _OPAQUE = 0.65
+_ORIGIN = ("Software", "launch.predict of Lockstep")  # a keyword of PNG
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +90,20 @@ def mask_file(mask: np.ndarray, size: tuple[int, int]) -> bytes:
         image = image.resize(size[::-1], Image.Resampling.NEAREST)
     image = image.convert("L")
     image.putpalette(palette().tobytes())
-    written = io.BytesIO()
-    image.save(written, "PNG")
+    written, origin = io.BytesIO(), PngInfo()
+    origin.add_text(*_ORIGIN)
+    image.save(written, "PNG", pnginfo=origin)
     return written.getvalue()
+
+
+def is_told(path: pathlib.Path) -> bool:
+    """Whether a file is a mask that `mask_file` has made, and none that a person has."""
+    name, value = _ORIGIN
+    try:
+        with Image.open(path) as image:
+            return image.info.get(name) == value
+    except (OSError, ValueError):
+        return False
 
 
 def shares(mask: np.ndarray, classes: int) -> np.ndarray:

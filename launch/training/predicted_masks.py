@@ -1,6 +1,5 @@
 """The masks that a model tells of pictures: files with a palette, and each class's share."""
 
-import csv
 import dataclasses
 import os
 import pathlib
@@ -10,8 +9,8 @@ import numpy as np
 
 from input_pipeline.images.image_header import header_of_file
 from launch.terminal.csv_text import csv_text
-from launch.terminal.mask_picture import mask_file, shares
-from trainer.files.whole_files import read_file, write_bytes, write_text
+from launch.terminal.mask_picture import is_told, mask_file, shares
+from trainer.files.whole_files import write_bytes, write_text
 
 SHARES = "shares.csv"
 
@@ -33,7 +32,7 @@ def places(paths: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
       OSError: the folder cannot be made.
     """
     top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    found, taken, ours = {}, {}, _listed(out)
+    found, taken = {}, {}
     pictures = {os.path.realpath(path) for path in paths}
     for path in dict.fromkeys(paths):
         below = os.path.splitext(os.path.relpath(os.path.abspath(path), top))[0]
@@ -49,10 +48,10 @@ def places(paths: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
                 f"the mask of {path} would be written in place of the picture {place}; give "
                 "another folder, --out=DIR."
             )
-        if os.path.lexists(place) and os.path.realpath(place) not in ours:
+        if os.path.lexists(place) and not is_told(place):
             raise ValueError(
-                f"{place} is there already, and {out / SHARES} does not list it; give another "
-                "folder, --out=DIR."
+                f"{place} is there already, and no mask of launch.predict; give another folder, "
+                "--out=DIR."
             )
         found[path] = place
     try:
@@ -62,16 +61,6 @@ def places(paths: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
             f"{out} cannot be made ({error.strerror}); give another folder, --out=DIR."
         ) from None
     return found
-
-
-def _listed(out: pathlib.Path) -> set[str]:
-    """The masks that a prediction before has written there, by their real paths."""
-    try:
-        text = read_file(out / SHARES).decode("utf-8", "surrogateescape")
-    except (OSError, ValueError):
-        return set()
-    rows = csv.DictReader(text.splitlines(keepends=True))
-    return {os.path.realpath(row["mask"]) for row in rows if row.get("mask")}
 
 
 def predicted(path: str, answer: np.ndarray, classes: int, place: pathlib.Path | None) -> Predicted:

@@ -341,6 +341,7 @@ def test_a_cell_with_any_end_of_a_line_comes_back() -> None:
     rows = [["path", "class"], ["a\rb", "c,d"], ['e"f', "g\nh"], ["i\r\nj", "k"]]
     assert list(csv.reader(io.StringIO(csv_text(rows), newline=""))) == rows
     assert csv_text([["a", 1.5]]) == "a,1.5\n"
+    assert csv_text(rows).startswith("path,class\n")  # by which a table is known again
 
 
 def test_what_another_file_holds_is_not_written_over(tmp_path: pathlib.Path) -> None:

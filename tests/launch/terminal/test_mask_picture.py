@@ -13,7 +13,7 @@ from launch.terminal.evaluation_charts import save_confusion, save_masks
 from launch.terminal.evaluation_text import mask_report_text
 from launch.terminal.image_grid import label_text
 from launch.terminal.mask_picture import Worst, grey, mask_file, overlaid, palette, shares
-from launch.training.predicted_masks import Predicted, places, write_shares
+from launch.training.predicted_masks import places
 from trainer.tasks.segmentation import ious
 from trainer.tasks.segmentation_report import mask_report
 
@@ -144,8 +144,13 @@ def test_masks_made_by_hand_are_not_written_over(tmp_path: pathlib.Path) -> None
     out, picture = tmp_path / "masks", f"{tmp_path}/in/1.jpg"
     out.mkdir()
     (out / "1.png").write_bytes(b"by hand")
-    with pytest.raises(ValueError, match=r"1\.png is there already, and .*shares\.csv does not"):
+    for content in (b"by hand", b""):
+        (out / "1.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"1\.png is there already, and no mask of launch"):
+            places([picture], out)
+    Image.fromarray(MASK).save(out / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png is there already"):
         places([picture], out)
-    row = Predicted(picture, np.array([1.0]), str(out / "1.png"))
-    write_shares([row], ["none"], out)  # as a prediction before leaves it
+    # As a prediction before leaves it, even one that was stopped.
+    (out / "1.png").write_bytes(mask_file(MASK, (2, 4)))
     assert places([picture], out)[picture] == out / "1.png"
