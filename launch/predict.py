@@ -143,7 +143,7 @@ def tell(
         return table_lines(rows, ".6g" if ordered else ".2%")
     text = table_text(rows, min(top, len(names)), "value" if ordered else "probability")
     write_text(pathlib.Path(values.out), text)
-    return [f"{len(rows):,} pictures: {values.out}"]
+    return [f"{len(rows):,} picture{'s' * (len(rows) != 1)}: {values.out}"]
 
 
 def tell_masks(
