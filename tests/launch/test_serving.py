@@ -25,6 +25,7 @@ from input_pipeline.sources import open_source
 from launch.evaluate import Evaluated, evaluated_text
 from launch.export import Interrupt
 from launch.flags.parsing import check_file
+from launch.predict import open_model
 from launch.process import cli
 from launch.terminal.csv_text import csv_text
 from launch.terminal.evaluation_charts import short as short_count
@@ -373,3 +374,20 @@ def test_an_interrupt_that_a_converter_swallows_is_raised_again() -> None:
             interrupt.check()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_model_in_an_export_has_the_names_and_the_pictures_of_its_run(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "run/export/keras-step-4"
+    export.mkdir(parents=True)
+    (export / "model.keras").touch()
+    (export / "labels.txt").write_text("cat\ndog\n")
+    alone = open_model(export / "model.keras", "best")
+    assert (alone.class_names, alone.resized) == (("cat", "dog"), False)
+    assert "no run's flags.txt is near" in capsys.readouterr().err
+    (tmp_path / "run/flags.txt").write_text("--dataset=folder:pets\n--image_size=16\n")
+    assert open_model(export / "model.keras", "best").resized
+    (tmp_path / "run/classes.txt").write_text("others\nof\nthe run\n")
+    assert open_model(export / "model.keras", "best").class_names == ("cat", "dog")
+    assert capsys.readouterr().err == ""
