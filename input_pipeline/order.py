@@ -1,10 +1,12 @@
 """The input order: a pure function from the global position to the record.
 
-Each permutation is chosen by words that are hashed from its purpose, the seed and the epoch. What
-they choose is, for a few records, the order of that many random words; else what TensorFlow's
-block cipher makes of the places, where its own schedule of the key lets little of it come through:
-each of the first rounds takes as many bits of a word as half a place has, 8 for up to 65,536
-records, and the rest follows from these. Hence more rounds, and a turn before and after.
+Purpose, seed and epoch are hashed into random words, and these choose the permutation:
+
+- of up to 1,024 records there is a word each, and the records are sorted by them;
+- of more, TensorFlow's block cipher (`RandomIndexShuffle`) maps each place to a record, with the
+  words as its key. The cipher makes poor use of a key: its first rounds take a few bits of each
+  word (8 for up to 65,536 records), and derive the rest from those. So it gets more rounds than it
+  has by default, and the places are rotated before it and the records after it, by two more words.
 """
 
 import tensorflow as tf

@@ -25,9 +25,9 @@ _PIECE_SECONDS = 0.5
 class Evaluation:
     """Evaluates a model by its task, and by averages of its weights where there are any.
 
-    A row of sums holds those of every statistic, flat, and the weight last; all are times the
-    examples' own weights and not their classes': the model is measured on the data as they are.
-    With averages there are two rows, the first of which is theirs.
+    A row of sums holds the weighted sum of every statistic, flat, and last the sum of the weights.
+    The weights are the examples' own; --class_weights are left out, since a model is measured on
+    the data as they are. With averages of the weights there are two rows: theirs, then the model's.
     """
 
     strategy: tf.distribute.Strategy

@@ -39,8 +39,8 @@ class Checkpoints:
       variables: by group ("model", "optimizer", …) and name.
       keep: which checkpoints are kept.
       fallback: another folder, for what this one does not take.
-      optional: groups that a checkpoint need not have, which then stay as they are, and that one of
-        a run which had them may have.
+      optional: groups that may be missing. Where a checkpoint lacks one, its variables stay as they
+        are; where a checkpoint has one that this run has not, it is passed over.
       say: tells a person, from the thread that calls.
     """
 
