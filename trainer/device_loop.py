@@ -1,5 +1,6 @@
 """Many steps in one call of a function on the device, and what each of them gave."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,7 @@ class DeviceLoop:
       most_steps: int32 [], of a call; set to 1 by any thread, it leaves one after the step in hand.
 
     Attributes:
+      step: as given.
       traces: how often the function was traced.
       before_error: what a call would have returned of the steps that were done before it raised.
     """
@@ -34,7 +36,7 @@ class DeviceLoop:
     def __init__(
         self, step: TrainStep, *, accumulate: int, clock: bool, most_steps: tf.Variable
     ) -> None:
-        self._step, self._accumulate, self._clock = step, accumulate, clock
+        self.step, self._accumulate, self._clock = step, accumulate, clock
         self._most_steps = most_steps
         # Of the call: a tensor would be handed on from step to step, a variable is just there.
         self._steps = host_variable(np.int32(0), "steps")
@@ -44,6 +46,14 @@ class DeviceLoop:
         self._iterator: Iterator[Batch] | None = None
         self._names: tuple[str, ...] = ()
         self.traces = 0
+
+    def compiled(self) -> "DeviceLoop":
+        """The loop over the same step, whose passes are compiled by XLA."""
+        step = dataclasses.replace(self.step, xla=True, programs={})
+        most_steps = self._most_steps
+        return DeviceLoop(
+            step, accumulate=self._accumulate, clock=self._clock, most_steps=most_steps
+        )
 
     def __call__(self, iterator: Iterator[Batch], steps: int) -> dict[str, np.ndarray]:
         """Runs up to `steps` steps, at least one; fewer if the run ends or a stop was requested.
@@ -84,7 +94,7 @@ class DeviceLoop:
 
     def _make_train(self, iterator: Iterator[Batch]) -> Callable[[tf.Tensor], tf.Tensor]:
         """The loop over the steps of one call: `steps: int32 []` → rows, float32 [steps, names]."""
-        step, learning_rate, now = self._step, self._step.learning_rate, self._now
+        step, learning_rate, now = self.step, self.step.learning_rate, self._now
         all_steps, most_steps, rows = self._steps, self._most_steps, self._rows
         fetch_each = next_of_each(step.strategy, iterator)
 
@@ -123,7 +133,7 @@ class DeviceLoop:
 
     def _now(self, after: Any = ()) -> tf.Tensor:
         """The time when all of this is there, in seconds, float64 []; NaN without a clock."""
-        local = self._step.strategy.experimental_local_results
+        local = self.step.strategy.experimental_local_results
         parts = [part for value in tf.nest.flatten(after) for part in local(value)]
         with tf.control_dependencies(parts):
             return tf.timestamp() if self._clock else tf.constant(math.nan, tf.float64)

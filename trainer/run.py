@@ -86,6 +86,15 @@ class Run:
             named["averages"] = dict(self.averages.variables())
         return named
 
+    @property
+    def xla(self) -> str:
+        """Whether its passes are compiled: on or off."""
+        return "on" if self.train_loop.step.xla else "off"
+
+    def compiled(self) -> "Run":
+        """The same run, its variables and all, whose passes are compiled by XLA."""
+        return dataclasses.replace(self, train_loop=self.train_loop.compiled())
+
     def trace(self, stream: Iterator[Batch]) -> None:
         """Traces the device loop, which its first call would do."""
         self.train_loop.trace(stream)
@@ -211,7 +220,7 @@ def build_step(
     )
     check_audit(model, plan)
     locate, devices = settings.run.locate_nonfinite, settings.devices
-    xla, xla_note = choose_xla(devices.xla, model, inputs, plan.replicas)
+    xla, xla_note = choose_xla(plan.xla, devices.xla, model, inputs, plan.replicas)
     pack_bytes = devices.communication.pack_bytes
     pieces = choose_pieces(pack_bytes, plan.device, plan.micro_batches, plan.exact)
     step = TrainStep(

@@ -8,6 +8,7 @@ equal everywhere, the step is averaged, checked, clipped and applied. Until then
 assigned: a step that is not finite changes nothing.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -67,7 +68,7 @@ class TrainStep:
         run = self.strategy.run
         if self.held:
             self.held.look(self.learning_rate.progress.read_value())
-        with traced_as(self.model, self.strategy.num_replicas_in_sync, self.xla):
+        with self.traced():
             sums, checksum = run(self.sum_gradients, args=micro_batches)
             if self.audit:
                 self.audit.compare(checksum, micro_batches[0], self.make_pass)
@@ -95,6 +96,10 @@ class TrainStep:
         if self.noise.adascale:
             row |= {"gain": gain, "progress": self.learning_rate.progress.read_value()}
         return row | self.noise.columns() | self.learning_rate.columns()
+
+    def traced(self) -> contextlib.AbstractContextManager[None]:
+        """Around the tracing of a pass: layers take the form that suits it."""
+        return traced_as(self.model, self.strategy.num_replicas_in_sync, self.xla)
 
     def sum_gradients(self, *micro_batches: Batch) -> tuple[Sums, tf.Tensor | None]:
         """On every replica: the sums over the whole global batch; its first part's checksum."""

@@ -48,7 +48,7 @@ def plan_text(plan: Plan) -> str:
 _CLASSES_SHOWN = 20
 # Rows that are there only where something was asked for, and what they quote of the plan.
 _SAID = (("first weights", "init_from"), ("frozen", "freeze"), ("batch norm", "batch_norm"))
-_SAID += (("averages", "averages"), ("audit", "audit"))
+_SAID += (("averages", "averages"), ("audit", "audit"), ("xla", "xla"))
 
 
 def what_trains(plan: Plan) -> list[tuple[str, str]]:

@@ -31,6 +31,7 @@ from trainer.run_folder.run_folder import INIT_FROM, checkpoint_steps
 if TYPE_CHECKING:
     from launch.training.host import Host
     from trainer.actions.diverged import DivergedError
+    from trainer.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,25 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
     job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
     bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
     faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
+    with memory_named(job.plan, built=True):
+        run = faster(job, run, faults["train"])
+    job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, xla=run.xla))
     return job, Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
+
+
+def faster(job: Job, run: "Run", faults: Faults) -> "Run":
+    """The run, compiled where --xla=auto finds that this is faster."""
+    plan = job.plan
+    if plan.xla != "auto" or job.finished():
+        return run
+    from trainer.replicas.streams import spec_of_each
+    from trainer.xla_choice import choose
+
+    first = job.found.step
+    data = training_data(job.command, plan, job.sources["train"], plan.position(first), faults)
+    spec = spec_of_each(run.stream(data))
+    run, said = choose(run, plan, spec, plan.last_step - first)
+    return dataclasses.replace(run, notes=[*run.notes, said]) if said else run
 
 
 def first_settings(job: Job) -> Settings:

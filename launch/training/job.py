@@ -108,7 +108,7 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
 
 
 def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tuple[Plan, Devices]:
-    """A run keeps the micro-batch and the threads that it began with, where none are given now.
+    """A run keeps micro-batch, threads and XLA as it began, where they are not given now.
 
     On other devices it then trains the same weights. Where the replicas cannot share these
     micro-batches, their size follows from the number of replicas anew, and is told as a change;
@@ -127,6 +127,11 @@ def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tu
         settings = dataclasses.replace(command.settings, devices=asked)
         with contextlib.suppress(ValueError):
             plan = make_plan(settings, plan.dataset, devices)
+    # Before its first checkpoint, too: started again, it would not end as it would have.
+    xla = begun.get("xla", planned_before(pathlib.Path(command.settings.run.run_dir), "xla"))
+    if asked.xla == "auto" and xla in ("on", "off"):
+        because = plan.because | ({"xla": f"{xla}, as it began"} if "xla" in plan.because else {})
+        plan = dataclasses.replace(plan, xla=xla, because=because)
     return plan, devices
 
 
@@ -179,11 +184,16 @@ def _plan(settings: Settings, facts: DatasetFacts, devices: Devices) -> Plan:
 
 def begun_micro_batch(run_dir: pathlib.Path) -> int:
     """The micro-batch of the run in a folder, by its plan.json; 0 where none can be read."""
-    try:
-        number = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))["micro_batch"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return 0
+    number = planned_before(run_dir, "micro_batch")
     return number if type(number) is int and 0 < number < 2**31 else 0
+
+
+def planned_before(run_dir: pathlib.Path, name: str) -> Any:
+    """What the plan.json of the run in a folder says; None where it cannot be read."""
+    try:
+        return json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:
@@ -273,7 +283,8 @@ def decided(command: Command, plan: Plan) -> dict[str, Any]:
 
 def settled(plan: Plan) -> dict[str, int | str]:
     """Flags that another machine, or other data, would settle otherwise, and that decide."""
-    return {"micro_batch": plan.micro_batch, "threads": plan.threads, "task": plan.task}
+    of_plan = ("micro_batch", "threads", "task", "xla")
+    return {name: getattr(plan, name) for name in of_plan}
 
 
 def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple[Any, Any]]:
@@ -289,6 +300,7 @@ def changed_flags(command: Command, plan: Plan, found: Found) -> dict[str, tuple
     if "off" in (then.get("exact_sums"), now["exact_sums"]):
         names |= {"replicas"}
     unknown = {"device": "auto", "replicas": 0, "exact_sums": "auto", "task": "auto"}
+    unknown |= {"xla": "auto"}
     return {
         name: (then[name], now[name])
         for name in names & set(then) & set(now)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import pathlib
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,17 @@ def build_lockstep(
     from trainer.run import build_run
     from trainer.run_folder.history import History
     from trainer.run_folder.journal import Journal
+    from trainer.replicas.streams import spec_of_each
     from trainer.run_folder.metrics_writer import MetricsWriter
+    from trainer.xla_choice import choose
 
     settings, plan, devices = plan_cell(cell, extra)
     run, arrays = build_run(settings, plan, devices), make_data(plan, cell.network.alike)
-    stream = cli.keep(iter(run.stream(lambda *_: endless(arrays, plan))))
+    data = run.stream(lambda *_: endless(arrays, plan))
+    if plan.xla == "auto":
+        run, said = choose(run, plan, spec_of_each(data), plan.last_step)
+        print(said, file=sys.stderr)
+    stream = cli.keep(iter(data))
     folder = pathlib.Path(cli.keep(tempfile.TemporaryDirectory()).name)
     history = History()
     journal = Journal(MetricsWriter(folder, 0), plan, history, print)

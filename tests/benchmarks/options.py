@@ -32,7 +32,8 @@ OPTIONS = {
     "--audit_every=10st": ("--audit_every=10st",),
     "--gradient_dtype=bfloat16": ("--gradient_dtype=bfloat16",),
     "--all_reduce=ring": ("--all_reduce=ring",),
-    "--xla=auto": ("--xla=auto",),
+    "--xla=on": ("--xla=on",),
+    "--xla=auto": ("--xla=auto",),  # the default of launch.train
     "without the noise scale": (),
 }
 # The options change the work, so only the control must come to the plain step's: see `main`.

@@ -32,18 +32,20 @@ def program(function: Callable[..., T], xla: bool) -> Callable[..., T]:
 
 
 def choose_xla(
-    asked: str, model: keras.Model, inputs: Any, replicas: int
+    planned: str, asked: str, model: keras.Model, inputs: Any, replicas: int
 ) -> tuple[bool, str | None]:
-    """Whether to compile, given `--xla=off|on|auto`, and what there is to say about it.
+    """Whether to compile, and what there is to say about it.
 
     Args:
+      planned: on, off, or auto, which is without until both were timed (`trainer.xla_choice`).
+      asked: likewise, by --xla: with auto, a run goes on with what it began with.
       inputs: the specs of what the model is called with, for a micro-batch, in any structure.
       replicas: over which a synchronized BatchNormalization would have to sum.
 
     Raises:
       ValueError: `on`, and the model cannot be compiled; the sentence says which layer.
     """
-    if asked == "off":
+    if planned != "on":
         return False, None
     reason = why_not(model, inputs, replicas)
     if reason is None:

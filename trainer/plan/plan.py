@@ -63,6 +63,7 @@ class Plan:
     log_every: float
     backoff_steps: float  # until the rate is back after a rollback, in steps of `counted_batch`
     because: dict[str, str]
+    xla: str = "off"  # or on, or auto until it is measured
     unfreeze_at: float = 0.0  # the progress from which on what is frozen trains; 0: never
     checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
     keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
@@ -110,6 +111,10 @@ class Plan:
         return due(step, period, self.ahead)
 
 
+# Steps; where one takes a second and more, a shorter run would have gained, too.
+_LEAST_TO_TIME = 300
+
+
 def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Plan:
     """Derives the plan.
 
@@ -142,6 +147,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     check_way_back(settings.recovery, every["checkpoint_every"])
     counted = units | {"global_batch": round(batch / rate.adascale)}
     unfreeze_at = plan_unfreezing(settings.fine_tuning, counted, rate.steps)
+    xla, because_xla = plan_xla(settings, rate.steps)
     return Plan(
         dataset=dataset,
         task=task,
@@ -165,6 +171,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         checkpoint_seconds=run.checkpoint_every.seconds,
         backoff_steps=settings.recovery.backoff_for.exact_steps(**counted),
         unfreeze_at=unfreeze_at,
+        xla=xla,
         because={
             **_because_devices(settings.devices, devices, micro_batch, run.deterministic),
             **_because_rate(settings, rate, dataset.train_examples),
@@ -173,6 +180,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **because_every,
             **_because_layers(settings, devices),
             **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
+            **because_xla,
         },
     )
 
@@ -246,6 +254,20 @@ def plan_unfreezing(asked: FineTuning, units: Mapping[str, float], steps: int) -
             "within it, such as 20%, or leave it out."
         )
     return at
+
+
+def plan_xla(settings: Settings, steps: int) -> tuple[str, dict[str, str]]:
+    """Whether passes are compiled: on, off, or auto, to be measured; and what is to say of it.
+
+    A run of few steps is over before it would pay, and what is timed does not repeat its bits.
+    """
+    asked = settings.devices.xla
+    if asked != "auto":
+        return asked, {}
+    if steps < _LEAST_TO_TIME or settings.run.deterministic:
+        return "off", {}
+    what = "auto: both ways are timed at the start of a run of some minutes, which keeps the faster"
+    return "auto", {"xla": f"{what}; last bits differ between them"}
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:

@@ -47,7 +47,7 @@ class DeviceSettings:
     threads: int = 0  # of an operation on the processor; 0: as many as it has cores
     precision: str = "float32"  # or bfloat16 or float16
     tf32: bool = True
-    xla: str = "off"  # on or auto
+    xla: str = "off"  # on or auto, which measures
     communication: Communication = Communication()
 
 

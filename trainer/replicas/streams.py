@@ -45,7 +45,7 @@ def next_of_each(strategy: tf.distribute.Strategy, iterator: Iterator[Any]) -> C
     return fetch
 
 
-def spec_of_each(iterator: Iterator[Batch]) -> dict[str, tf.TensorSpec]:
+def spec_of_each(iterator: Iterator[Batch] | Stream) -> dict[str, tf.TensorSpec]:
     """The specs of a replica's element of a `distribute`d dataset, by name."""
     # Where an element is one of every replica, its spec is made of theirs, which are equal.
     return {

@@ -125,7 +125,8 @@ def test_so_are_the_threads_of_an_operation() -> None:
 @pytest.mark.parametrize(
     ("before", "now", "changes"),
     [
-        ("--xla=on", "", {"xla": ("on", "off")}),
+        ("--xla=on", "", {}),  # kept, as it began
+        ("--xla=on", "--xla=off", {"xla": ("on", "off")}),
         ("", "--pack_mb=1", {"pack_mb": (0.0, 1.0)}),
         (
             "",

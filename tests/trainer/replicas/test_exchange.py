@@ -161,12 +161,13 @@ def test_the_layer_that_cannot_be_compiled_is_named() -> None:
     assert reason.startswith("XLA cannot compile the layer words (Words) of speller: ")
     assert all(np.array_equal(a, v) for a, v in zip(before, model.variables, strict=True))
     with pytest.raises(ValueError, match=r"^--xla=on, but XLA .* words .*; use --xla=auto, which"):
-        choose_xla("on", model, IMAGES, 2)
-    compile_it, note = choose_xla("auto", model, IMAGES, 2)
+        choose_xla("on", "on", model, IMAGES, 2)
+    compile_it, note = choose_xla("on", "auto", model, IMAGES, 2)
     assert not compile_it and note.startswith(
         "xla: not compiled, XLA cannot compile the layer words"
     )
-    assert choose_xla("off", model, IMAGES, 2) == (False, None)
+    for planned in ("off", "auto"):  # which is measured later
+        assert choose_xla(planned, "auto", model, IMAGES, 2) == (False, None)
 
 
 def test_a_collective_within_the_forward_pass_is_named() -> None:

@@ -1,0 +1,142 @@
+"""`--xla=auto`: what is timed, what follows from it, and that a run keeps to it."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from helpers import Run, call, run_program, train_all
+
+from launch.flags.command import read_command
+from launch.terminal.plan_text import plan_text
+from launch.training.job import plan_command
+from trainer.plan.plan import Plan
+
+CONSTANT = "--dataset=digits --model=cnn --global_batch=32 --micro_batch=8 --learning_rate=0.05"
+CONSTANT += " --decay=constant --warmup=none --eval_every=0 --check_replicas_every=0 --device=cpu"
+
+
+def planned(flags: str) -> Plan:
+    return plan_command(read_command(flags.split()))[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "xla"),
+    [
+        ("--train_for=300st", "auto"),
+        ("--train_for=299st", "off"),  # over before it would pay
+        ("--train_for=300st --deterministic", "off"),  # what is timed does not repeat
+        ("--train_for=299st --xla=on", "on"),
+        ("--train_for=300st --xla=off", "off"),
+    ],
+)
+def test_the_plan_says_whether_it_is_to_be_timed(flags: str, xla: str) -> None:
+    plan = planned(f"{CONSTANT} {flags}")
+    assert plan.xla == xla
+    assert ("both ways are timed at the start" in plan_text(plan)) == (xla == "auto")
+
+
+def trained(folder: pathlib.Path, ratio: str, flags: str) -> str:
+    """Trains in a folder, with what timing finds; what it prints."""
+    command = f"{ratio} {CONSTANT} {flags} --run_dir={folder}"
+    ended = call(command, folder.parent, module="tests.trainer.timed_both_ways")
+    assert ended.code == 0, f"{ended.out}\n{ended.err}"
+    return ended.out
+
+
+def kept(folder: pathlib.Path) -> tuple[str, str]:
+    """What flags.txt and plan.json say."""
+    lines = (folder / "flags.txt").read_text(encoding="utf-8").splitlines()
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    return next(line for line in lines if line.startswith("--xla=")), plan["xla"]
+
+
+def same(one: Run, other: Run, step: int) -> bool:
+    """Whether all variables of a checkpoint are the same to the bit."""
+    a, b = one.variables(step), other.variables(step)
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Two runs that were told which way to go."""
+    commands = {
+        way: f"{CONSTANT} --train_for=8st --xla={way} --replicas=2" for way in ("on", "off")
+    }
+    return train_all(tmp_path_factory.mktemp("told"), commands)
+
+
+@pytest.mark.parametrize(("ratio", "xla"), [("0.5", "on"), ("0.99", "off"), ("2", "off")])
+def test_a_run_trains_the_faster_way_and_keeps_to_it(
+    ratio: str, xla: str, told: dict[str, Run], tmp_path: pathlib.Path
+) -> None:
+    assert not same(told["on"], told["off"], 8)  # or it would show nothing
+    run, other = Run(tmp_path / "run"), {"on": "2", "off": "0.5"}[xla]
+    out = trained(run.folder, ratio, "--train_for=4st --replicas=2")
+    assert f"xla: {'compiled' if xla == 'on' else 'not compiled'}; a pass takes 1 ms" in out
+    assert kept(run.folder) == (f"--xla={xla}", xla)
+    # Gone on with, on other replicas too, it does not time anything again.
+    out = trained(run.folder, other, "--train_for=8st --replicas=4")
+    assert "going on from step 4" in out and "a pass takes" not in out and "trained with" not in out
+    assert kept(run.folder) == (f"--xla={xla}", xla)
+    assert same(run, told[xla], 8)
+
+
+def test_started_again_before_its_first_checkpoint_it_keeps_to_it_too(
+    told: dict[str, Run], tmp_path: pathlib.Path
+) -> None:
+    run = Run(tmp_path / "run")
+    trained(run.folder, "0.5", "--train_for=8st --replicas=2")
+    for name in ("checkpoints", "best"):
+        shutil.rmtree(run.folder / name, ignore_errors=True)
+    (run.folder / "model.keras").unlink()
+    trained(run.folder, "2", "--train_for=8st --replicas=2")
+    assert same(run, told["on"], 8)
+
+
+def test_what_cannot_be_compiled_goes_without(tmp_path: pathlib.Path) -> None:
+    flags = "--train_for=2st --replicas=2 --batch_norm=synchronized"
+    out = trained(tmp_path / "run", "0.5", flags)
+    assert "xla: not compiled, the synchronized BatchNormalization" in " ".join(out.split())
+    assert kept(tmp_path / "run") == ("--xla=off", "off")
+
+
+TIMES = """
+from launch.flags.command import read_command
+from launch.process import cli
+from launch.training.job import plan_command
+command = read_command({flags!r}.split())
+plan, devices, sources = plan_command(command)
+cli.import_tensorflow(0)
+import numpy as np
+import tensorflow as tf
+from input_pipeline.bad_records import Faults
+from launch.training.streams import training_data
+from trainer.run import build_run
+from trainer.replicas.streams import spec_of_each
+from trainer.xla_choice import example, timed_pass
+
+run = build_run(command.settings, plan, devices)
+data = training_data(command, plan, sources["train"], 0, Faults(sources["train"]))
+spec = spec_of_each(run.stream(data))
+print({{name: part.shape.as_list() for name, part in spec.items()}})
+made = example(spec)
+print(float(made["weight"][0]), int(tf.reduce_max(tf.cast(made["image"], tf.int32))) > 100)
+before = [v.numpy() for group in run.variables().values() for v in group.values()]
+for step in (run.train_loop.step, run.compiled().train_loop.step):
+    print(0 < timed_pass(step, plan.accumulate, spec)() < 60)
+after = [v.numpy() for group in run.variables().values() for v in group.values()]
+print(all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)))
+"""
+
+
+def test_timing_changes_no_variable() -> None:
+    lines = run_program(TIMES.format(flags=f"{CONSTANT} --train_for=300st --replicas=2"))
+    assert lines[0].startswith("{'image': [8, 8, 8, 1]")
+    assert lines[1:] == ["1.0 True", "True", "True", "True"]
+
+
+def test_it_is_really_measured(tmp_path: pathlib.Path) -> None:
+    out = trained(tmp_path / "run", "real", "--train_for=2st")
+    assert "of that with it (measured in" in " ".join(out.split())
