@@ -16,6 +16,7 @@ from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import check_file, one_of, one_run_folder
 from launch.process import cli
+from launch.process.gpus import count_gpus
 from launch.terminal.csv_text import csv_text
 from launch.terminal.evaluation_charts import (
     save_calibration,
@@ -29,7 +30,6 @@ from launch.terminal.plan_text import classes_text
 from launch.terminal.table import table, whole
 from launch.training.answers import every_answer
 from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
-from launch.training.job import gpus_of
 from launch.training.mask_answers import MaskAnswers, mask_answers
 from launch.training.streams import evaluation_data
 from launch.training.trained import (
@@ -104,7 +104,9 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         command = dataclasses.replace(trained.command, data=data)
         trained = dataclasses.replace(trained, command=command)
-        devices = devices_for(trained, device, values.replicas, gpus_of(device, values.verbosity))
+        devices = devices_for(
+            trained, device, values.replicas, count_gpus(device, values.verbosity)
+        )
         plan = plan_for(trained, devices)
         check_file("json", values.json, begins=b'{\n "run": ')
         pictures = values.out if plan.task in ("classification", "segmentation") else "none"

@@ -3,7 +3,7 @@
 from absl import flags
 
 from launch.flags.group import Group
-from launch.flags.parsing import one_of
+from launch.flags.parsing import one_of, parsed
 from trainer.plan.precision import POLICIES
 from trainer.plan.settings import MOST_THREADS, Communication, DeviceSettings
 
@@ -20,6 +20,20 @@ def define_device_flags(values: flags.FlagValues) -> None:
         0,
         0,
         "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
+    )
+    add.text("gpus", "", "Which GPUs: 0,2.\nAs nvidia-smi numbers them; empty: all.", rare=True)
+    add.number(
+        "gpu_memory_gb",
+        0.0,
+        "The most memory to take of each GPU.\n0: as much as the run comes to need.",
+        rare=True,
+    )
+    add.text(
+        "gpu_allocator",
+        "auto",
+        "auto or async: who hands out GPU memory.\nasync: CUDA itself, which leaves fewer gaps; "
+        "auto: TensorFlow.",
+        rare=True,
     )
     add.integer("global_batch", 64, 1, "Examples an update, over all replicas.", decisive=True)
     add.integer(
@@ -129,8 +143,27 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
         precision=one_of("precision", values.precision, POLICIES),
         tf32=values.tf32,
         xla=one_of("xla", values.xla, ("off", "on", "auto")),
+        gpus=parsed(values, "gpus", parse_gpus),
+        gpu_memory_gb=values.gpu_memory_gb,
+        gpu_allocator=one_of("gpu_allocator", values.gpu_allocator, ("auto", "async")),
         communication=_communication(values),
     )
+
+
+def parse_gpus(text: str) -> tuple[int, ...]:
+    """Reads `0,2`; empty: none are named.
+
+    Raises:
+      ValueError: it is no list of different numbers.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    # A machine has a few; a number of a thousand digits is none.
+    if not all(part.isdecimal() and len(part) <= 3 for part in parts):
+        raise ValueError("it is no list of numbers; give such as 0,2, or leave it out.")
+    numbers = tuple(map(int, parts))
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("it names a GPU twice; give each once.")
+    return numbers
 
 
 def _communication(values: flags.FlagValues) -> Communication:

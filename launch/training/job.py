@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import glob
 import json
 import os
 import pathlib
@@ -18,7 +17,7 @@ from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import Command
 from launch.flags.group import decisive
 from launch.flags.parsing import parsed
-from launch.process import cli
+from launch.process.gpus import count_gpus
 from launch.process.workers import check_one_worker
 from launch.terminal.changes import changes_text
 from trainer.models.weights_file import find_file
@@ -256,19 +255,18 @@ def digests(source: Source) -> SplitDigests:
 
 
 def gpus_here(command: Command) -> int:
-    """The number of GPUs; asks TensorFlow, which loads for seconds, only if there can be some."""
-    return gpus_of(command.settings.devices.device, command.values.verbosity)
+    """The number of GPUs that the command may take.
 
-
-def gpus_of(device: str, verbosity: int) -> int:
-    """The number of GPUs of this machine, none with `cpu`."""
-    device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
-    if device == "cpu" or not any(map(glob.glob, device_files)):
-        return 0
-    cli.import_tensorflow(verbosity)
-    from trainer.replicas.strategy import count_gpus
-
-    return count_gpus()
+    Raises:
+      ValueError: see `count_gpus`.
+    """
+    settings = command.settings
+    return count_gpus(
+        settings.devices.device,
+        command.values.verbosity,
+        allocator=settings.devices.gpu_allocator,
+        deterministic=settings.run.deterministic,
+    )
 
 
 def decided(command: Command, plan: Plan) -> dict[str, Any]:

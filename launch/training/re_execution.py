@@ -17,9 +17,10 @@ from launch.flags.command import Command, parse, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import one_of, one_run_folder
 from launch.process import cli
+from launch.process.gpus import count_gpus
 from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_on, write_model
-from launch.training.job import Job, gpus_of, open_job, plan_command
+from launch.training.job import Job, open_job, plan_command
 from launch.training.startup import Startup
 from launch.training.trained import command_in
 from trainer.files.from_json import Count, from_json
@@ -151,7 +152,7 @@ def read_again(
     run_dir = one_run_folder(parse(values, argv), example)
     device = one_of("device", values.device, ("auto", "gpu", "cpu"))
     ran = look_into(run_dir)
-    return ran, device_flags(ran, device, values.replicas, gpus_of(device, values.verbosity))
+    return ran, device_flags(ran, device, values.replicas, count_gpus(device, values.verbosity))
 
 
 def look_into(run_dir: pathlib.Path) -> Ran:
@@ -211,7 +212,9 @@ def device_flags(ran: Ran, device: str, replicas: int, here: int) -> list[str]:
         replicas = then.replicas
     most = here if then.device == "GPU" else 1
     fitting = [n for n in range(1, most + 1) if then.micro_batches % n == 0]
-    return [f"--device={then.device.lower()}", f"--replicas={replicas or max(fitting)}"]
+    count = replicas or max(fitting)
+    # Those that it was trained on may have other numbers here, or be another machine's.
+    return [f"--device={then.device.lower()}", f"--replicas={count}", "--gpus="]
 
 
 def check_devices(ran: Ran, then: Devices, device: str, replicas: int, here: int) -> None:

@@ -196,7 +196,8 @@ def devices_for(trained: Trained, device: str, replicas: int, gpus: int) -> Devi
     Raises:
       ValueError: they are not here.
     """
-    asked = dataclasses.replace(trained.command.settings.devices, device=device, replicas=replicas)
+    of_run = trained.command.settings.devices
+    asked = dataclasses.replace(of_run, device=device, replicas=replicas, gpus=())
     return choose_devices(asked, gpus, host_cores())
 
 

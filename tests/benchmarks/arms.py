@@ -47,10 +47,10 @@ def build_lockstep(
     from trainer.actions.nonfinite import NonFinite
     from trainer.actions.replica_check import replica_check
     from trainer.loop import Block
+    from trainer.replicas.streams import spec_of_each
     from trainer.run import build_run
     from trainer.run_folder.history import History
     from trainer.run_folder.journal import Journal
-    from trainer.replicas.streams import spec_of_each
     from trainer.run_folder.metrics_writer import MetricsWriter
     from trainer.xla_choice import choose
 

@@ -1,10 +1,9 @@
 """The devices that a run takes: what was asked for, or an error that says what was found."""
 
 import dataclasses
+from collections.abc import Iterable
 
-from trainer.plan.settings import (
-    DeviceSettings,
-)
+from trainer.plan.settings import DeviceSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +14,8 @@ class Devices:
     replicas: int
     because: str
     threads: int = 0  # of an operation on the processor; 0: as many as TensorFlow likes
+    gpus: tuple[int, ...] = ()  # which they are; every other one is left alone
+    gpu_memory_gb: float = 0.0  # that may be taken of each; 0: as much as it comes to need
 
 
 def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
@@ -32,6 +33,19 @@ def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
         raise ValueError(
             f"--device=gpu, but {found} that it can use; use --device=cpu, or see BUILD.md, GPU."
         )
+    if settings.device == "cpu" and settings.gpus:
+        raise ValueError(
+            f"--gpus={_numbers(settings.gpus, ',')} with --device=cpu, which takes none; leave out "
+            "one of them."
+        )
+    pool = settings.gpus or tuple(range(gpus))
+    unknown = [number for number in pool if number >= gpus]
+    if unknown:
+        known = f", numbered {_numbers(range(gpus))}" if gpus else ""
+        raise ValueError(
+            f"--gpus={_numbers(settings.gpus, ',')}, but {found}{known}; give the numbers of some, "
+            "or leave it out."
+        )
     if settings.device == "cpu" or not gpus:
         count = settings.replicas or 1
         note = "" if settings.device == "cpu" else f"; {found}"
@@ -42,11 +56,28 @@ def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
             )
         text = f"{count} logical CPU device{'s' * (count != 1)}{note}"
         return Devices("CPU", count, text + _threads(settings, cores), settings.threads or cores)
-    count = settings.replicas or gpus
-    if count > gpus:
-        raise ValueError(f"--replicas={count}, but {found}; use at most {gpus}, or --device=cpu.")
+    count = settings.replicas or len(pool)
+    if count > len(pool):
+        of = f"--gpus names {len(pool)}" if settings.gpus else found
+        raise ValueError(f"--replicas={count}, but {of}; use at most {len(pool)}, or --device=cpu.")
+    taken = pool[:count]
     text = f"{count} of {gpus} GPU{'s' * (gpus != 1)}"
-    return Devices("GPU", count, text + _threads(settings, cores), settings.threads or cores)
+    if count < gpus:
+        text += f": {_numbers(taken)}"
+    if settings.gpu_memory_gb:
+        text += f"; at most {settings.gpu_memory_gb:g} GB of each"
+    return Devices(
+        "GPU",
+        count,
+        text + _threads(settings, cores),
+        settings.threads or cores,
+        taken,
+        settings.gpu_memory_gb,
+    )
+
+
+def _numbers(numbers: Iterable[int], between: str = ", ") -> str:
+    return between.join(map(str, numbers))
 
 
 def _threads(settings: DeviceSettings, cores: int) -> str:

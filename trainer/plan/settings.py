@@ -48,6 +48,9 @@ class DeviceSettings:
     precision: str = "float32"  # or bfloat16 or float16
     tf32: bool = True
     xla: str = "off"  # on or auto, which measures
+    gpus: tuple[int, ...] = ()  # those to choose from, as nvidia-smi numbers them; empty: all
+    gpu_memory_gb: float = 0.0  # that a run may have of each; 0: as much as it comes to need
+    gpu_allocator: str = "auto"  # or async: CUDA's own
     communication: Communication = Communication()
 
 

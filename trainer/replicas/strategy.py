@@ -1,5 +1,7 @@
 """The devices of this machine and the strategy over them."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from trainer.plan.devices import Devices
@@ -12,14 +14,32 @@ def count_gpus() -> int:
 
 
 def make_strategy(devices: Devices, all_reduce: str = "auto") -> tf.distribute.Strategy:
-    """`MirroredStrategy` over the devices; to be called before TensorFlow touches a device."""
+    """`MirroredStrategy` over the devices; to be called before TensorFlow touches a device.
+
+    TensorFlow takes some memory of every GPU that it sees, so it sees those of the run alone.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    see_gpus([gpus[number] for number in devices.gpus], devices.gpu_memory_gb)
     if devices.kind == "CPU":
         cpu = tf.config.list_physical_devices("CPU")[0]
         logical = [tf.config.LogicalDeviceConfiguration()] * devices.replicas
         tf.config.set_logical_device_configuration(cpu, logical)
-    else:
-        for gpu in tf.config.list_physical_devices("GPU"):
-            # The whole card at once is TensorFlow's default and starves whatever shares it.
-            tf.config.experimental.set_memory_growth(gpu, True)
     names = [f"{devices.kind}:{number}" for number in range(devices.replicas)]
     return tf.distribute.MirroredStrategy(names, cross_device_ops(all_reduce, devices.kind))
+
+
+def see_gpus(gpus: Sequence[tf.config.PhysicalDevice], memory_gb: float = 0.0) -> None:
+    """Has TensorFlow see these GPUs and no other, and take their memory as it needs it.
+
+    The whole card at once is its default, and starves whatever shares it.
+
+    Args:
+      memory_gb: the most to take of each; 0: no limit.
+    """
+    tf.config.set_visible_devices(list(gpus), "GPU")
+    for gpu in gpus:
+        if memory_gb:
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=memory_gb * 1e9 / 2**20)
+            tf.config.set_logical_device_configuration(gpu, [limit])
+        else:
+            tf.config.experimental.set_memory_growth(gpu, True)

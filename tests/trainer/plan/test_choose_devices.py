@@ -55,3 +55,36 @@ def test_more_cpu_replicas_than_cores_warn() -> None:
     assert "warning: 64 on 2 cores" in choose("cpu", 64, gpus=0).because
     for kind, replicas, gpus in (("cpu", 2, 0), ("auto", None, 0), ("gpu", 8, 8)):
         assert "warning" not in choose(kind, replicas, gpus).because
+
+
+@pytest.mark.parametrize(
+    ("gpus", "replicas", "taken"),
+    [((), None, (0, 1, 2, 3)), ((), 2, (0, 1)), ((3, 1), None, (3, 1)), ((0, 2, 3), 2, (0, 2))],
+)
+def test_a_run_takes_the_gpus_that_were_named_and_says_which(
+    gpus: tuple[int, ...], replicas: int | None, taken: tuple[int, ...]
+) -> None:
+    settings = DeviceSettings("auto", replicas, global_batch=64, gpus=gpus, gpu_memory_gb=12.0)
+    devices = choose_devices(settings, 4, cores=2)
+    assert (devices.kind, devices.gpus, devices.replicas) == ("GPU", taken, len(taken))
+    assert devices.gpu_memory_gb == 12.0 and "; at most 12 GB of each" in devices.because
+    named = f": {', '.join(map(str, taken))}"
+    assert devices.because.startswith(f"{len(taken)} of 4 GPUs")
+    assert (named in devices.because) == (len(taken) < 4)
+
+
+@pytest.mark.parametrize(
+    ("device", "replicas", "here", "said"),
+    [
+        ("auto", None, 2, "--gpus=1,2, but TensorFlow found 2 GPUs, numbered 0, 1; give"),
+        ("auto", None, 0, "--gpus=1,2, but TensorFlow found 0 GPUs; give .*, or leave it out"),
+        ("cpu", None, 4, "--gpus=1,2 with --device=cpu, which takes none"),
+        ("gpu", 3, 4, "--replicas=3, but --gpus names 2; use at most 2, or --device=cpu"),
+    ],
+)
+def test_gpus_that_are_not_there_are_an_error(
+    device: str, replicas: int | None, here: int, said: str
+) -> None:
+    settings = DeviceSettings(device, replicas, global_batch=64, gpus=(1, 2))
+    with pytest.raises(ValueError, match=said):
+        choose_devices(settings, here, cores=2)

@@ -1,0 +1,84 @@
+"""The GPUs of this machine: how many TensorFlow can use, and what it has to be told before."""
+
+import glob
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+
+from launch.process import cli
+
+_NVIDIA, _OTHERS = "/dev/nvidia[0-9]*", ("/dev/kfd", "/dev/dxg")
+# What CUDA takes for "none"; Slurm says NoDevFiles to a job that was given no GPU.
+_NONE = ("", "-1", "NoDevFiles", "void")
+
+
+def count_gpus(
+    device: str, verbosity: int, *, allocator: str = "auto", deterministic: bool = False
+) -> int:
+    """How many GPUs TensorFlow can use; it is asked, which takes seconds, only if there can be any.
+
+    Args:
+      device: auto, gpu or cpu, which has none.
+      verbosity: of TensorFlow's import.
+      allocator: that of --gpu_allocator.
+      deterministic: whether operations have to repeat their bits.
+
+    Raises:
+      ValueError: there are some, and TensorFlow can use none of them: nobody means to train on the
+        processor then without having said so.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in _NONE
+    files = [] if device == "cpu" or hidden else sorted(glob.glob(_NVIDIA))
+    others = device != "cpu" and not hidden and any(map(glob.glob, _OTHERS))
+    if not files and not others:
+        return 0
+    os.environ.update(settings_for(os.environ, allocator=allocator, deterministic=deterministic))
+    cli.import_tensorflow(verbosity)
+    from trainer.replicas.strategy import count_gpus as count
+
+    found = count()
+    if files and not found:
+        raise ValueError(
+            f"this machine has a GPU ({files[0]}) and TensorFlow cannot use it; python -m "
+            "launch.doctor says why, and --device=cpu trains on the processor."
+        )
+    return found
+
+
+def settings_for(
+    given: Mapping[str, str], *, allocator: str = "auto", deterministic: bool = False
+) -> dict[str, str]:
+    """The environment variables that a run on GPUs is to have and that nobody has set.
+
+    Args:
+      given: the environment as it is.
+      allocator: see `count_gpus`.
+      deterministic: likewise.
+    """
+    wanted = {
+        # GPU 0 is then what nvidia-smi calls so, not the fastest one.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        # Threads of its own start the kernels, so that decoding images does not hold them up.
+        "TF_GPU_THREAD_MODE": "gpu_private",
+        # For a card that TensorFlow has no kernels for, they are compiled once, and all fit.
+        "CUDA_CACHE_MAXSIZE": str(4 << 30),
+    }
+    if not deterministic:
+        # cuDNN's faster BatchNormalization, where channels come last, in half precision.
+        wanted["TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT"] = "1"
+    if allocator == "async":
+        wanted["TF_GPU_ALLOCATOR"] = "cuda_malloc_async"
+    flags = given.get("TF_XLA_FLAGS", "")
+    if "persistent_cache_directory" not in flags:
+        # What XLA has compiled, for the next start.
+        cache = f"--tf_xla_persistent_cache_directory={xla_cache(given)}"
+        wanted["TF_XLA_FLAGS"] = f"{flags} {cache}".strip()
+    return {n: v for n, v in wanted.items() if n == "TF_XLA_FLAGS" or n not in given}
+
+
+def xla_cache(given: Mapping[str, str]) -> pathlib.Path:
+    """Where programs are kept that XLA has compiled for the GPUs of this machine."""
+    home = given.get("XDG_CACHE_HOME") or pathlib.Path(given.get("HOME", "/tmp")) / ".cache"
+    # A home may be shared by machines with other cards.
+    return pathlib.Path(home) / "lockstep" / "xla" / platform.node()

@@ -1,0 +1,92 @@
+"""The GPUs of a machine before TensorFlow: device files, and the environment."""
+
+import glob
+
+import pytest
+
+from launch.process import cli, gpus
+from launch.process.gpus import count_gpus, settings_for
+from trainer.replicas import strategy
+
+CACHE = "--tf_xla_persistent_cache_directory=/home/me/.cache/lockstep/xla/"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A machine with two device files, of which TensorFlow can use none, and what is done to it."""
+    made = {"files": ["/dev/nvidia1", "/dev/nvidia0"], "usable": 0, "imports": 0}
+
+    def files(pattern: str) -> list[str]:
+        return made["files"] if pattern == "/dev/nvidia[0-9]*" else []
+
+    def imported(verbosity: int) -> None:
+        made["imports"] += 1
+
+    environment = {"HOME": "/home/me"}
+    monkeypatch.setattr(glob, "glob", files)
+    monkeypatch.setattr(cli, "import_tensorflow", imported)
+    monkeypatch.setattr(strategy, "count_gpus", lambda: made["usable"])
+    monkeypatch.setattr(gpus.os, "environ", environment)
+    return made | {"environment": environment}
+
+
+@pytest.mark.parametrize("device", ["auto", "gpu"])
+def test_a_gpu_that_cannot_be_used_is_never_a_run_on_the_processor(
+    device: str, machine: dict[str, object]
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"a GPU \(/dev/nvidia0\) .* launch.doctor .* --device=cpu"
+    ):
+        count_gpus(device, 0)
+    assert count_gpus("cpu", 0) == 0
+
+
+def test_gpus_that_somebody_has_hidden_are_not_asked_for(machine: dict[str, object]) -> None:
+    for value in ("", "-1", "NoDevFiles"):
+        machine["environment"]["CUDA_VISIBLE_DEVICES"] = value
+        assert count_gpus("auto", 0) == 0
+    machine["environment"]["CUDA_VISIBLE_DEVICES"] = "1"
+    with pytest.raises(ValueError, match="cannot use it"):
+        count_gpus("auto", 0)
+
+
+def test_the_environment_is_there_before_tensorflow_is(
+    machine: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+    environment = machine["environment"]
+    monkeypatch.setattr(cli, "import_tensorflow", lambda _: seen.update(environment))
+    monkeypatch.setattr(strategy, "count_gpus", lambda: 2)
+    assert count_gpus("auto", 0, allocator="async") == 2
+    assert seen["TF_GPU_ALLOCATOR"] == "cuda_malloc_async"
+    assert seen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert seen["TF_XLA_FLAGS"].startswith(CACHE)
+
+
+def test_without_a_device_file_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glob, "glob", lambda _: [])
+    monkeypatch.setattr(cli, "import_tensorflow", lambda _: pytest.fail("imported"))
+    assert count_gpus("auto", 0) == 0
+
+
+def test_what_is_set_already_stays() -> None:
+    given = {
+        "HOME": "/home/me",
+        "CUDA_DEVICE_ORDER": "FASTEST_FIRST",
+        "TF_GPU_THREAD_MODE": "global",
+        "TF_XLA_FLAGS": "--tf_xla_auto_jit=1",
+    }
+    new = settings_for(given)
+    assert set(new) == {
+        "CUDA_CACHE_MAXSIZE",
+        "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT",
+        "TF_XLA_FLAGS",
+    }
+    assert new["TF_XLA_FLAGS"].startswith(f"--tf_xla_auto_jit=1 {CACHE}")
+    own = {"TF_XLA_FLAGS": "--tf_xla_persistent_cache_directory=mine"}
+    assert "TF_XLA_FLAGS" not in settings_for(own)
+
+
+def test_a_deterministic_run_leaves_out_what_does_not_repeat() -> None:
+    assert "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT" not in settings_for({}, deterministic=True)
+    assert "TF_GPU_ALLOCATOR" not in settings_for({})
