@@ -57,8 +57,9 @@ def define_device_flags(values: flags.FlagValues) -> None:
     add.text(
         "precision",
         "float32",
-        "float32, bfloat16 or float16.\nOf the layers; variables, logits and loss stay float32. "
-        "float16 has a loss scale, which adapts.",
+        "float32, bfloat16, float16 or auto.\nOf the layers; variables, logits and loss stay "
+        "float32. float16 has a loss scale, which adapts. auto: bfloat16 on GPUs from Ampere on, "
+        "float16 on those before, float32 on CPUs.",
         decisive=True,
     )
     add.boolean(
@@ -140,7 +141,7 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
         global_batch=values.global_batch,
         micro_batch=values.micro_batch,
         threads=values.threads,
-        precision=one_of("precision", values.precision, POLICIES),
+        precision=one_of("precision", values.precision, (*POLICIES, "auto")),
         tf32=values.tf32,
         xla=one_of("xla", values.xla, ("off", "on", "auto")),
         gpus=parsed(values, "gpus", parse_gpus),

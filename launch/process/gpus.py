@@ -46,6 +46,21 @@ def count_gpus(
     return found
 
 
+def capabilities(gpus: int) -> list[tuple[int, ...]]:
+    """The compute capability of each GPU, major and minor; none where one is not known.
+
+    Args:
+      gpus: how many there are, by `count_gpus`.
+    """
+    if not gpus:
+        return []
+    import tensorflow as tf
+
+    found = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    known = [details.get("compute_capability") for details in found]
+    return known if all(known) else []
+
+
 def settings_for(
     given: Mapping[str, str], *, allocator: str = "auto", deterministic: bool = False
 ) -> dict[str, str]:

@@ -17,7 +17,7 @@ from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import Command
 from launch.flags.group import decisive
 from launch.flags.parsing import parsed
-from launch.process.gpus import count_gpus
+from launch.process.gpus import capabilities, count_gpus
 from launch.process.workers import check_one_worker
 from launch.terminal.changes import changes_text
 from trainer.models.weights_file import find_file
@@ -25,6 +25,7 @@ from trainer.plan.class_weights import class_weights
 from trainer.plan.dataset import DatasetFacts, SplitDigests
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, check_memory, make_plan
+from trainer.plan.precision import precision_text
 from trainer.plan.settings import Settings
 from trainer.plan.tasks import choose_task
 from trainer.run_folder.check_state import check_state
@@ -107,7 +108,7 @@ def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Sou
 
 
 def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tuple[Plan, Devices]:
-    """A run keeps micro-batch, threads and XLA as it began, where they are not given now.
+    """A run keeps micro-batch, threads, precision and XLA as it began, if they are not given now.
 
     On other devices it then trains the same weights. Where the replicas cannot share these
     micro-batches, their size follows from the number of replicas anew, and is told as a change;
@@ -131,6 +132,11 @@ def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tu
     if asked.xla == "auto" and xla in ("on", "off"):
         because = plan.because | ({"xla": f"{xla}, as it began"} if "xla" in plan.because else {})
         plan = dataclasses.replace(plan, xla=xla, because=because)
+    precision = begun.get("precision", "auto")
+    if asked.precision == "auto" and precision != "auto":
+        text = f"{precision_text(precision, asked.tf32, devices.kind)}, as it began"
+        because = plan.because | {"precision": text}
+        plan = dataclasses.replace(plan, precision=precision, because=because)
     return plan, devices
 
 
@@ -153,7 +159,8 @@ def plan_command(command: Command) -> tuple[Plan, Devices, dict[str, Source]]:
         sources = open_sources(command.data)
         facts = dataset_facts(command, sources)
         cores = host_cores()
-        devices = choose_devices(command.settings.devices, gpus_here(command), cores)
+        gpus = gpus_here(command)
+        devices = choose_devices(command.settings.devices, gpus, cores, capabilities(gpus))
         plan = _plan(command.settings, facts, devices)
         check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
         check_memory(plan, host_memory())
@@ -281,7 +288,7 @@ def decided(command: Command, plan: Plan) -> dict[str, Any]:
 
 def settled(plan: Plan) -> dict[str, int | str]:
     """Flags that another machine, or other data, would settle otherwise, and that decide."""
-    of_plan = ("micro_batch", "threads", "task", "xla")
+    of_plan = ("micro_batch", "threads", "task", "precision", "xla")
     return {name: getattr(plan, name) for name in of_plan}
 
 

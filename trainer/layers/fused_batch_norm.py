@@ -12,6 +12,9 @@ import tensorflow as tf
 _Layer = keras.layers.BatchNormalization
 # TensorFlow's own function around the kernel takes this in place of less, for cuDNN's sake.
 _LEAST_EPSILON = 1.001e-5
+# What the kernel takes as it is; it computes in float32. With a cast around it, a pass over the
+# activations more each way, and on a GPU never cuDNN's kernel for channels that come last.
+_TAKEN = (tf.float32, tf.bfloat16, tf.float16)
 
 
 def can_be_fused(layer: _Layer) -> bool:
@@ -26,7 +29,7 @@ def can_be_fused(layer: _Layer) -> bool:
 def call_fused(
     layer: _Layer, inputs: tf.Tensor, training: Any = None, mask: Any = None
 ) -> tf.Tensor:
-    """Keras's `call`: computes in float32, returns what the layer computes in.
+    """Keras's `call`: statistics are of float32, and what is returned of the layer's own dtype.
 
     Where the kernel has no say (evaluation, a frozen layer, channels that do not come last, a mask)
     it is Keras's own.
@@ -40,7 +43,7 @@ def call_fused(
     # [n, height, width, channels], whatever lies between the first and the last.
     images = inputs if rank == 4 else tf.reshape(inputs, [examples, -1, 1, channels])
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=tf.cast(images, tf.float32),
+        x=images if images.dtype in _TAKEN else tf.cast(images, tf.float32),
         scale=tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones([channels]),
         offset=tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros([channels]),
         mean=tf.zeros([0]),

@@ -1,7 +1,7 @@
 """The devices that a run takes: what was asked for, or an error that says what was found."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trainer.plan.settings import DeviceSettings
 
@@ -15,15 +15,22 @@ class Devices:
     because: str
     threads: int = 0  # of an operation on the processor; 0: as many as TensorFlow likes
     gpus: tuple[int, ...] = ()  # which they are; every other one is left alone
+    capability: tuple[int, ...] = ()  # the lowest of theirs, major and minor; empty: not known
     gpu_memory_gb: float = 0.0  # that may be taken of each; 0: as much as it comes to need
 
 
-def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
+def choose_devices(
+    settings: DeviceSettings,
+    gpus: int,
+    cores: int,
+    capabilities: Sequence[tuple[int, ...]] = (),
+) -> Devices:
     """The devices to train on, given how many GPUs TensorFlow found; never a silent fall to fewer.
 
     Args:
       gpus: how many TensorFlow found.
       cores: how many of the processor's this process may use.
+      capabilities: the GPUs' compute capabilities, where they are known.
 
     Raises:
       ValueError: what was asked for is not here; the sentence says what was found.
@@ -72,6 +79,7 @@ def choose_devices(settings: DeviceSettings, gpus: int, cores: int) -> Devices:
         text + _threads(settings, cores),
         settings.threads or cores,
         taken,
+        min((capabilities[number] for number in taken), default=()) if capabilities else (),
         settings.gpu_memory_gb,
     )
 

@@ -22,7 +22,7 @@ from trainer.plan.learning_rate import (
     to_json,
 )
 from trainer.plan.micro_batches import choose_exact, size_of_micro_batch
-from trainer.plan.precision import precision_text, repeats_text
+from trainer.plan.precision import choose_precision, precision_text, repeats_text
 from trainer.plan.settings import (
     STEPS_TO_TELL,
     DeviceSettings,
@@ -147,6 +147,9 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     check_way_back(settings.recovery, every["checkpoint_every"])
     counted = units | {"global_batch": round(batch / rate.adascale)}
     unfreeze_at = plan_unfreezing(settings.fine_tuning, counted, rate.steps)
+    precision, chosen = choose_precision(
+        settings.devices.precision, devices.kind, devices.capability
+    )
     xla, because_xla = plan_xla(settings, rate.steps)
     return Plan(
         dataset=dataset,
@@ -155,7 +158,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         optimizer=settings.optimizer.optimizer,
         optimizer_arguments=arguments,
         device=devices.kind,
-        precision=settings.devices.precision,
+        precision=precision,
         replicas=devices.replicas,
         threads=devices.threads,
         global_batch=batch,
@@ -181,6 +184,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **_because_layers(settings, devices),
             **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
             **because_xla,
+            "precision": precision_text(precision, settings.devices.tf32, devices.kind) + chosen,
         },
     )
 
@@ -336,7 +340,6 @@ def _because_devices(
     """Where the numbers of the devices come from, by name."""
     return {
         "replicas": devices.because,
-        "precision": precision_text(settings.precision, settings.tf32, devices.kind),
         "repeats": repeats_text(deterministic, devices.kind),
         "micro_batch": _share_because(settings, devices, share),
         "eval_batch": f"{share * devices.replicas} = {devices.replicas} × {share}",

@@ -45,7 +45,7 @@ class DeviceSettings:
     global_batch: int
     micro_batch: int = 0  # examples that a replica takes at a time; 0: its share of the batch
     threads: int = 0  # of an operation on the processor; 0: as many as it has cores
-    precision: str = "float32"  # or bfloat16 or float16
+    precision: str = "float32"  # or bfloat16, float16, or auto: what the devices are fast in
     tf32: bool = True
     xla: str = "off"  # on or auto, which measures
     gpus: tuple[int, ...] = ()  # those to choose from, as nvidia-smi numbers them; empty: all

@@ -197,3 +197,11 @@ def test_adascale_goes_on_with_the_micro_batches_of_its_run(tmp_path: pathlib.Pa
             planned(flags)
     (tmp_path / "plan.json").write_text('{"micro_batch": 16}')
     assert planned(flags)[1].micro_batches == 4
+
+
+def test_a_precision_that_was_chosen_is_kept() -> None:
+    command, plan, found = resumed("--precision=bfloat16", "--precision=auto")
+    assert plan.precision == "bfloat16" and "as it began" in plan_text(plan)
+    assert changed_flags(command, plan, found) == {}
+    command, plan, found = resumed("--precision=auto", "--precision=bfloat16")
+    assert changed_flags(command, plan, found) == {"precision": ("float32", "bfloat16")}

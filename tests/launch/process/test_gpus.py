@@ -3,6 +3,7 @@
 import glob
 
 import pytest
+import tensorflow as tf
 
 from launch.process import cli, gpus
 from launch.process.gpus import count_gpus, settings_for
@@ -90,3 +91,14 @@ def test_what_is_set_already_stays() -> None:
 def test_a_deterministic_run_leaves_out_what_does_not_repeat() -> None:
     assert "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT" not in settings_for({}, deterministic=True)
     assert "TF_GPU_ALLOCATOR" not in settings_for({})
+
+
+def test_compute_capabilities_are_those_that_tensorflow_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cards = {"0": {"compute_capability": (9, 0)}, "1": {"compute_capability": (7, 5)}}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: list(cards))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda card: cards[card])
+    assert gpus.capabilities(2) == [(9, 0), (7, 5)]
+    cards["1"] = {}
+    assert gpus.capabilities(2) == gpus.capabilities(0) == []

@@ -3,6 +3,7 @@
 import pytest
 
 from trainer.plan.devices import Devices, choose_devices
+from trainer.plan.precision import choose_precision
 from trainer.plan.settings import DeviceSettings
 
 
@@ -88,3 +89,23 @@ def test_gpus_that_are_not_there_are_an_error(
     settings = DeviceSettings(device, replicas, global_batch=64, gpus=(1, 2))
     with pytest.raises(ValueError, match=said):
         choose_devices(settings, here, cores=2)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "gpus", "precision"),
+    [
+        ([(9, 0), (8, 0)], (), "bfloat16"),
+        ([(9, 0), (7, 5)], (), "float16"),  # of the oldest of them
+        ([(9, 0), (7, 5)], (0,), "bfloat16"),  # which is not taken
+        ([], (), "float32"),  # not known
+    ],
+)
+def test_precision_by_what_the_cards_are_fast_in(
+    capabilities: list[tuple[int, int]], gpus: tuple[int, ...], precision: str
+) -> None:
+    settings = DeviceSettings("auto", None, global_batch=64, gpus=gpus)
+    devices = choose_devices(settings, 2, 2, capabilities)
+    assert choose_precision("auto", devices.kind, devices.capability)[0] == precision
+    assert choose_precision("float32", devices.kind, devices.capability) == ("float32", "")
+    cpu = choose_devices(DeviceSettings("cpu", None, global_batch=64), 2, 2, capabilities)
+    assert choose_precision("auto", cpu.kind, cpu.capability) == ("float32", "")

@@ -48,7 +48,7 @@ def told(*devices: Any) -> list[list[Any]]:
             [["GPU", "3", "1"], ["grow", "3"], ["grow", "1"], ["GPU:0", "GPU:1"]],
         ),
         (
-            ("GPU", 1, "", 0, (2,), 2.097152),
+            ("GPU", 1, "", 0, (2,), (9, 0), 2.097152),
             [["GPU", "2"], ["limit", "2", 2000.0], ["GPU:0"]],
         ),
         # Not one of them: TensorFlow would take some of the memory of each.
