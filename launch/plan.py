@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
+from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import parse, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import path
@@ -13,11 +14,15 @@ from launch.process import cli
 from launch.terminal import plan_chart
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
+from launch.terminal.trial_text import trial_text
 from launch.training.job import changed_flags, check_changes, plan_command
+from launch.training.trial import run_trial
 from trainer.plan import curves
 from trainer.plan.plan import Plan
 from trainer.run_folder.resume import going_on, rederived
 from trainer.run_folder.run_folder import fallback_folder, newest_checkpoint
+
+_TRIAL_SECONDS = 10.0  # of training, after its first block
 
 
 def define_plan_flags() -> absl_flags.FlagValues:
@@ -35,6 +40,12 @@ def define_plan_flags() -> absl_flags.FlagValues:
         "",
         "Recipes laid over each other: a.flags,b.flags.\nOther flags here apply to each.",
     )
+    add.boolean(
+        "measure",
+        False,
+        "Train for half a minute, too.\nIn a folder that is thrown away: the time to the first "
+        "step, speed, memory, and the largest micro-batch that would fit.",
+    )
     return values
 
 
@@ -42,6 +53,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         parse(values, argv)
+        if values.measure and values.compare:
+            raise ValueError("--measure is of one run; leave --compare out.")
         recipes = [recipe for recipe in values.compare.split(",") if recipe] or [None]
         planned = [
             plan_of([*([f"--flagfile={recipe}"] if recipe else []), *argv]) for recipe in recipes
@@ -55,11 +68,28 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
                 print(f"── {name} " + "─" * (76 - len(name)))
             print(plan_text(plan))
             print(*notes, sep="\n", end="\n" if notes else "")
-            print(f"\n{plan_chart.terminal_chart(plan, rate)}\n")
+            print(f"\n{plan_chart.terminal_chart(plan, rate)}\n", flush=True)
+        if values.measure:
+            print(measured(planned[0][0], argv), flush=True)
         if values.out != "none":
             named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
             print(f"picture: {save_picture(named, out, rate)}")
     return cli.FINISHED
+
+
+def measured(plan: Plan, argv: Sequence[str]) -> str:
+    """What training takes here, by trials of the command, and of one with half the batch.
+
+    Raises:
+      FailedError: it does not train.
+    """
+    print("measuring: two short trainings in a folder that is thrown away …", flush=True)
+    whole, half = run_trial(argv, _TRIAL_SECONDS), None
+    if plan.micro_batch % 2 == 0:
+        batch, micro_batch = plan.global_batch // 2, plan.micro_batch // 2
+        smaller = [f"--global_batch={batch}", f"--micro_batch={micro_batch}", f"--xla={whole.xla}"]
+        half = run_trial([*argv, *smaller], 0.0)
+    return trial_text(plan, whole, half, host_memory(), host_cores())
 
 
 def rate_curve(plans: Sequence[Plan], verbosity: int) -> plan_chart.Curve:

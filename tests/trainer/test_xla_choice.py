@@ -34,7 +34,7 @@ def planned(flags: str) -> Plan:
 def test_the_plan_says_whether_it_is_to_be_timed(flags: str, xla: str) -> None:
     plan = planned(f"{CONSTANT} {flags}")
     assert plan.xla == xla
-    assert ("both ways are timed at the start" in plan_text(plan)) == (xla == "auto")
+    assert ("timed with and without at the start" in plan_text(plan)) == (xla == "auto")
 
 
 def trained(folder: pathlib.Path, ratio: str, flags: str) -> str:

@@ -270,8 +270,7 @@ def plan_xla(settings: Settings, steps: int) -> tuple[str, dict[str, str]]:
         return asked, {}
     if steps < _LEAST_TO_TIME or settings.run.deterministic:
         return "off", {}
-    what = "auto: both ways are timed at the start of a run of some minutes, which keeps the faster"
-    return "auto", {"xla": f"{what}; last bits differ between them"}
+    return "auto", {"xla": "auto: timed with and without at the start of a run of some minutes"}
 
 
 def check_micro_batches(rate: LearningRatePlan, micro_batches: int) -> None:

@@ -292,6 +292,7 @@ ELSEWHERE = {
     "try a lower --from_rate": "tests/launch/test_find_lr.py",
     "try a longer --sweep_for": "tests/launch/test_find_lr.py",
     "use at most □, or --device=cpu": "test_more_replicas_than_gpus",
+    "is of one run; leave --compare out": "tests/launch/test_plan_measure.py",
     "which takes none; leave out one": "tests/trainer/plan/test_choose_devices.py",
     "and --device=cpu trains on the processor": "tests/launch/process/test_gpus.py",
     "--out=FOLDER, or --out=none": "tests/launch/terminal/test_pictures.py",

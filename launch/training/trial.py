@@ -1,0 +1,155 @@
+"""A command trained for some seconds, in a folder to be thrown away, and what it took.
+
+    python -m launch.training.trial SECONDS FLAGS…
+
+The last line that it prints is a `Trial` as JSON. It trains as launch.train does, with its data,
+its devices, its log, and one checkpoint; so what it takes is what a run takes.
+"""
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from launch.flags.command import Command, read_command
+from launch.process import cli
+from launch.process.stop import StopRequests
+from launch.training.attempt import make_session, train_blocks
+from launch.training.job import Job, open_job
+from launch.training.startup import Startup
+
+if TYPE_CHECKING:
+    from trainer.loop import Block
+
+_LEAST_BLOCKS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a training has taken.
+
+    Attributes:
+      startup: seconds of each phase until the first step was done.
+      steps: trained after the first block, which is not counted.
+      seconds: that they took.
+      waited: the share of them spent waiting for data; NaN where that is not measured.
+      host_bytes: the most memory that the process ever had.
+      device_bytes: the most that one GPU ever had; 0 on CPUs.
+      xla: whether passes are compiled: on or off.
+    """
+
+    startup: dict[str, float]
+    steps: int
+    seconds: float
+    waited: float
+    host_bytes: int
+    device_bytes: int
+    xla: str
+
+
+class Meter:
+    """An action that counts blocks after the first, until they have taken so many seconds."""
+
+    def __init__(self, seconds: float, stop: StopRequests) -> None:
+        self._wanted, self._stop = seconds, stop
+        self.steps, self.seconds, self._blocks = 0, 0.0, 0
+
+    def __call__(self, block: "Block") -> None:
+        """Counts a block, and asks to stop where that is enough."""
+        if block.seconds is None:
+            return
+        self.steps, self.seconds = self.steps + block.steps, self.seconds + block.seconds
+        self._blocks += 1
+        if self.seconds >= self._wanted and self._blocks >= _LEAST_BLOCKS:
+            self._stop.ask("measured")
+
+
+def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
+    """Trains the command for so long after its first block of steps.
+
+    Raises:
+      WrongCommandError: the command is wrong.
+      FailedError: a device has no memory for it.
+    """
+    with StopRequests() as stop:
+        with cli.wrong_command():
+            job = open_job(command)
+        startup.done("data")
+        cli.import_tensorflow(0)
+        startup.done("imports")
+        from launch.training.memory import memory_named
+
+        with cli.wrong_command():
+            job, session = make_session(job, stop, startup)
+        stop.when_asked(lambda: session.run.most_steps.assign(1))
+        from launch.training.host import make_host
+
+        host, meter = make_host(job, session), Meter(seconds, stop)
+        startup.done("build")
+        host = dataclasses.replace(host, checks=(*host.checks, meter))
+        with memory_named(job.plan, built=True), host.watchdog:
+            block = train_blocks(job, session, host)
+        if block is not None:
+            host.save_stopped(block)
+        waited = host.log.input_wait_fraction()
+        host.close()
+    return Trial(
+        startup=startup.seconds,
+        steps=meter.steps,
+        seconds=meter.seconds,
+        waited=waited,
+        host_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        device_bytes=_device_bytes(job),
+        xla=session.run.xla,
+    )
+
+
+def run_trial(argv: Sequence[str], seconds: float) -> Trial:
+    """The trial of a command in a process and a folder of its own.
+
+    Raises:
+      FailedError: it ended without one; the message is what it said.
+    """
+    with tempfile.TemporaryDirectory(prefix="trial-") as folder:
+        ended = subprocess.run(
+            [sys.executable, "-m", "launch.training.trial", str(seconds), *argv]
+            + [f"--run_dir={folder}/run", "--fallback_dir="],
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+    if ended.returncode:
+        said = ended.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
+        raise cli.FailedError(
+            f"the command was tried out and ended with {ended.returncode}: {said}"
+        )
+    return Trial(**json.loads(ended.stdout.strip().rpartition("\n")[2]))
+
+
+def _device_bytes(job: Job) -> int:
+    if job.plan.device != "GPU":
+        return 0
+    import tensorflow as tf
+
+    memory = tf.config.experimental.get_memory_info
+    return max(memory(f"GPU:{number}")["peak"] for number in range(job.plan.replicas))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the trial of a command, which may be one of launch.plan."""
+    from launch.plan import define_plan_flags
+
+    startup = Startup()
+    with cli.wrong_command():
+        command = read_command(argv[1:], define_plan_flags())
+    startup.done("imports")
+    print(json.dumps(dataclasses.asdict(try_out(command, startup, float(argv[0])))))
+    return cli.FINISHED
+
+
+if __name__ == "__main__":
+    cli.exit_with(main, trains=True)

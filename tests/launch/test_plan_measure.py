@@ -1,0 +1,103 @@
+"""launch.plan --measure: what a short training takes, and what follows from it."""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from helpers import REPOSITORY, call
+
+from launch.flags.command import read_command
+from launch.terminal.trial_text import memory_text, trial_text
+from launch.training.job import plan_command
+from launch.training.trial import Trial
+from trainer.plan.plan import Plan
+
+RUN = "--dataset=digits --model=mlp --global_batch=64 --train_for=100st --device=cpu --xla=off"
+GB = 10**9
+TRIAL = Trial({"imports": 3.0, "build": 1.5}, 200, 10.0, 0.01, 3 * GB, 0, "off")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_command(read_command(RUN.split()))[0]
+
+
+def test_speed_and_time_are_those_of_the_trial(plan: Plan) -> None:
+    text = trial_text(plan, TRIAL, None, 24 * GB, cores=2)
+    assert "after 4.5 s: imports 3.0, build 1.5" in text
+    speed = "1,280 examples/s, 20 steps/s; 100 steps take 5 s, without evaluations"
+    assert speed in " ".join(text.split())
+    assert "3 GB at most, of 24 GB" in text and "would fit" not in text
+    assert "input-bound" not in text
+    waits = dataclasses.replace(TRIAL, waited=0.5)
+    assert "input-bound: 50%" in trial_text(plan, waits, None, 24 * GB, cores=2)
+    assert "XLA" not in text and re.search(r"^xla +off$", text, re.M)
+
+
+@pytest.mark.parametrize(
+    ("half", "memory", "said"),
+    [
+        # 32 examples take 1 GB: 0.9 × 12 GB has room for 7.8 GB more, and so for 249 of them.
+        (2 * GB, 12 * GB, "a --micro_batch of about 310 would fit"),
+        (2 * GB, 3 * GB, "a --micro_batch of about 64 would fit"),  # not fewer than did fit
+        (2 * GB, 100 * GB, "of more than 16 times 64 would fit"),
+        (3 * GB, 24 * GB, "of more than 16 times 64 would fit"),
+        (4 * GB, 24 * GB, "of more than 16 times 64 would fit"),  # by chance
+    ],
+)
+def test_the_largest_micro_batch_follows_from_one_and_half_of_one(
+    plan: Plan, half: int, memory: int, said: str
+) -> None:
+    smaller = dataclasses.replace(TRIAL, host_bytes=half)
+    assert said in memory_text(plan, TRIAL, smaller, memory)
+    on_gpu = dataclasses.replace(plan, device="GPU")
+    of_card = [
+        dataclasses.replace(t, device_bytes=t.host_bytes, host_bytes=1) for t in (TRIAL, smaller)
+    ]
+    assert said in memory_text(on_gpu, *of_card, memory)
+
+
+def peak_bytes(flags: str, folder: pathlib.Path) -> int:
+    """The most memory that launch.train ever has."""
+    command = [sys.executable, "-m", "launch.train", *shlex.split(flags)]
+    with open(os.devnull, "w") as null:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=null, stderr=null)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    return 1024 * usage.ru_maxrss
+
+
+def test_it_is_what_training_takes_and_leaves_nothing_behind(tmp_path: pathlib.Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    flags = f"{RUN} --run_dir=run --out=none --measure"
+    ended = call(flags, tmp_path, {"TMPDIR": str(temporary)}, module="launch.plan")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^first step +after [\d.]+ s: imports", ended.out, re.M)
+    assert re.search(
+        r"^speed +[\d,]+ examples/s, [\d.,e+]+ steps/s; 100 steps take", ended.out, re.M
+    )
+    told = float(re.search(r"^memory +([\d.]+) GB at most", ended.out, re.M)[1]) * GB
+    assert abs(told / peak_bytes(f"{RUN} --run_dir=run", tmp_path) - 1) < 0.1
+    assert not list(temporary.iterdir()) and max(map(len, ended.out.splitlines())) <= 80
+
+
+def test_what_does_not_train_is_said(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine.py").write_text("def build(spec):\n    raise RuntimeError('no network')\n")
+    flags = f"{RUN} --model=python:mine:build --out=none --measure"
+    ended = call(flags, tmp_path, {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}, module="launch.plan")
+    assert ended.code == 70 and "Traceback" not in ended.err
+    assert "error: the command was tried out and ended with 2: " in ended.err
+    assert "no network" in ended.err
+
+
+def test_one_run_is_measured_at_a_time(tmp_path: pathlib.Path) -> None:
+    ended = call("--compare=digits,digits_wsd --measure", tmp_path, module="launch.plan")
+    assert ended.code == 2 and "leave --compare out" in ended.err
+    assert call("--compare=digits,digits_wsd --out=none", tmp_path, module="launch.plan").code == 0
