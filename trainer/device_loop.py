@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ from trainer.replicas.streams import Batch, next_of_each
 from trainer.replicas.variables import host_variable
 from trainer.step import TrainStep
 
+T = TypeVar("T")
 _NOT_DONE = -1.0  # in place of the seconds that a step has waited for its data
 
 
@@ -65,26 +66,26 @@ class DeviceLoop:
           float32 [steps] by name, once they are done.
 
         Raises:
-          RuntimeError: the call before was left, and the data of the step after it are lost.
+          RuntimeError: a call before has raised, and the data of the step that did are lost.
           Exception: what the data raise; see `before_error`.
         """
         self.before_error = {}
         self.trace(iterator)
-        if self._left:
-            raise RuntimeError("a loop that was left goes on with a new stream only")
+        if self._failed:
+            raise RuntimeError("a loop whose data have failed goes on with a new stream only")
         try:
             rows = self._done(self._train(tf.constant(steps)).numpy())
         except Exception:
-            self._left, self.before_error = True, self._by_name(self._done(self._rows.numpy()))
+            self._failed = True
+            self.before_error = self._by_name(self._done(self._rows.numpy()))
             raise
-        self._left = 0 < len(rows) < steps and len(rows) < self._steps.numpy()
         return self._by_name(rows)
 
     def trace(self, iterator: Iterator[Batch]) -> None:
         """Makes the function for this iterator, which the first call would do."""
         if iterator is self._iterator:
             return
-        self._left = False
+        self._failed = False
         count = tf.TensorSpec([], tf.int32)
         # Without AutoGraph, whose rewriting of Python would take four fifths of the tracing.
         train = tf.function(self._make_train(iterator), input_signature=[count], autograph=False)
@@ -107,29 +108,25 @@ class DeviceLoop:
             # Not beside the first data, whose error would leave the rows of the call before.
             not_done = tf.fill([steps, tf.shape(rows)[1]], _NOT_DONE)
             with tf.control_dependencies([rows.assign(not_done)]):
-                begin = now()
+                done = tf.zeros([], tf.int32)
+            tf.while_loop(goes_on, _on_host(train_step), (done,))
+            return rows.read_value()
+
+        def goes_on(done: tf.Tensor) -> tf.Tensor:
+            return done < tf.minimum(all_steps.read_value(), most_steps.read_value())
+
+        def train_step(done: tf.Tensor) -> Any:
+            begin = now()
+            with tf.control_dependencies([begin]):
                 batches = fetch()
             waited = now(batches) - begin
             # No step begins before all is there, or computing would count as waiting.
             with tf.control_dependencies([waited]):
-                done = tf.zeros([], tf.int32)
-            tf.while_loop(goes_on, train_step, (done, batches, waited))
-            return rows.read_value()
-
-        def goes_on(done: tf.Tensor, *_: Any) -> tf.Tensor:
-            return done < tf.minimum(all_steps.read_value(), most_steps.read_value())
-
-        def train_step(done: tf.Tensor, batches: tuple[Batch, ...], waited: tf.Tensor) -> Any:
-            # The data of the next step come while this one computes.
-            more = done + 1 < all_steps.read_value()
-            upcoming = tf.cond(more, fetch, lambda: batches)
-            row = self._packed(step(batches) | {"input_wait": waited})
+                row = self._packed(step(batches) | {"input_wait": waited})
             tf.raw_ops.ResourceScatterUpdate(resource=rows.handle, indices=done, updates=row)
-            # In this order: TensorFlow reads one clock after the other.
-            trained = now(learning_rate.progress.value())
-            return done + 1, upcoming, now(upcoming) - trained
+            return (done + 1,)
 
-        return train
+        return _on_host(train)
 
     def _now(self, after: Any = ()) -> tf.Tensor:
         """The time when all of this is there, in seconds, float64 []; NaN without a clock."""
@@ -148,3 +145,17 @@ class DeviceLoop:
 
     def _by_name(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
+
+
+def _on_host(function: Callable[..., T]) -> Callable[..., T]:
+    """The function with its operations on the host, but for those of the replicas.
+
+    TensorFlow would have the first GPU compute what is decided about a step: some 30 kernels of a
+    number each, and a copy to the host for every one that a variable there takes.
+    """
+
+    def traced(*arguments: Any) -> T:
+        with tf.device("CPU:0"):
+            return function(*arguments)
+
+    return traced

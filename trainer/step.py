@@ -72,9 +72,12 @@ class TrainStep:
             sums, checksum = run(self.sum_gradients, args=micro_batches)
             if self.audit:
                 self.audit.compare(checksum, micro_batches[0], self.make_pass)
-        gradients, square, row = run(self.average_and_clip, args=(sums,))
+        gradients, numbers = run(self.average_and_clip, args=(sums,))
         # These are equal on all replicas: what follows is decided once, and holds for all.
-        micro_square, square, row = first_replica(self.strategy, (sums.micro_square, square, row))
+        numbers = tf.unstack(first_replica(self.strategy, numbers))
+        names = ("train/loss", *(f"train/{name}" for name in sums.scores), "gradient_norm")
+        micro_square, square, finite, *of_row = numbers
+        row = dict(zip(names, of_row, strict=True)) | {"finite": finite > 0}
         gain = self.set_rate(micro_square, square, row)
         row["learning_rate"] = self.learning_rate.applied.read_value()
         if self.loss_scale:
@@ -166,27 +169,25 @@ class TrainStep:
         state = state_after(self.model, noted)
         return Sums(objective, weight, square, scores, state, gradient)
 
-    def average_and_clip(
-        self, sums: Sums
-    ) -> tuple[list[tf.Tensor], tf.Tensor, dict[str, tf.Tensor]]:
-        """On every replica: each variable's gradient, clipped; the sum's square norm; the row.
+    def average_and_clip(self, sums: Sums) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """On every replica: each variable's gradient, clipped; and what is to be known of them.
 
-        The row's norm, and whether it is finite, are those of the gradient before clipping. Where
-        all examples weigh 0, the gradients are 0, and loss and scores are NaN, in a step that is
-        finite. All scalars are float32 [], but for `finite`, bool [].
+        Returns:
+          The gradients, and float32 [5 + scores]: the square norms of micro-batches and sum,
+          whether the step is finite, loss, scores, norm. In one tensor, which is a single copy from
+          a GPU. Norm and finiteness are those of the gradient before clipping. Where all examples
+          weigh 0, the gradients are 0, and loss and scores are NaN, in a step that is finite.
         """
         weights = [v.value for v in self.model.trainable_variables]
         clipping, square = self.clipping, square_norm(sums.gradient)
         # The parts were divided by the number of examples; the mean is over what they weigh.
         factor = tf.math.divide_no_nan(float(self.global_batch), sums.weight)
         norm, loss = tf.sqrt(square) * factor, sums.loss * factor
-        row = {
-            "train/loss": tf.where(sums.weight > 0, loss, math.nan),
-            **{f"train/{name}": each / sums.weight for name, each in sums.scores.items()},
-            "gradient_norm": norm,
-            # Of the square, not of the norm: the update waits for it.
-            "finite": tf.math.is_finite(square) & tf.math.is_finite(loss),
-        }
+        # Of the square, not of the norm: the update waits for it.
+        finite = tf.math.is_finite(square) & tf.math.is_finite(loss)
+        means = [each / sums.weight for each in sums.scores.values()]
+        shown_loss = tf.where(sums.weight > 0, loss, math.nan)
+        numbers = [sums.micro_square, square, tf.cast(finite, tf.float32), shown_loss, *means, norm]
         # The sum is clipped, never a replica's part: the result must not depend on their number.
         if clipping.norm:
             # Into the factor, so that mean and clipping are one pass over the gradient.
@@ -198,7 +199,7 @@ class TrainStep:
         if clipping.adaptive:
             clipped = before_output(self.model.trainable_variables)
             gradients = clip_adaptively(gradients, weights, clipped, clipping.adaptive)
-        return gradients, square, row
+        return gradients, tf.stack(numbers)
 
     def set_rate(
         self, micro_square: tf.Tensor, square: tf.Tensor, row: dict[str, tf.Tensor]
