@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import glob
 import json
 import os
 import pathlib
@@ -19,6 +18,7 @@ from launch.flags.command import Command
 from launch.flags.group import decisive
 from launch.flags.parsing import parsed
 from launch.process import cli
+from launch.process.cuda_libraries import device_files
 from launch.process.workers import check_one_worker
 from launch.terminal.changes import changes_text
 from trainer.models.weights_file import find_file
@@ -252,8 +252,7 @@ def gpus_here(command: Command) -> int:
 
 def gpus_of(device: str, verbosity: int) -> int:
     """The number of GPUs of this machine, none with `cpu`."""
-    device_files = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
-    if device == "cpu" or not any(map(glob.glob, device_files)):
+    if device == "cpu" or not device_files():
         return 0
     cli.import_tensorflow(verbosity)
     from trainer.replicas.strategy import count_gpus
