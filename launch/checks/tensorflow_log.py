@@ -19,7 +19,7 @@ _LIBRARY = re.compile(
 )
 _VERSIONS = re.compile(r"kernel version ([\d.]+) does not match DSO version ([\d.]+)")
 _CAPABILITY = re.compile(
-    r"with Cuda compute capability (\S+)\. The minimum required Cuda capability is (\S+?)\."
+    r"with Cuda compute capability ([\d.]+)\. The minimum required Cuda capability is (\d+\.\d+)"
 )
 _PTX = re.compile(r"compatible with compute capability (\d+)\.(\d+)\w?\. CUDA kernels will be jit-")
 _NCCL = re.compile(r"NCCL WARN (.*)")
