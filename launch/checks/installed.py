@@ -50,8 +50,12 @@ def find_installed() -> Installed:
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that decide on what TensorFlow does."""
-    return {name: environment[name] for name in sorted(environment) if name.startswith(_VARIABLES)}
+    """The variables that decide on what TensorFlow does, and nothing that is secret."""
+    return {
+        name: environment[name]
+        for name in sorted(environment)
+        if _VARIABLES.match(name) and not _SECRET.search(name)
+    }
 
 
 def _version(name: str) -> str:
