@@ -48,8 +48,8 @@ PACKAGES = (
     Package("nvidia-nvjitlink-cu12", "12.5.82", "13.0", "nvjitlink", ("libnvJitLink.so.12",)),
     Package("nvidia-cuda-nvcc-cu12", "12.5.82", "13.0", "cuda_nvcc"),
 )
-# Without these, NVIDIA's others, TensorFlow lists no GPU at all.
-NOT_TO_LIST = ("libnccl.so.2", "libnvJitLink.so.12")
+# What TensorFlow opens as several GPUs sum, not as it lists them.
+OPENED_LATER = ("libnccl.so.2",)
 INSTALL = "pip install 'tensorflow[and-cuda]==2.21.*'"
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from launch.checks.built_for import DRIVER, DRIVER_FOR_PTX, has_kernels, kernels_text, parts
+from launch.checks.built_for import DRIVER, DRIVER_FOR_PTX, has_kernels, parts
 from launch.checks.finding import ERROR, NOTE, OK, WARNING, Finding
 from launch.checks.tensorflow_log import compiled_once
 from launch.process.cuda_libraries import device_files
@@ -183,7 +183,7 @@ def card_findings(found: Cards) -> list[Finding]:
             )
         )
     for card in found.cards:
-        findings += _card_findings(card, found.driver)
+        findings += _card_findings(card)
     return findings + _links(found)
 
 
@@ -216,17 +216,16 @@ def _driver(found: Cards) -> Finding:
     return Finding("driver", OK, f"{found.driver}, as {found.source} says; {DRIVER} or later does")
 
 
-def _card_findings(card: Card, driver: str) -> list[Finding]:
+def _card_findings(card: Card) -> list[Finding]:
     capability = f"{card.capability[0]}.{card.capability[1]}"
-    said = [f"{card.memory / 2**30:.3g} GiB, {card.free / 2**30:.3g} free", capability]
+    compiled = has_kernels(card.capability)
+    kernels = f"compute capability {capability}{', which has compiled kernels' * compiled}"
+    said = [f"{card.memory / 2**30:.3g} GiB, {card.free / 2**30:.3g} free", kernels]
     said += [f"{card.links} NVLinks"] if card.links else []
     said += [card.pcie] if card.pcie else []
     findings = [Finding("GPUs", OK, f"{card.title}: {', '.join(said)}")]
-    if not has_kernels(card.capability):
+    if not compiled:
         findings.append(compiled_once(card.title, card.capability))
-    else:
-        text = f"TensorFlow has kernels for {card.title}: {capability}, of {kernels_text()}"
-        findings.append(Finding("kernels", OK, text))
     if card.mig:
         findings.append(
             Finding(

@@ -12,11 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from launch.checks.built_for import INSTALL, NOT_TO_LIST, PACKAGES, Package, package_of, parts
+from launch.checks.built_for import INSTALL, OPENED_LATER, PACKAGES, Package, package_of, parts
 from launch.checks.finding import ERROR, NOTE, OK, WARNING, Finding
 from launch.process.cuda_libraries import pip_folder
 
 _SECONDS = 120
+_SINGLY = 2  # libraries that have a sentence each
 # Opens each by the names given for it, in turn; prints why none could be, or what it says it is.
 _PROGRAM = """
 import ctypes, json, sys
@@ -103,6 +104,8 @@ def library_findings(
             Finding("libraries", NOTE, "no CUDA libraries, which a machine without GPUs needs not")
         ]
     found = [_missing(library, gpus) for library in missing]
+    if len(missing) > _SINGLY:
+        found = [_many_missing(missing, gpus)]
     found += [_wrong_version(library) for library in libraries if _is_too_old(library)]
     found += [_wrong_package(each, packages[each.name], gpus) for each in _unfit(packages)]
     if found:
@@ -118,18 +121,28 @@ def library_findings(
 
 
 def _missing(library: Library, gpus: int) -> Finding:
-    package = package_of(library.file)
-    what = f"{library.file} could not be opened ({library.why}); {package} has it"
-    if library.file in NOT_TO_LIST and gpus < 2:
-        status, without = WARNING, "several GPUs cannot sum without it"
-        if library.file != "libnccl.so.2":
-            without = "some products and solvers fail without it"
-    else:
-        status, without = ERROR, "without it TensorFlow finds no GPU"
-        if library.file in NOT_TO_LIST:
-            without = "without it several GPUs cannot sum"
-    advice = f"{INSTALL}, or {_pip(package)}"
-    return Finding("libraries", status if gpus else NOTE, f"{what}: {without}", advice)
+    file = library.file
+    why = library.why.removeprefix(f"{file}: ")
+    status, without = ERROR, "without it TensorFlow finds no GPU"
+    if file in OPENED_LATER:
+        status, without = ERROR if gpus > 1 else WARNING, "without it several GPUs cannot sum"
+    text = f"{file} could not be opened ({why}); {package_of(file)} has it: {without}"
+    advice = f"{INSTALL}, or {_pip(package_of(file))}"
+    return Finding("libraries", status if gpus else NOTE, text, advice)
+
+
+def _many_missing(missing: Sequence[Library], gpus: int) -> Finding:
+    """One sentence, as where TensorFlow was installed without them."""
+    packages: dict[str, list[str]] = {}
+    for library in missing:
+        packages.setdefault(package_of(library.file), []).append(library.file)
+    listed = ", ".join(f"{' '.join(files)} ({name})" for name, files in packages.items())
+    why = missing[0].why.partition(": ")[2]
+    text = (
+        f"{len(missing)} libraries could not be opened ({why}), and without them TensorFlow finds "
+        f"no GPU: {listed}, each with the package that has it"
+    )
+    return Finding("libraries", ERROR if gpus else NOTE, text, INSTALL)
 
 
 def _pip(name: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from launch.checks.built_for import NOT_TO_LIST
+from launch.checks.built_for import OPENED_LATER
 from launch.checks.cards import Cards, card_findings, find_cards
 from launch.checks.finding import ERROR, OK, Finding
 from launch.checks.installed import Installed, find_installed, version_findings
@@ -37,7 +37,7 @@ def quick_findings(seen: int, folder: pathlib.Path) -> list[Finding]:
         find_installed(),
         find_cards(),
         find_machine(folder),
-        try_libraries(NOT_TO_LIST if seen else ()),
+        try_libraries(OPENED_LATER if seen else ()),
         installed_packages(),
         Started(seen, "") if seen else start_tensorflow(),
     )

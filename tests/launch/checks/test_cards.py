@@ -27,7 +27,10 @@ def only(findings: list[Finding], status: str) -> Finding:
 def test_nothing_is_wrong_with_two_good_cards() -> None:
     found = card_findings(cards(A100, dataclasses.replace(A100, number=1)))
     assert {finding.status for finding in found} == {OK}
-    assert "GPU 1 (A100): 40 GiB, 40 free, 8.0, 12 NVLinks" in [finding.text for finding in found]
+    assert (
+        "GPU 1 (A100): 40 GiB, 40 free, compute capability 8.0, which has compiled kernels, "
+        "12 NVLinks" in [finding.text for finding in found]
+    )
 
 
 def test_no_gpu_is_said_and_is_no_error() -> None:

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from launch.checks.built_for import NOT_TO_LIST, PACKAGES
+from launch.checks.built_for import OPENED_LATER, PACKAGES
 from launch.checks.finding import ERROR, NOTE, OK, WARNING
 from launch.checks.libraries import Library, library_findings, try_libraries
 from tests.launch.checks.fake_cuda import compile_library, fake_libraries, needs_compiler
@@ -30,6 +30,15 @@ def test_nccl_is_needed_by_several_gpus(gpus: int, status: str) -> None:
     libraries = all_but("libnccl.so.2", why=MISSING)
     (found,) = library_findings(libraries, {}, gpus)
     assert found.status == status and "nvidia-nccl-cu12" in found.text
+
+
+def test_an_installation_without_any_is_one_sentence() -> None:
+    missing = [Library(file, f"{file}: {MISSING}") for file in FILES]
+    (found,) = library_findings(missing, {}, gpus=1)
+    assert found.status == ERROR and found.advice == "pip install 'tensorflow[and-cuda]==2.21.*'"
+    for package in PACKAGES:
+        for file in package.files:
+            assert file in found.text and package.name in found.text
 
 
 def test_without_gpus_nothing_is_missing() -> None:
@@ -65,7 +74,7 @@ def test_libraries_are_opened_and_say_their_version(
     found = {library.file: library for library in try_libraries()}
     assert [file for file, library in found.items() if library.why] == ["libcufft.so.11"]
     assert found["libcudnn.so.9"].version == 90300 and found["libnccl.so.2"].version == 22707
-    assert {each.file for each in try_libraries(NOT_TO_LIST)} == {*NOT_TO_LIST}
+    assert {each.file for each in try_libraries(OPENED_LATER)} == {*OPENED_LATER}
     (tmp_path / "libcufft.so.11").symlink_to(tmp_path / "libcublas.so.12")
     (found,) = library_findings(try_libraries(), {}, gpus=2)
     assert found.status == OK and "cuDNN 9.3.0, NCCL 2.27.7" in found.text
