@@ -62,5 +62,5 @@ def decoding_finding(rate: float, jpeg_bytes: int, cores: int) -> Finding:
         "decoding",
         OK,
         f"{rate:,.0f} JPEGs of {WIDTH}×{HEIGHT} and {jpeg_bytes / 1000:.0f} kB a second on {cores} "
-        f"cores: devices that train on more pictures a second than that would wait for them",
+        f"core{'s' * (cores != 1)}: devices that train on more pictures a second than that would wait for them",
     )

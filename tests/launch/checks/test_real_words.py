@@ -14,6 +14,7 @@ from launch.checks.tensorflow_log import told
 from launch.checks.tensorflow_start import Started, start_tensorflow
 from tests.helpers import REPOSITORY
 from tests.launch.checks.fake_cuda import (
+    COMPILER,
     compile_library,
     fake_driver,
     fake_libraries,
@@ -102,8 +103,7 @@ def link_against(library: pathlib.Path, needed: pathlib.Path) -> None:
     source = library.with_suffix(".c")
     source.write_text("int nothing;")
     flags = ["-shared", "-fPIC", "-Wl,--no-as-needed", f"-Wl,-soname,{library.name}"]
-    command = ["gcc", *flags, "-o", str(library), str(source), str(needed)]
-    # By a path its name would be written with it, but for its own.
+    command = [COMPILER, *flags, "-o", str(library), str(source), str(needed)]
     subprocess.run(command, check=True)
 
 
