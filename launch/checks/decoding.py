@@ -58,9 +58,10 @@ def decode(cores: int) -> Finding:
 
 def decoding_finding(rate: float, jpeg_bytes: int, cores: int) -> Finding:
     """What the number means."""
+    on = f"{cores} core{'s' * (cores != 1)}"
     return Finding(
         "decoding",
         OK,
-        f"{rate:,.0f} JPEGs of {WIDTH}×{HEIGHT} and {jpeg_bytes / 1000:.0f} kB a second on {cores} "
-        f"core{'s' * (cores != 1)}: devices that train on more pictures a second than that would wait for them",
+        f"{rate:,.0f} JPEGs of {WIDTH}×{HEIGHT} and {jpeg_bytes / 1000:.0f} kB a second on {on}: "
+        "devices that train on more pictures a second than that would wait for them",
     )

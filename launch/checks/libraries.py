@@ -1,13 +1,15 @@
 """The CUDA libraries that TensorFlow opens: which of them can be opened here, in which version.
 
-They are tried in a process of their own, in the way of a run: by name, as LD_LIBRARY_PATH and the
-system find them, else in the folder of the pip package, where TensorFlow looks for all of them but
-one, and Lockstep opens that (`launch.process.cuda_libraries`).
+They are tried in a process of their own, in the order of a run: LD_LIBRARY_PATH, the folder of the
+pip package, the system's own path. TensorFlow does not look into one of these folders, and Lockstep
+opens that library for it (`launch.process.cuda_libraries`).
 """
 
 import dataclasses
 import importlib.metadata
 import json
+import os
+import pathlib
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +62,7 @@ class Library:
 def try_libraries(files: Iterable[str] = ()) -> tuple[Library, ...]:
     """Opens these libraries, or all, in a process of their own."""
     asked = {
-        file: [file, *([str(folder / file)] if (folder := pip_folder(package.folder)) else [])]
+        file: _names(package, file)
         for package in PACKAGES
         for file in package.files
         if file in files or not files
@@ -81,6 +83,14 @@ def try_libraries(files: Iterable[str] = ()) -> tuple[Library, ...]:
         told |= json.loads(line)
     # What the process died of has said nothing.
     return tuple(Library(file, **told.get(file, {"why": why})) for file in asked)
+
+
+def _names(package: Package, file: str) -> list[str]:
+    """What to open it by, in turn: as for TensorFlow, LD_LIBRARY_PATH comes before its package."""
+    folder, paths = pip_folder(package.folder), os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    if folder is None or any((pathlib.Path(path) / file).exists() for path in paths if path):
+        return [file]
+    return [str(folder / file), file]
 
 
 def installed_packages() -> dict[str, str]:
@@ -122,12 +132,16 @@ def library_findings(
 
 def _missing(library: Library, gpus: int) -> Finding:
     file = library.file
-    why = library.why.removeprefix(f"{file}: ")
+    lacking, _, why = library.why.partition(": ")  # itself, or one that it needs
+    package = package_of(lacking) or package_of(file)
+    if not lacking.startswith("lib"):
+        lacking, why = file, library.why
+    needs = f", since it needs {lacking}" if lacking != file else ""
     status, without = ERROR, "without it TensorFlow finds no GPU"
     if file in OPENED_LATER:
         status, without = ERROR if gpus > 1 else WARNING, "without it several GPUs cannot sum"
-    text = f"{file} could not be opened ({why}); {package_of(file)} has it: {without}"
-    advice = f"{INSTALL}, or {_pip(package_of(file))}"
+    text = f"{file} could not be opened{needs} ({why}); {package} has it: {without}"
+    advice = f"{INSTALL}, or {_pip(package)}"
     return Finding("libraries", status if gpus else NOTE, text, advice)
 
 

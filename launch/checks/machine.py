@@ -173,9 +173,8 @@ def _memory(machine: Machine, gpus: int) -> Finding:
         memory = machine.memory_limit
         text += f", of which the container gets {_size(memory)}"
     if memory < _MEMORY * max(1, gpus) / (1 if gpus else 4):
-        return Finding(
-            "memory", WARNING, f"{text}, which is little for {max(1, gpus)} devices", "give it more"
-        )
+        whom = f"{gpus} GPUs" if gpus > 1 else "a training"
+        return Finding("memory", WARNING, f"{text}, which is little for {whom}", "give it more")
     if limited:
         return Finding("memory", NOTE, text, "a run plans with the first: watch the second")
     return Finding("memory", OK, text)

@@ -44,6 +44,15 @@ def quick_findings(seen: int, folder: pathlib.Path) -> list[Finding]:
     return findings_of(facts)
 
 
+def why_no_gpu(folder: pathlib.Path) -> str:
+    """Why TensorFlow finds none of the GPUs of a machine that has device files of some.
+
+    Sentences, each a line; it takes another import of TensorFlow.
+    """
+    found = quick_findings(0, folder)
+    return "\n".join(str(finding) for finding in found if finding.status == ERROR)
+
+
 def findings_of(facts: Facts) -> list[Finding]:
     """What the facts mean."""
     seen = facts.started.gpus or 0

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from launch.checks import libraries
 from launch.checks.built_for import OPENED_LATER, PACKAGES
 from launch.checks.finding import ERROR, NOTE, OK, WARNING
 from launch.checks.libraries import Library, library_findings, try_libraries
@@ -18,17 +19,24 @@ def all_but(name: str, **other: str | int) -> list[Library]:
 
 
 def test_a_missing_cudnn_is_named_with_its_package() -> None:
-    libraries = all_but("libcudnn.so.9", why=f"libcudnn.so.9: {MISSING}")
-    (found,) = library_findings(libraries, {}, gpus=1)
+    found = all_but("libcudnn.so.9", why=f"libcudnn.so.9: {MISSING}")
+    (found,) = library_findings(found, {}, gpus=1)
     assert found.status == ERROR
     assert "libcudnn.so.9" in found.text and "nvidia-cudnn-cu12 has it" in found.text
     assert "'nvidia-cudnn-cu12>=9.3.0.75,<10.0'" in found.advice
 
 
+def test_what_a_library_needs_is_named_instead() -> None:
+    found = all_but("libcusolver.so.11", why=f"libnvJitLink.so.12: {MISSING}")
+    (found,) = library_findings(found, {}, gpus=1)
+    assert "libcusolver.so.11 could not be opened, since it needs libnvJitLink.so.12" in found.text
+    assert "nvidia-nvjitlink-cu12 has it" in found.text and "nvidia-nvjitlink" in found.advice
+
+
 @pytest.mark.parametrize(("gpus", "status"), [(1, WARNING), (2, ERROR)])
 def test_nccl_is_needed_by_several_gpus(gpus: int, status: str) -> None:
-    libraries = all_but("libnccl.so.2", why=MISSING)
-    (found,) = library_findings(libraries, {}, gpus)
+    found = all_but("libnccl.so.2", why=MISSING)
+    (found,) = library_findings(found, {}, gpus)
     assert found.status == status and "nvidia-nccl-cu12" in found.text
 
 
@@ -78,6 +86,22 @@ def test_libraries_are_opened_and_say_their_version(
     (tmp_path / "libcufft.so.11").symlink_to(tmp_path / "libcublas.so.12")
     (found,) = library_findings(try_libraries(), {}, gpus=2)
     assert found.status == OK and "cuDNN 9.3.0, NCCL 2.27.7" in found.text
+
+
+@needs_compiler
+def test_the_order_is_that_of_tensorflow(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LD_LIBRARY_PATH, then the package."""
+    old = "unsigned long cudnnGetVersion(void) { return 90101; }"
+    fake_libraries(tmp_path / "package", ["libcudnn.so.9"])
+    monkeypatch.setattr(libraries, "pip_folder", lambda _: tmp_path / "package")
+    (found,) = try_libraries(["libcudnn.so.9"])
+    assert found.version == 90300
+    compile_library(tmp_path / "path", "libcudnn.so.9", old)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path / "path"))
+    (found,) = try_libraries(["libcudnn.so.9"])
+    assert found.version == 90101
 
 
 @needs_compiler
