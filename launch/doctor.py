@@ -5,17 +5,19 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from absl import flags as absl_flags
 
 from launch.checks.cards import Cards, find_cards
+from launch.checks.collective import try_to_sum
+from launch.checks.decoding import decode
 from launch.checks.finding import ERROR, NOTE, Finding, would_train
 from launch.checks.installed import find_installed, report_rows
 from launch.checks.libraries import installed_packages, try_libraries
 from launch.checks.machine import find_machine
 from launch.checks.quick import Facts, findings_of
+from launch.checks.small_training import train_a_little
 from launch.checks.tensorflow_start import start_tensorflow
 from launch.flags.command import parse, unexpected_arguments
 from launch.flags.devices import ALL_REDUCE
@@ -87,28 +89,21 @@ def examine(facts: Facts, values: absl_flags.FlagValues) -> Iterator[Finding]:
 
 
 def try_out(gpus: int, cores: int, values: absl_flags.FlagValues) -> Iterator[Finding]:
-    """Sums, decodes and trains."""
+    """Sums, trains and decodes."""
     kind, replicas = ("GPU", gpus) if gpus else ("CPU", 2)
-    _doing(f"summing over {replicas} {kind} replicas")
-    with tempfile.TemporaryDirectory(prefix="lockstep-doctor-") as folder:
-        os.environ.setdefault("NCCL_DEBUG", "WARN")
-        log = os.environ.setdefault("NCCL_DEBUG_FILE", str(pathlib.Path(folder) / "nccl"))
-        cli.import_tensorflow(0)
-        from launch.checks.collective import sum_findings
-        from launch.checks.decoding import decode
-        from launch.checks.small_training import train_a_little
-
-        # First of all, since it makes the devices.
-        found = sum_findings(kind, replicas, values.all_reduce, values.sum_within, log)
+    _doing(f"summing over {replicas} {kind} replica{'s' * (replicas != 1)}")
+    found = try_to_sum(kind, replicas, values.all_reduce, values.sum_within)
     yield from found
-    if not would_train(found):
+    if would_train(found):
+        for count in (replicas,) if gpus else (1, 2):
+            _doing(f"training on {count} {kind} replica{'s' * (count != 1)}")
+            yield from train_a_little(kind, count, values.all_reduce)
+    else:
         yield Finding("training", NOTE, "not tried, since a step has such a sum to make")
-        return
     _doing("decoding pictures")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # which are not needed for that
+    cli.import_tensorflow(0)
     yield decode(cores)
-    for count in (replicas,) if gpus else (1, 2):
-        _doing(f"training on {count} {kind} replica{'s' * (count != 1)}")
-        yield from train_a_little(kind, count, values.all_reduce)
 
 
 def as_json(facts: Facts, findings: Iterable[Finding]) -> dict[str, object]:

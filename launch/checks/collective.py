@@ -1,21 +1,26 @@
-"""What is to be said of an all-reduce of known values."""
+"""An all-reduce of known values over all devices, tried in a process of its own.
 
+What hangs cannot be interrupted, a collective may end its process, and some cards serve one process
+at a time: when this one has ended, they are free.
+"""
+
+import dataclasses
+import json
+import os
 import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
 
 from launch.checks.finding import ERROR, OK, Finding
 from launch.checks.tensorflow_log import told
-from trainer.plan.devices import Devices
-from trainer.replicas.preflight import (
-    A_FEW,
-    MANY_ON_CPUS,
-    MANY_ON_GPUS,
-    AllReduceError,
-    Reduce,
-    check_all_reduce,
-    sum_over_replicas,
-)
-from trainer.replicas.strategy import make_strategy
+from launch.process import cli
 
+if TYPE_CHECKING:
+    from trainer.replicas.preflight import AllReduceError, Reduce
+
+_START = 300  # seconds
 # In the order in which to try them: what costs least first.
 ATTEMPTS = (
     "NCCL_P2P_DISABLE=1, if the mainboard's IOMMU or ACS is on",
@@ -25,17 +30,48 @@ ATTEMPTS = (
 )
 
 
+def try_to_sum(kind: str, replicas: int, all_reduce: str, seconds: float) -> list[Finding]:
+    """Sums known values over all GPUs, or over logical CPU devices.
+
+    Args:
+      kind: of the devices, CPU or GPU.
+      replicas: how many.
+      all_reduce: that of the flag.
+      seconds: after which it counts as hanging.
+    """
+    with tempfile.TemporaryDirectory(prefix="lockstep-doctor-") as folder:
+        own = {"NCCL_DEBUG": "WARN", "NCCL_DEBUG_FILE": str(pathlib.Path(folder) / "nccl")}
+        environment = {**own, **os.environ}
+        asked = (kind, replicas, all_reduce, seconds, environment["NCCL_DEBUG_FILE"])
+        command = [sys.executable, "-m", "launch.checks.collective", json.dumps(asked)]
+        try:
+            ended = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                encoding="utf-8",
+                errors="backslashreplace",
+                timeout=_START + 2 * seconds,
+            )
+        except subprocess.TimeoutExpired as late:
+            text = f"its process did not end within {late.timeout:g} s"
+            return [Finding("all-reduce", ERROR, text, _advice(kind))]
+    if ended.returncode == 0:
+        return [Finding(**each) for each in json.loads(ended.stdout.splitlines()[-1])]
+    said = ended.stderr.strip().rpartition("\n")[2]
+    text = f"its process ended with code {ended.returncode}: {said or 'it said nothing'}"
+    return [Finding("all-reduce", ERROR, text, _advice(kind)), *told(ended.stderr)]
+
+
 def sum_findings(
     kind: str,
     replicas: int,
     all_reduce: str,
     seconds: float,
     nccl_log: str,
-    reduce: Reduce = sum_over_replicas,
+    reduce: "Reduce | None" = None,
 ) -> list[Finding]:
-    """Sums known values over all GPUs, or over logical CPU devices.
-
-    After it, this process has its devices: TensorFlow knows one set of them.
+    """Sums in this process, which then has its devices: TensorFlow knows one set of them.
 
     Args:
       kind: of the devices, CPU or GPU.
@@ -43,35 +79,54 @@ def sum_findings(
       all_reduce: that of the flag.
       seconds: after which it counts as hanging.
       nccl_log: where NCCL writes (NCCL_DEBUG_FILE).
-      reduce: see `check_all_reduce`.
+      reduce: see `check_all_reduce`; None: the strategy's own.
     """
+    from trainer.plan.devices import Devices
+    from trainer.replicas import preflight
+    from trainer.replicas.strategy import make_strategy
+
     strategy = make_strategy(Devices(kind, replicas, ""), all_reduce)
-    many = MANY_ON_GPUS if kind == "GPU" else MANY_ON_CPUS
+    many = preflight.MANY_ON_GPUS if kind == "GPU" else preflight.MANY_ON_CPUS
     try:
-        took = check_all_reduce(strategy, (A_FEW, many), seconds, reduce)
-    except AllReduceError as error:
+        took = preflight.check_all_reduce(
+            strategy, (preflight.A_FEW, many), seconds, reduce or preflight.sum_over_replicas
+        )
+    except preflight.AllReduceError as error:
         return failed_findings(error, kind, nccl_log)
     return [works_finding(took, many, replicas, kind)]
 
 
 def works_finding(seconds: float, elements: int, replicas: int, kind: str) -> Finding:
     """The finding where every number came back as it must."""
-    size = 4 * elements / 1e6
     return Finding(
         "all-reduce",
         OK,
-        f"{size:.3g} MB over {replicas} {kind} replicas took {1000 * seconds:.3g} ms, and every "
-        "number is right",
+        f"{4 * elements / 1e6:.3g} MB over {replicas} {kind} replica{'s' * (replicas != 1)} took "
+        f"{1000 * seconds:.3g} ms, and every number is right",
     )
 
 
-def failed_findings(error: AllReduceError, kind: str, nccl_log: str) -> list[Finding]:
+def failed_findings(error: "AllReduceError", kind: str, nccl_log: str) -> list[Finding]:
     """The findings where it hangs, fails or brings wrong numbers, with what NCCL has written."""
     try:
         said = pathlib.Path(nccl_log).read_text(encoding="utf-8", errors="backslashreplace")
     except OSError:
         said = ""
-    advice = f"try one after the other: {'; '.join(ATTEMPTS)}"
+    return [Finding("all-reduce", ERROR, str(error), _advice(kind)), *told(said)]
+
+
+def _advice(kind: str) -> str:
     if kind == "CPU":
-        advice = "this is a fault of TensorFlow's installation: install it anew"
-    return [Finding("all-reduce", ERROR, str(error), advice), *told(said)]
+        return "this is a fault of TensorFlow's installation: install it anew"
+    return f"try one after the other: {'; '.join(ATTEMPTS)}"
+
+
+def _in_own_process() -> None:
+    cli.import_tensorflow(0)
+    found = sum_findings(*json.loads(sys.argv[1]))
+    print(json.dumps([dataclasses.asdict(finding) for finding in found]), flush=True)
+    os._exit(0)  # whatever still hangs
+
+
+if __name__ == "__main__":
+    _in_own_process()

@@ -2,9 +2,11 @@
 
 import pathlib
 
-from launch.checks.collective import failed_findings, works_finding
+import pytest
+
+from launch.checks.collective import failed_findings, try_to_sum, works_finding
 from launch.checks.finding import ERROR, OK, WARNING
-from tests.helpers import run_program
+from tests.helpers import REPOSITORY, run_program
 from trainer.replicas.preflight import AllReduceError
 
 HANGS = AllReduceError(2, 6_250_000, True, "did not come back within 60 s")
@@ -46,6 +48,23 @@ def test_what_nccl_wrote_is_read(tmp_path: pathlib.Path) -> None:
 def test_a_hang_is_found_by_trying() -> None:
     (said,) = run_program(PROGRAM)
     assert said.startswith("error: the all-reduce of a few numbers over 2 replicas did not come")
+
+
+def test_a_sum_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    (found,) = try_to_sum("CPU", 2, "ring", 120)
+    assert found.status == OK and found.text.startswith("1 MB over 2 CPU replicas took ")
+    (found,) = try_to_sum("CPU", 0, "auto", 120)  # which is no number of replicas
+    assert found.status == ERROR and "its process ended with code 1: " in found.text
+
+
+def test_a_real_hang_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow makes a strategy over GPUs that are not there, and its collective waits for them."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    (found,) = try_to_sum("GPU", 2, "auto", 3)
+    assert found.text.endswith("over 2 replicas did not come back within 3 s")
+    assert "NCCL_P2P_DISABLE=1" in found.advice
 
 
 def test_a_sum_that_is_right() -> None:
