@@ -59,7 +59,7 @@ def test_a_sum_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_real_hang_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow makes a strategy over GPUs that are not there, and its collective waits for them."""
+    """TensorFlow makes a strategy over GPUs that are not there, and its collective waits."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     (found,) = try_to_sum("GPU", 2, "auto", 3)

@@ -10,6 +10,7 @@ import pytest
 
 from launch.checks.built_for import OPENED_LATER, PACKAGES
 from launch.checks.finding import ERROR, WARNING, Finding
+from launch.checks.quick import why_no_gpu
 from launch.checks.tensorflow_log import told
 from launch.checks.tensorflow_start import Started, start_tensorflow
 from tests.helpers import REPOSITORY
@@ -19,6 +20,7 @@ from tests.launch.checks.fake_cuda import (
     fake_driver,
     fake_libraries,
     fake_site,
+    fake_smi,
     needs_compiler,
 )
 
@@ -119,6 +121,20 @@ def test_cards_without_compiled_kernels(
     came = started(monkeypatch, [driver, tmp_path], FAKE_CAPABILITY=major)
     assert came.gpus == 1
     assert [finding.status for finding in told(came.log)] == ([status] if status else [])
+
+
+def test_why_a_run_finds_no_gpu(
+    driver: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_libraries(tmp_path, {*TO_LIST, *_NOT_TO_LIST} - {"libcudnn.so.9"})
+    fake_smi(tmp_path, "0, NVIDIA A100, 40960, 40000, 8.0, Disabled, Enabled")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{driver}:{tmp_path}")
+    library, none = why_no_gpu(tmp_path).splitlines()
+    assert library.startswith("error: libcudnn.so.9 could not be opened")
+    assert none.startswith("error: there are GPUs, but TensorFlow finds none that it can use")
 
 
 PROGRAM = """
