@@ -16,7 +16,6 @@ from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import check_file, one_of, one_run_folder
 from launch.process import cli
-from launch.process.gpus import count_gpus
 from launch.terminal.csv_text import csv_text
 from launch.terminal.evaluation_charts import (
     save_calibration,
@@ -30,6 +29,7 @@ from launch.terminal.plan_text import classes_text
 from launch.terminal.table import table, whole
 from launch.training.answers import every_answer
 from launch.training.evaluated_data import define_evaluated_data_flags, open_evaluated
+from launch.training.gpus import count_gpus
 from launch.training.mask_answers import MaskAnswers, mask_answers
 from launch.training.streams import evaluation_data
 from launch.training.trained import (

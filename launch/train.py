@@ -11,6 +11,7 @@ from launch.process.stop import StopRequests
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
 from launch.training.attempt import last_saved, train
+from launch.training.gpus import say_what_is_amiss
 from launch.training.job import Job, open_job
 from launch.training.startup import Startup
 from trainer.run_folder.resume import rederived
@@ -40,6 +41,7 @@ def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: Stop
             print(line, flush=True)
     startup.done("data")
     cli.import_tensorflow(values.verbosity)
+    say_what_is_amiss(job)
     with job.held:
         return train(job, stop, startup)
 

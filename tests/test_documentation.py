@@ -32,7 +32,8 @@ NOT_RUN = {
     "pip download -c constraints.txt -d wheels . setuptools wheel": "the same",
     "python3.11 -m venv .venv": "makes an environment of 2.5 GB",
     ".venv/bin/pip install --no-index --find-links=wheels -c constraints.txt .": "the same",
-    "python -m launch.train --flagfile=digits --device=gpu --replicas=0": "needs a GPU",
+    "python -m launch.doctor --device=gpu": "needs a GPU",
+    "python -m launch.train --flagfile=digits --device=gpu --replicas=0": "the same",
     "python -m launch.train --dataset=folder:pictures --image_size=224 --model=hub:presets/vit": (
         "needs keras_hub: tests/trainer/models/test_hub.py"
     ),
@@ -42,9 +43,10 @@ NOT_RUN = {
 FOREIGN = {"no-index", "find-links"}  # pip
 FOREIGN |= {"job-name", "nodes", "ntasks", "time", "requeue", "open-mode", "signal"}  # Slurm
 FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "extra-index-url"}
+FOREIGN |= {"shm-size", "ipc"}  # Docker
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export")
+COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor")
 _SECONDS = 600
 
 

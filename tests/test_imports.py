@@ -82,7 +82,8 @@ def test_no_import_leads_back_to_where_it_comes_from() -> None:
         ("trainer.optimizer", (*SPINE, *DISK)),
         ("launch.flags", rooms("launch", "flags")),
         ("launch.terminal", rooms("launch", "terminal")),
-        ("launch.process", ("launch.training",)),
+        ("launch.process", ("launch.training", "launch.checks")),
+        ("launch.checks", ("launch.training", "launch.flags", "launch.terminal")),
     ],
 )
 def test_rooms_meet_only_where_the_plan_of_the_house_has_a_door(

@@ -13,6 +13,7 @@ from absl import flags
 
 from input_pipeline.bad_records import BadRecordError
 from launch.flags.help import help_text
+from launch.process.cuda_libraries import device_files, open_before_tensorflow
 from launch.terminal import output
 
 T = TypeVar("T")
@@ -149,9 +150,17 @@ def import_tensorflow(verbosity: int, *, charts: bool = False) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     elif verbosity == 1:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if device_files():
+        open_before_tensorflow()
     with contextlib.nullcontext() if verbosity > 1 else output.stderr_held_aside():
         with contextlib.nullcontext() if charts else _without("matplotlib"):
             import tensorflow as tf
 
-        tf.config.list_physical_devices()
+        gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        from trainer.replicas.strategy import see_gpus
+
+        # For what trains on none; a notebook may have begun to use them already.
+        with contextlib.suppress(RuntimeError):
+            see_gpus(gpus[:1])
     tf.get_logger().setLevel(("ERROR", "WARNING", "INFO")[min(verbosity, 2)])

@@ -16,6 +16,7 @@ from launch.process.watchdog import EVALUATING
 from launch.terminal import output
 from launch.terminal.plan_text import print_run
 from launch.terminal.summary import summary_text
+from launch.training.gpus import check_sum
 from launch.training.job import Job
 from launch.training.model_card import MODEL_CARD, model_card
 from launch.training.session import Session
@@ -71,6 +72,7 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
 
     with memory_named(job.plan, built=False):
         run = build_run(first_settings(job), job.plan, job.devices)
+    check_sum(run, job.plan)
     if run.taken:
         write_json(job.run_dir / INIT_FROM, run.taken.to_json())
     reads = {name: Reads(source) for name, source in job.sources.items()}

@@ -17,9 +17,9 @@ from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import Command
 from launch.flags.group import decisive
 from launch.flags.parsing import parsed
-from launch.process.gpus import capabilities, count_gpus
 from launch.process.workers import check_one_worker
 from launch.terminal.changes import changes_text
+from launch.training.gpus import capabilities, count_gpus
 from trainer.models.weights_file import find_file
 from trainer.plan.class_weights import class_weights
 from trainer.plan.dataset import DatasetFacts, SplitDigests

@@ -17,9 +17,9 @@ from launch.flags.command import Command, parse, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import one_of, one_run_folder
 from launch.process import cli
-from launch.process.gpus import count_gpus
 from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_on, write_model
+from launch.training.gpus import count_gpus
 from launch.training.job import Job, open_job, plan_command
 from launch.training.startup import Startup
 from launch.training.trained import command_in

@@ -294,7 +294,7 @@ ELSEWHERE = {
     "use at most □, or --device=cpu": "test_more_replicas_than_gpus",
     "is of one run; leave --compare out": "tests/launch/test_plan_measure.py",
     "which takes none; leave out one": "tests/trainer/plan/test_choose_devices.py",
-    "and --device=cpu trains on the processor": "tests/launch/process/test_gpus.py",
+    "and --device=cpu trains on the processor": "tests/launch/training/test_gpus.py",
     "--out=FOLDER, or --out=none": "tests/launch/terminal/test_pictures.py",
     "give the size to bring them to": "test_images_that_differ_in_size_or_channels",
     "use splits with equal channels": "test_images_that_differ_in_size_or_channels",

@@ -30,7 +30,10 @@ def limit(device, those):
         limits(device, those)
 tf.config.set_logical_device_configuration = limit
 tf.distribute.MirroredStrategy = lambda names, *_: told.append(names)
-strategy.make_strategy(Devices(*ARGUMENTS))
+if ARGUMENTS:
+    strategy.make_strategy(Devices(*ARGUMENTS))
+else:
+    cli.import_tensorflow(0)
 print(json.dumps(told))
 """
 
@@ -59,3 +62,7 @@ def test_a_run_sees_its_own_gpus_and_no_other(
     devices: tuple[Any, ...], expected: list[list[Any]]
 ) -> None:
     assert told(*devices) == expected
+
+
+def test_a_command_that_does_not_train_takes_one_gpu_and_only_what_it_needs_of_it() -> None:
+    assert told() == [["GPU", "0"], ["grow", "0"]]

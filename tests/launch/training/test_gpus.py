@@ -1,13 +1,23 @@
 """The GPUs of a machine before TensorFlow: device files, and the environment."""
 
+import dataclasses
 import glob
+import pathlib
+import re
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
-from launch.process import cli, gpus
-from launch.process.gpus import count_gpus, settings_for
-from trainer.replicas import strategy
+from launch.checks.finding import NOTE, OK, WARNING, Finding
+from launch.flags.command import read_command
+from launch.process import cli
+from launch.terminal import output
+from launch.training import gpus
+from launch.training.gpus import count_gpus, settings_for
+from launch.training.job import plan_command
+from trainer.plan.plan import Plan
+from trainer.replicas import preflight, strategy
 
 CACHE = "--tf_xla_persistent_cache_directory=/home/me/.cache/lockstep/xla/"
 
@@ -27,6 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(glob, "glob", files)
     monkeypatch.setattr(cli, "import_tensorflow", imported)
     monkeypatch.setattr(strategy, "count_gpus", lambda: made["usable"])
+    monkeypatch.setattr(gpus, "why_no_gpu", lambda _: "error: cuDNN is missing; install it")
     monkeypatch.setattr(gpus.os, "environ", environment)
     return made | {"environment": environment}
 
@@ -36,7 +47,7 @@ def test_a_gpu_that_cannot_be_used_is_never_a_run_on_the_processor(
     device: str, machine: dict[str, object]
 ) -> None:
     with pytest.raises(
-        ValueError, match=r"a GPU \(/dev/nvidia0\) .* launch.doctor .* --device=cpu"
+        ValueError, match=r"(?s)a GPU \(/dev/nvidia0\) .*cuDNN is .*launch.doctor .*--device=cpu"
     ):
         count_gpus(device, 0)
     assert count_gpus("cpu", 0) == 0
@@ -102,3 +113,52 @@ def test_compute_capabilities_are_those_that_tensorflow_tells(
     assert gpus.capabilities(2) == [(9, 0), (7, 5)]
     cards["1"] = {}
     assert gpus.capabilities(2) == gpus.capabilities(0) == []
+
+
+def planned(device: str, replicas: int) -> Plan:
+    command = read_command(f"--device=cpu --model=mlp --replicas={replicas}".split())
+    return dataclasses.replace(plan_command(command)[0], device=device)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_gpus_that_cannot_sum_end_the_run_before_its_first_step(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = []
+
+    def fails(*_: object) -> float:
+        raise preflight.AllReduceError(2, 7, hangs, "did not come back within 60 s")
+
+    monkeypatch.setattr(preflight, "check_all_reduce", fails)
+    monkeypatch.setattr(output, "leave", codes.append)
+    run = SimpleNamespace(strategy=None)
+    said = r"^the all-reduce of a few numbers over 2 replicas did not come back .*hierarchical_copy"
+    if hangs:  # what hangs cannot be interrupted
+        gpus.check_sum(run, planned("GPU", 2))
+        assert codes == [cli.FAILED]
+        assert re.search(said.replace("^", "^error: "), capsys.readouterr().err)
+    else:
+        with pytest.raises(cli.FailedError, match=said):
+            gpus.check_sum(run, planned("GPU", 2))
+        assert not codes
+    for device, replicas in (("CPU", 2), ("GPU", 1)):  # with nothing to be found out
+        gpus.check_sum(run, planned(device, replicas))
+
+
+def test_what_is_amiss_is_said_before_a_run_on_gpus_and_what_is_well_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    found = [
+        Finding("driver", OK, "570.1"),
+        Finding("kernels", NOTE, "are compiled for this card once"),
+        Finding("/dev/shm", WARNING, "has 64 MB", "docker run --shm-size=1g"),
+    ]
+    monkeypatch.setattr(gpus, "quick_findings", lambda seen, folder: found if seen == 2 else [])
+    job = SimpleNamespace(plan=planned("GPU", 2), run_dir=tmp_path)
+    gpus.say_what_is_amiss(job)
+    out = capsys.readouterr().out
+    assert "570.1" not in out
+    assert "note: are compiled for this card once" in out
+    assert "warning: has 64 MB; docker run --shm-size=1g" in out
+    gpus.say_what_is_amiss(SimpleNamespace(plan=planned("CPU", 2), run_dir=tmp_path))
+    assert capsys.readouterr().out == ""

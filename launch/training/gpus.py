@@ -4,12 +4,25 @@ import glob
 import os
 import pathlib
 import platform
+import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from launch.checks.collective import failed_findings
+from launch.checks.finding import OK
+from launch.checks.quick import quick_findings, why_no_gpu
 from launch.process import cli
+from launch.terminal import output
+from launch.terminal.table import table
+from trainer.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from launch.training.job import Job
+    from trainer.run import Run
 
 _NVIDIA, _OTHERS = "/dev/nvidia[0-9]*", ("/dev/kfd", "/dev/dxg")
 # What CUDA takes for "none"; Slurm says NoDevFiles to a job that was given no GPU.
+_SUM_SECONDS = 60.0  # within which the replicas' first sum has to come back
 _NONE = ("", "-1", "NoDevFiles", "void")
 
 
@@ -39,11 +52,47 @@ def count_gpus(
 
     found = count()
     if files and not found:
+        why = why_no_gpu(pathlib.Path())
         raise ValueError(
-            f"this machine has a GPU ({files[0]}) and TensorFlow cannot use it; python -m "
-            "launch.doctor says why, and --device=cpu trains on the processor."
+            f"this machine has a GPU ({files[0]}) and TensorFlow cannot use it:\n{why}\n"
+            "python -m launch.doctor looks further, and --device=cpu trains on the processor."
         )
     return found
+
+
+def say_what_is_amiss(job: "Job") -> None:
+    """Prints what the doctor's quick part finds before a run on GPUs; nothing on CPUs."""
+    if job.plan.device == "GPU":
+        rows = [
+            (finding.topic, str(finding))
+            for finding in quick_findings(job.plan.replicas, job.run_dir)
+            if finding.status != OK
+        ]
+        print(table(rows), end="\n" if rows else "", flush=True)
+
+
+def check_sum(run: "Run", plan: Plan) -> None:
+    """Sees that the GPUs can sum, before the first step has to: in a collective they may hang.
+
+    A sum that does not come back ends the process, since nothing can interrupt it.
+
+    Raises:
+      FailedError: they cannot, or come to other numbers.
+    """
+    if plan.device != "GPU" or plan.replicas == 1:
+        return
+    from trainer.replicas import preflight
+
+    sizes = (preflight.A_FEW, preflight.MANY_ON_GPUS)
+    try:
+        preflight.check_all_reduce(run.strategy, sizes, _SUM_SECONDS)
+    except preflight.AllReduceError as error:
+        found, *_ = failed_findings(error, plan.device, os.devnull)
+        said = f"{found.text}; {found.advice}."
+        if not error.hangs:
+            raise cli.FailedError(said) from error
+        print(f"error: {said}", file=sys.stderr)
+        output.leave(cli.FAILED)
 
 
 def capabilities(gpus: int) -> list[tuple[int, ...]]:

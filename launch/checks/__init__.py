@@ -1,0 +1,1 @@
+"""Whether a machine can train: facts that are collected, and what they mean, as sentences."""

@@ -1,0 +1,96 @@
+"""An all-reduce of known values: right, wrong, failed and hanging, each in a process of its own."""
+
+import pytest
+
+from tests.helpers import run_program
+from trainer.replicas.preflight import AllReduceError
+
+PROGRAM = """
+import time
+from launch.process import cli
+cli.import_tensorflow(0)
+import tensorflow as tf
+from trainer.plan.devices import Devices
+from trainer.replicas.preflight import A_FEW, AllReduceError, check_all_reduce, sum_over_replicas
+from trainer.replicas.strategy import make_strategy
+
+strategy = make_strategy(Devices("CPU", {replicas}, ""), "{all_reduce}")
+
+def own():
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+def right(values):
+    return sum_over_replicas(values)
+
+def nothing_is_summed(values):
+    return values
+
+def one_number_is_wrong(values):
+    total = sum_over_replicas(values)
+    wrong = tf.logical_and(tf.range(tf.size(total)) == 300, own() == 1)
+    return tf.where(wrong, total + 1, total)
+
+def not_a_number(values):
+    return sum_over_replicas(values) * float("nan")
+
+def hangs(values):
+    return tf.numpy_function(lambda v: (time.sleep(1000), v)[1], [values], tf.float32)
+
+def fails(values):
+    with tf.control_dependencies([tf.debugging.assert_less(values, 0.0, "the link is down")]):
+        return tf.identity(values)
+
+try:
+    took = check_all_reduce(strategy, (A_FEW, 1_000), {seconds}, {reduce})
+    print(0 < took < {seconds})
+except AllReduceError as error:
+    print(error.hangs)
+    print(error)
+"""
+
+
+def outcome(
+    reduce: str, seconds: int = 120, replicas: int = 2, all_reduce: str = "auto"
+) -> list[str]:
+    return run_program(
+        PROGRAM.format(reduce=reduce, seconds=seconds, replicas=replicas, all_reduce=all_reduce)
+    )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "all_reduce"), [(1, "auto"), (2, "auto"), (3, "ring"), (4, "hierarchical_copy")]
+)
+def test_sums_that_are_right(replicas: int, all_reduce: str) -> None:
+    assert outcome("right", replicas=replicas, all_reduce=all_reduce) == ["True"]
+
+
+def test_one_wrong_number_is_found() -> None:
+    hangs, said = outcome("one_number_is_wrong")
+    assert hangs == "False"
+    # The 300th is 1 + 300 mod 251 on the first replica, and twice that on the second.
+    assert said == (
+        "the all-reduce of 0.004 MB over 2 replicas came back with 1 wrong numbers on replica 1, "
+        "the first 151 instead of 150"
+    )
+
+
+@pytest.mark.parametrize("reduce", ["nothing_is_summed", "not_a_number"])
+def test_numbers_that_are_all_wrong(reduce: str) -> None:
+    hangs, said = outcome(reduce)
+    assert hangs == "False" and "of a few numbers" in said and "7 wrong numbers" in said
+
+
+def test_what_fails_says_why() -> None:
+    hangs, said, *_ = outcome("fails")
+    assert hangs == "False" and "failed: " in said
+
+
+def test_what_hangs_is_given_up_in_time() -> None:
+    hangs, said = outcome("hangs", seconds=2)
+    assert hangs == "True"
+    assert said.endswith("of a few numbers over 2 replicas did not come back within 2 s")
+
+
+def test_an_error_is_one_sentence() -> None:
+    error = AllReduceError(8, 6_250_000, True, "did not come back within 60 s")
+    assert str(error) == "the all-reduce of 25 MB over 8 replicas did not come back within 60 s"

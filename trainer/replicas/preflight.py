@@ -1,0 +1,133 @@
+"""An all-reduce of known values before the first step: whether the replicas can sum at all.
+
+Where GPUs cannot reach each other a collective may wait for ever, or, with some settings of the
+mainboard, bring wrong numbers. Every replica contributes whole numbers of its own, which float32
+adds without rounding in any order, and looks at what comes back, number by number.
+"""
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+A_FEW = 7
+MANY_ON_GPUS, MANY_ON_CPUS = 6_250_000, 250_000  # 25 MB, 1 MB
+_PERIOD = 251  # numbers after which the values repeat: a prime, and no size of a buffer
+Reduce = Callable[[tf.Tensor], tf.Tensor]  # called on every replica: the sum over them
+
+
+@dataclasses.dataclass
+class AllReduceError(Exception):
+    """The all-reduce did not come back, or came back with other numbers.
+
+    Attributes:
+      replicas: over how many.
+      elements: of how many float32.
+      hangs: it did not come back. What hangs cannot be interrupted: the process has to leave
+        (`launch.terminal.output.leave`).
+      said: what happened.
+    """
+
+    replicas: int
+    elements: int
+    hangs: bool
+    said: str
+
+    def __str__(self) -> str:
+        size = f"{4 * self.elements / 1e6:.3g} MB" if self.elements > 999 else "a few numbers"
+        return f"the all-reduce of {size} over {self.replicas} replicas {self.said}"
+
+
+def sum_over_replicas(values: tf.Tensor) -> tf.Tensor:
+    """The strategy's own all-reduce."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def check_all_reduce(
+    strategy: tf.distribute.Strategy,
+    sizes: Sequence[int],
+    seconds: float,
+    reduce: Reduce = sum_over_replicas,
+) -> float:
+    """Sums known values over the replicas, a few and many, and compares every one.
+
+    Args:
+      strategy: whose replicas.
+      sizes: elements of each all-reduce, such as (A_FEW, MANY_ON_GPUS).
+      seconds: how long each size may take in all, with the tracing.
+      reduce: the all-reduce.
+
+    Returns:
+      The seconds of the last one, without its tracing.
+
+    Raises:
+      AllReduceError: see there.
+    """
+    took = 0.0
+    for elements in sizes:
+        took = _within(strategy, elements, seconds, reduce)
+    return took
+
+
+def _within(
+    strategy: tf.distribute.Strategy, elements: int, seconds: float, reduce: Reduce
+) -> float:
+    replicas = strategy.num_replicas_in_sync
+    answers: queue.SimpleQueue[float | str | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put(_sum_and_compare(strategy, elements, reduce))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=work, daemon=True, name="all-reduce of known values").start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        said = f"did not come back within {seconds:g} s"
+        raise AllReduceError(replicas, elements, True, said) from None
+    if isinstance(answer, tf.errors.OpError):
+        said = f"failed: {answer.message.splitlines()[0]}"
+        raise AllReduceError(replicas, elements, False, said) from answer
+    if isinstance(answer, Exception):
+        raise answer
+    if isinstance(answer, str):
+        raise AllReduceError(replicas, elements, False, answer)
+    return answer
+
+
+def _sum_and_compare(
+    strategy: tf.distribute.Strategy, elements: int, reduce: Reduce
+) -> float | str:
+    """The seconds that it took, or what was wrong."""
+    replicas = strategy.num_replicas_in_sync
+
+    def on_replica() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+        pattern = 1 + tf.math.floormod(tf.range(elements, dtype=tf.float32), float(_PERIOD))
+        total = reduce(pattern * (1 + own))
+        wrong = total != pattern * (replicas * (replicas + 1) / 2)
+        first = tf.argmax(wrong)
+        return tf.math.count_nonzero(wrong), first, total[first]
+
+    @tf.function
+    def all_reduce() -> tuple:
+        return tuple(strategy.experimental_local_results(one) for one in strategy.run(on_replica))
+
+    for _ in range(2):  # the first traces
+        began = time.monotonic()
+        counts, places, values = ([one.numpy() for one in of] for of in all_reduce())
+        took = time.monotonic() - began
+        for replica, count in enumerate(counts):
+            if count:
+                place = int(places[replica])
+                right = (1 + place % _PERIOD) * replicas * (replicas + 1) / 2
+                return (
+                    f"came back with {count:,} wrong numbers on replica {replica}, the first "
+                    f"{values[replica]:g} instead of {right:g}"
+                )
+    return took
