@@ -17,7 +17,7 @@ from trainer.models.own import ModelSpec, own_model
 from trainer.models.preset_folder import HUB
 from trainer.models.resnet import resnet, small_resnet
 from trainer.models.saved import saved_model
-from trainer.models.small import cnn, mlp
+from trainer.models.small import cnn, cnn_m, mlp
 from trainer.models.unet import unet
 from trainer.models.vit import vit
 from trainer.plan.dataset import DatasetFacts
@@ -28,6 +28,7 @@ _AS_THEY_ARE = LayerSettings()
 _BODIES = {
     "mlp": mlp,
     "cnn": cnn,
+    "cnn_m": cnn_m,
     "resnet20": functools.partial(small_resnet, blocks=3),
     "resnet56": functools.partial(small_resnet, blocks=9),
     "resnet50": functools.partial(resnet, blocks=(3, 4, 6, 3)),

@@ -9,6 +9,7 @@ from trainer.plan.call_syntax import did_you_mean, shortened
 BUILT_IN = {
     "mlp": 28,
     "cnn": 32,
+    "cnn_m": 28,
     "resnet20": 32,
     "resnet56": 32,
     "resnet50": 224,

@@ -33,7 +33,7 @@ def test_the_recipe_in_short_comes_to_what_it_says(tmp_path: pathlib.Path) -> No
     assert ended.code == 0, ended
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     (accuracy,) = [row["eval/accuracy"] for row in rows if "eval/accuracy" in row]
-    # 0.719, as the recipe's file says; other processors have other bits.
-    assert 0.67 < accuracy < 0.78
+    # 0.754, as the recipe's file says; other processors have other bits.
+    assert 0.71 < accuracy < 0.80
     told = " ".join((REPOSITORY / "launch/recipes/fashion_mnist.flags").read_text().split("\n# "))
     assert short in told

@@ -122,5 +122,5 @@ def test_images_that_do_not_suit(name: str, shape: tuple[int, int, int], said: s
 def test_every_name_has_a_network() -> None:
     for name in BUILT_IN:
         check_name(name)
-        if name.endswith(("56", "mlp", "cnn", "20")):
+        if name.endswith(("56", "mlp", "cnn", "cnn_m", "20")):
             assert make_model(name, facts(16, 1)).output_shape == (None, 10)
