@@ -49,23 +49,20 @@ def fit(
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss, metrics=["accuracy"])
 
-    losses: list[float] = []
+    arguments = {"verbose": 0, "shuffle": False}
+    first = model.fit(batches, steps_per_epoch=1, epochs=facts["checked"], **arguments)
+    report(first.history["loss"])
 
     def begin(epoch: int, logs: Any = None) -> None:
-        if epoch == facts["checked"]:
-            report(losses)
-        if epoch >= facts["checked"]:
-            model.stop_training = not turns.begin()
+        # After the last turn `fit` does one step more before it looks at this.
+        model.stop_training = not turns.begin()
 
     def end(epoch: int, logs: Any = None) -> None:
-        if epoch < facts["checked"]:
-            losses.append(logs["loss"])
-        elif not model.stop_training:
+        if not model.stop_training:
             turns.end()
 
     clock = keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
-    steps = turns.units
-    model.fit(batches, steps_per_epoch=steps, epochs=10**9, callbacks=[clock], verbose=0)
+    model.fit(batches, steps_per_epoch=turns.units, epochs=10**9, callbacks=[clock], **arguments)
 
 
 def jax(turns: Turns, folder: pathlib.Path, facts: dict[str, Any]) -> None:

@@ -31,25 +31,35 @@ from tests.benchmarks.interleaved import Round, Turns, measure_round, median_rat
 from tests.benchmarks.step import ratio_text
 
 NETWORKS = {
+    "cnn": Network("cnn", (8, 8, 1), 64, 10, checked=3, alike=True),
+    "resnet20": Network("resnet20", (32, 32, 3), 128, 1, checked=3, alike=True),
     "resnet50": Network("resnet50", (64, 64, 3), 32, 1, checked=3, alike=True),
     "vit_ti16": Network("vit_ti16", (224, 224, 3), 16, 1, checked=3),
     "decoder_s": Network("decoder_s", (129,), 16, 1, checked=3),
 }
-OPTIMIZERS = {"resnet50": "sgd", "vit_ti16": "adam", "decoder_s": "adam"}
+OPTIMIZERS = {
+    "cnn": "sgd",
+    "resnet20": "sgd",
+    "resnet50": "sgd",
+    "vit_ti16": "adam",
+    "decoder_s": "adam",
+}
 FLAGS = ("--batch_norm=local", "--warmup=none", "--weight_decay=0")
 # Those that need a package of the peers' interpreter; the others have TensorFlow.
 NEEDS = {"jax": "jax", "torch": "torch", "torch-tuned": "torch", "ddp": "torch"}
-ARMS = ("lockstep", "xla", "fit", *NEEDS, "control")
+# Lockstep with its defaults, and with and without XLA, between which they choose.
+XLA = {"lockstep": "auto", "control": "auto", "xla": "on", "off": "off"}
+ARMS = ("lockstep", "off", "xla", "fit", *NEEDS, "control")
 # Relative, of losses. Keras's Adam takes the gradient of an embedding sparse, and has the sum of
 # squares of what several replicas or places add to a row in place of the square of the sum.
-TOLERANCES = {"resnet50": 1e-4, "vit_ti16": 5e-3, "decoder_s": 1e-4}
+TOLERANCES = {"cnn": 1e-4, "resnet20": 1e-3, "resnet50": 1e-4, "vit_ti16": 5e-3, "decoder_s": 1e-4}
 
 
 def flags_of(arm: str, cell: Cell) -> tuple[str, ...]:
     """The flags of Lockstep beside those of all cells."""
     name = OPTIMIZERS[cell.network.model]
     rate = f"--learning_rate={network_peers.RATES[name]}"
-    return (*FLAGS, f"--optimizer={name}", rate, *(["--xla=on"] if arm == "xla" else []))
+    return (*FLAGS, f"--optimizer={name}", rate, f"--xla={XLA.get(arm, 'off')}")
 
 
 def work(arm: str, cell: Cell, options: argparse.Namespace) -> None:

@@ -15,11 +15,13 @@ from torch.nn import functional
 class Convolution(nn.Module):
     """A convolution of pixels [n, c, h, w] of even sides, and its normalization."""
 
-    def __init__(self, inputs: int, filters: int, kernel: int, stride: int = 1) -> None:
+    def __init__(
+        self, inputs: int, filters: int, kernel: int, stride: int = 1, epsilon: float = 1.001e-5
+    ) -> None:
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
         self.conv = nn.Conv2d(inputs, filters, kernel, stride, padding, bias=False)
-        self.norm = nn.BatchNorm2d(filters, eps=1.001e-5)
+        self.norm = nn.BatchNorm2d(filters, eps=epsilon)
         before, after = (kernel - 2) // 2, (kernel - 1) // 2
         self.pad = (before, after) * 2 if stride == 2 and kernel > 1 else None
 
@@ -64,6 +66,59 @@ class ResNet50(nn.Module):
         x = functional.max_pool2d(
             functional.pad(x, (0, 1, 0, 1)), 3, 2
         )  # what is padded, 0, is no maximum
+        for block in self.blocks.values():
+            x = block(x)
+        return self.logits(x.mean((2, 3)))
+
+
+class CNN(nn.Module):
+    """`cnn`: uint8 [n, channels, h, w] to logits [n, classes]."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        for number, (filters, stride) in enumerate([(32, 1), (32, 1), (64, 2), (64, 1)], 1):
+            setattr(self, f"conv{number}", Convolution(channels, filters, 3, stride, 1e-3))
+            channels = filters
+        self.logits = nn.Linear(channels, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x / 127.5 - 1
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
+            x = functional.silu(layer(x))
+        return self.logits(x.mean((2, 3)))
+
+
+class Basic(nn.Module):
+    """A block of `ResNet20`."""
+
+    def __init__(self, inputs: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = Convolution(inputs, filters, 3, stride, 1e-3)
+        self.conv2 = Convolution(filters, filters, 3, 1, 1e-3)
+        same = inputs == filters
+        self.shortcut = nn.Identity() if same else Convolution(inputs, filters, 1, stride, 1e-3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv2(functional.relu(self.conv1(x)))
+        return functional.relu(y + self.shortcut(x))
+
+
+class ResNet20(nn.Module):
+    """`resnet20`: uint8 [n, 3, h, w] to logits [n, classes]."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem, inputs = Convolution(3, 16, 3, 1, 1e-3), 16
+        self.blocks = nn.ModuleDict()
+        for stage, filters in enumerate((16, 32, 64), 1):
+            for block in range(1, 4):
+                stride = 2 if stage > 1 and block == 1 else 1
+                self.blocks[f"stage{stage}_block{block}"] = Basic(inputs, filters, stride)
+                inputs = filters
+        self.logits = nn.Linear(inputs, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.stem(x / 127.5 - 1))
         for block in self.blocks.values():
             x = block(x)
         return self.logits(x.mean((2, 3)))
@@ -127,6 +182,10 @@ def make_network(name: str, weights: Mapping[str, np.ndarray]) -> nn.Module:
     """The network of this name with these weights, by their paths in Keras."""
     if name == "resnet50":
         network = ResNet50(len(weights["logits/bias"]))
+    elif name == "resnet20":
+        network = ResNet20(len(weights["logits/bias"]))
+    elif name == "cnn":
+        network = CNN(weights["conv1/kernel"].shape[2], len(weights["logits/bias"]))
     elif name == "vit_ti16":
         network = ViT(len(weights["logits/bias"]), len(weights["block0_positions/embeddings"]))
     else:
