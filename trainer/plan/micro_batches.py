@@ -59,10 +59,13 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
     if settings.layers.batch_norm == "synchronized" and micro_batches > devices.replicas:
         only = f"{devices.replicas} replica{'s' * (devices.replicas > 1)} only"
         return False, f"the same weights on {only}, by --batch_norm=synchronized"
+    rounding = "up to rounding"
+    if devices.kind == "GPU" and settings.devices.tf32:
+        rounding += " to the 10 bits of TensorFloat-32 (24 with --tf32=false)"
     if asked.exact_sums == "off" or why_not:
-        return False, f"up to rounding: {why_not or '--exact_sums=off'}"
+        return False, f"{rounding}: {why_not or '--exact_sums=off'}"
     if asked.exact_sums == "auto" and devices.kind == "GPU":
-        return False, "up to rounding: --exact_sums=on gathers all gradients on every GPU"
+        return False, f"{rounding}: --exact_sums=on gathers all gradients on every GPU"
     counts = ", ".join(map(str, _divisors(micro_batches)))
     shared = f"{counts} replica{'s' * (micro_batches > 1)}"
     size = settings.devices.global_batch // micro_batches

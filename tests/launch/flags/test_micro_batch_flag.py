@@ -1,6 +1,7 @@
 """`--micro_batch` and `--threads`: their plan, and what a resume keeps, without TensorFlow."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -13,7 +14,8 @@ from launch.training.job import (
     decided,
     plan_command,
 )
-from trainer.plan.plan import Plan
+from trainer.plan.devices import Devices
+from trainer.plan.plan import Plan, make_plan
 from trainer.run_folder.history import History
 from trainer.run_folder.run_folder import Found
 from trainer.run_folder.state import State
@@ -205,3 +207,18 @@ def test_a_precision_that_was_chosen_is_kept() -> None:
     assert changed_flags(command, plan, found) == {}
     command, plan, found = resumed("--precision=auto", "--precision=bfloat16")
     assert changed_flags(command, plan, found) == {"precision": ("float32", "bfloat16")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", "up to rounding to the 10 bits of TensorFloat-32 .*: a GPU repeats its bits with"),
+        ("--tf32=false", "up to rounding: a GPU repeats its bits with --deterministic only"),
+        ("--tf32=false --deterministic", "up to rounding: --exact_sums=on gathers all gradients"),
+        ("--deterministic --exact_sums=on", "the same weights, to the bit, on 1, 2, 4 replicas"),
+    ],
+)
+def test_the_plan_says_what_holds_on_gpus_with_which_flags(flags: str, said: str) -> None:
+    command, plan = planned(f"--micro_batch=16 {flags}")
+    plan = make_plan(command.settings, plan.dataset, Devices("GPU", 2, "the test"))
+    assert re.search(said, plan.because["exact"])
