@@ -24,17 +24,20 @@ def planned(flags: str) -> Plan:
 @pytest.mark.parametrize(
     ("flags", "xla"),
     [
-        ("--train_for=300st", "auto"),
-        ("--train_for=299st", "off"),  # over before it would pay
-        ("--train_for=300st --deterministic", "off"),  # what is timed does not repeat
-        ("--train_for=299st --xla=on", "on"),
-        ("--train_for=300st --xla=off", "off"),
+        ("--train_for=1000st", "auto"),
+        ("--train_for=999st", "off"),  # over before it would pay
+        ("--train_for=1000st --deterministic", "off"),  # what is timed does not repeat
+        ("--train_for=999st --xla=on", "on"),
+        ("--train_for=1000st --xla=off", "off"),
     ],
 )
 def test_the_plan_says_whether_it_is_to_be_timed(flags: str, xla: str) -> None:
     plan = planned(f"{CONSTANT} {flags}")
     assert plan.xla == xla
-    assert ("timed with and without at the start" in plan_text(plan)) == (xla == "auto")
+    text = " ".join(plan_text(plan).split())
+    assert ("timed with and without at the start" in text) == (xla == "auto")
+    # Another run of it may choose otherwise.
+    assert ("replicas, with the same --xla" in text) == (xla == "auto")
 
 
 def trained(folder: pathlib.Path, ratio: str, flags: str) -> str:
@@ -132,7 +135,7 @@ print(all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)))
 
 
 def test_timing_changes_no_variable() -> None:
-    lines = run_program(TIMES.format(flags=f"{CONSTANT} --train_for=300st --replicas=2"))
+    lines = run_program(TIMES.format(flags=f"{CONSTANT} --train_for=1000st --replicas=2"))
     assert lines[0].startswith("{'image': [8, 8, 8, 1]")
     assert lines[1:] == ["1.0 True", "True", "True", "True"]
 

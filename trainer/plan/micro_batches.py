@@ -39,8 +39,13 @@ def size_of_micro_batch(settings: DeviceSettings, dataset: DatasetFacts, replica
     return batch // replicas
 
 
-def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tuple[bool, str]:
+def choose_exact(
+    settings: Settings, devices: Devices, micro_batches: int, xla: str = "off"
+) -> tuple[bool, str]:
     """Whether sums have one order, which gives the same bits on any number of replicas, and why.
+
+    Args:
+      xla: the plan's; with auto, each run times it for itself.
 
     Raises:
       ValueError: it was asked for, with what it does not go with.
@@ -69,7 +74,9 @@ def choose_exact(settings: Settings, devices: Devices, micro_batches: int) -> tu
     counts = ", ".join(map(str, _divisors(micro_batches)))
     shared = f"{counts} replica{'s' * (micro_batches > 1)}"
     size = settings.devices.global_batch // micro_batches
-    given = "" if settings.devices.micro_batch else f", with --micro_batch={size}"
+    same = [] if settings.devices.micro_batch else [f"--micro_batch={size}"]
+    same += ["the same --xla"] if xla == "auto" else []
+    given = f", with {' and '.join(same)}" if same else ""
     return True, f"the same weights, to the bit, on {shared}{given}"
 
 

@@ -111,8 +111,8 @@ class Plan:
         return due(step, period, self.ahead)
 
 
-# Steps; where one takes a second and more, a shorter run would have gained, too.
-_LEAST_TO_TIME = 300
+# Steps; of half a second each, a shorter run might have gained, too.
+_LEAST_TO_TIME = 1_000
 
 
 def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Plan:
@@ -128,7 +128,6 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     micro_batch = size_of_micro_batch(settings.devices, dataset, devices.replicas)
     micro_batches = batch // micro_batch
     check_all_reduce(settings.devices, devices)
-    exact, because_exact = choose_exact(settings, devices, micro_batches)
     per_epoch = dataset.train_examples / batch
     check_combinations(settings.learning_rate, settings.optimizer)
     arguments, because_arguments = scaled_betas(settings.learning_rate, settings.optimizer, batch)
@@ -151,6 +150,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
         settings.devices.precision, devices.kind, devices.capability
     )
     xla, because_xla = plan_xla(settings, rate.steps)
+    exact, because_exact = choose_exact(settings, devices, micro_batches, xla)
     return Plan(
         dataset=dataset,
         task=task,
