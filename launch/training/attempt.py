@@ -72,7 +72,9 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
 
     with memory_named(job.plan, built=False):
         run = build_run(first_settings(job), job.plan, job.devices)
-    check_sum(run, job.plan)
+    startup.done("build")
+    if check_sum(run, job.plan):
+        startup.done("all-reduce")
     if run.taken:
         write_json(job.run_dir / INIT_FROM, run.taken.to_json())
     reads = {name: Reads(source) for name, source in job.sources.items()}
@@ -81,6 +83,8 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
     faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
     with memory_named(job.plan, built=True):
         run = faster(job, run, faults["train"])
+    if job.plan.xla == "auto":
+        startup.done("xla")
     job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, xla=run.xla))
     return job, Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
 

@@ -13,12 +13,12 @@ class Startup:
     def __init__(self) -> None:
         self._last = launch.BEGAN
         self._told = False
-        self.seconds = dict.fromkeys(("imports", "data", "build", "trace", "first step"), 0.0)
+        self.seconds: dict[str, float] = {}  # in the order in which they began
 
     def done(self, phase: str) -> None:
         """Counts the time since the last call to this phase."""
         now = time.perf_counter()
-        self.seconds[phase] += now - self._last
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
 
     def text(self) -> str:
@@ -36,7 +36,7 @@ class Startup:
                 self._told = True
                 self.done("first step")
                 seconds = {
-                    f"{phase.replace(' ', '_')}_s": round(value, 3)
+                    f"{phase.replace(' ', '_').replace('-', '_')}_s": round(value, 3)
                     for phase, value in self.seconds.items()
                 }
                 journal.note(block.last, {"event": "started", **seconds, "steps": block.steps})

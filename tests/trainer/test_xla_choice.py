@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -143,3 +144,4 @@ def test_timing_changes_no_variable() -> None:
 def test_it_is_really_measured(tmp_path: pathlib.Path) -> None:
     out = trained(tmp_path / "run", "real", "--train_for=2st")
     assert "of that with it (measured in" in " ".join(out.split())
+    assert re.search(r"^started in .*build [\d.]+, xla [\d.]+, trace", out, re.M)
