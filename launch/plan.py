@@ -1,5 +1,6 @@
 """Shows a run before it runs: `python -m launch.plan --flagfile=digits`. Builds no model."""
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from launch.terminal import plan_chart
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
 from launch.terminal.trial_text import trial_text
-from launch.training.job import changed_flags, check_changes, plan_command
+from launch.training.job import as_begun, changed_flags, check_changes, plan_command
 from launch.training.trial import run_trial
 from trainer.plan import curves
 from trainer.plan.plan import Plan
@@ -88,7 +89,9 @@ def measured(plan: Plan, argv: Sequence[str]) -> str:
     if plan.micro_batch % 2 == 0:
         batch, micro_batch = plan.global_batch // 2, plan.micro_batch // 2
         smaller = [f"--global_batch={batch}", f"--micro_batch={micro_batch}", f"--xla={whole.xla}"]
-        half = run_trial([*argv, *smaller], 0.0)
+        # It may be refused, as what mixes pairs of examples is for micro-batches of one.
+        with contextlib.suppress(cli.WrongCommandError, cli.FailedError):
+            half = run_trial([*argv, *smaller], 0.0)
     return trial_text(plan, whole, half, host_memory(), host_cores())
 
 
@@ -129,10 +132,11 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str], pathlib.Path]:
       ValueError: the command is wrong.
     """
     command = read_command(argv, define_plan_flags())
-    plan, _, _ = plan_command(command)
+    plan, devices, _ = plan_command(command)
     run_dir = pathlib.Path(command.settings.run.run_dir)
     fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
     found = newest_checkpoint(run_dir, fallback)
+    plan, _ = as_begun(command, plan, devices, found)
     told = check_changes(command, plan, found)
     changes = changed_flags(command, plan, found)
     plan = going_on(plan, found)

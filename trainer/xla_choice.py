@@ -22,6 +22,8 @@ from trainer.tasks.make_task import inputs_spec
 
 # Of training, below which compiling and timing may take longer than they save.
 _WORTH_SECONDS = 300.0
+# Compiling and timing takes so many times what lowering did, about, and may be so much of the run.
+_COMPILING, _SHARE = 6.0, 0.05
 # A compiled pass has to be faster by more than what is chance here.
 _FASTER = 0.97
 _TURNS, _TIMED_SECONDS = 5, 1.0  # at least so many turns, and so long
@@ -37,13 +39,21 @@ def choose(
       steps: that are to be trained.
     """
     began = time.perf_counter()
-    plain = timed_pass(run.train_loop.step, plan.accumulate, spec)
-    if statistics.median(plain() for _ in range(3)) * steps < _WORTH_SECONDS:
+    try:
+        plain = timed_pass(run.train_loop.step, plan.accumulate, spec)
+        training = statistics.median(plain() for _ in range(3)) * steps
+    except Exception:  # a network or task that looks at its numbers: these are made up
+        return run, "xla: not compiled; a pass over made-up examples, to be timed, is refused"
+    if training < _WORTH_SECONDS:
         return run, None
+    lowering = time.perf_counter()
     inputs = inputs_spec(run.task, plan.dataset, plan.micro_batch)
     reason = why_not(run.model, inputs, plan.replicas)
     if reason is not None:
         return run, f"xla: not compiled, {reason}"
+    lowering = time.perf_counter() - lowering
+    if _COMPILING * lowering > _SHARE * training:
+        return run, f"xla: not compiled; it would take a while for a run of some {training:.0f} s"
     faster = run.compiled()
     try:
         compiled = timed_pass(faster.train_loop.step, plan.accumulate, spec)

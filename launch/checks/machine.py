@@ -6,6 +6,7 @@ import pathlib
 import platform
 import resource
 import shutil
+import tempfile
 
 from input_pipeline.tuning import host_cores, host_memory
 from launch.checks.finding import ERROR, NOTE, OK, WARNING, Finding
@@ -33,6 +34,7 @@ class Machine:
       open_files: how many this process may have open.
       folder: where runs are to be written.
       disk_free: what is free there.
+      not_written: why nothing can be written there; empty if it can.
     """
 
     processor: str
@@ -45,6 +47,7 @@ class Machine:
     open_files: int
     folder: str
     disk_free: int
+    not_written: str = ""
 
 
 def find_machine(folder: pathlib.Path) -> Machine:
@@ -67,7 +70,17 @@ def find_machine(folder: pathlib.Path) -> Machine:
         resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         str(folder),
         shutil.disk_usage(there).free,
+        _why_not_written(there),
     )
+
+
+def _why_not_written(folder: pathlib.Path) -> str:
+    """Why no file can be made in a folder; empty if one can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or "it cannot be written"
 
 
 def _processor() -> str:
@@ -139,6 +152,9 @@ def _open_files(machine: Machine) -> Finding:
 
 
 def _disk(machine: Machine) -> Finding:
+    if machine.not_written:
+        text = f"nothing can be written to {machine.folder} ({machine.not_written})"
+        return Finding("disk", ERROR, text, "give another --run_dir")
     text = f"{machine.disk_free / _GB:,.3g} GB are free for {machine.folder}"
     advice = "make room, or give another --run_dir"
     if machine.disk_free < _LEAST_DISK:

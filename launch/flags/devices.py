@@ -9,6 +9,7 @@ from trainer.plan.settings import MOST_THREADS, Communication, DeviceSettings
 
 ALL_REDUCE = ("auto", "nccl", "ring", "hierarchical_copy", "reduce_to_one")
 _MOST_MB = 1_000_000
+_LEAST_GB = 0.1
 
 
 def define_device_flags(values: flags.FlagValues) -> None:
@@ -135,6 +136,11 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
     """
     if values.threads > MOST_THREADS:
         raise ValueError(f"--threads={values.threads} is too many; give at most {MOST_THREADS:,}.")
+    if 0 < values.gpu_memory_gb < _LEAST_GB:
+        raise ValueError(
+            f"--gpu_memory_gb={values.gpu_memory_gb:g} is too little for any training; give at "
+            f"least {_LEAST_GB:g}, or 0 for no limit."
+        )
     return DeviceSettings(
         device=one_of("device", values.device, ("auto", "gpu", "cpu")),
         replicas=values.replicas or None,
@@ -159,7 +165,7 @@ def parse_gpus(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     # A machine has a few; a number of a thousand digits is none.
-    if not all(part.isdecimal() and len(part) <= 3 for part in parts):
+    if not all(part.isascii() and part.isdecimal() and len(part) <= 3 for part in parts):
         raise ValueError("it is no list of numbers; give such as 0,2, or leave it out.")
     numbers = tuple(map(int, parts))
     if len(set(numbers)) < len(numbers):

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,9 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
     output.install(waits=not trains)
     # Where HOME is new or cannot be written, it tells of its font cache on stderr.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if not trains:
+        # As Ctrl-C, so that other processes and temporary folders of ours go with it.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         code = main(sys.argv[1:])
         if code == FINISHED and not trains and not output.is_whole():

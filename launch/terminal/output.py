@@ -243,7 +243,19 @@ def leave(code: int, patience: float | None = PATIENCE) -> NoReturn:
         if _installed and (told := _installed[0].buffer.told_loss()):
             print(told, file=_installed[1])
             _installed[1].buffer.drain(patience)
+    remove_generated_code()
     os._exit(code)
+
+
+def remove_generated_code() -> None:
+    """Removes the files that AutoGraph makes in the folder for temporary ones.
+
+    It does so itself where a process ends by the usual way.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file"):
+            with contextlib.suppress(OSError, AttributeError, TypeError):
+                os.unlink(module.__file__)
 
 
 def last_words(text: str) -> None:

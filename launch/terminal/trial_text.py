@@ -27,22 +27,27 @@ def trial_text(plan: Plan, whole: "Trial", half: "Trial | None", memory: int, co
       memory: bytes, of the host or of a GPU, whichever trains.
       cores: that the input may use.
     """
-    rate = whole.steps / whole.seconds
     phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in whole.startup.items())
-    total = _time_text(plan.steps / rate)
     rows = [
         ("first step", f"after {sum(whole.startup.values()):.1f} s: {phases}"),
-        (
-            "speed",
-            f"{rate * plan.global_batch:,.0f} examples/s, {rate:,.3g} steps/s; {plan.steps:,} steps"
-            f" take {total}, without evaluations",
-        ),
+        ("speed", speed_text(plan, whole)),
         ("memory", memory_text(plan, whole, half, memory)),
     ]
     if whole.waited >= _INPUT_BOUND:
         rows.append(("input", input_verdict(plan.device, whole.waited, cores)))
     rows.append(("xla", whole.xla))
     return table(rows)
+
+
+def speed_text(plan: Plan, whole: "Trial") -> str:
+    """Examples and steps a second, and how long the run takes by that."""
+    if not whole.steps:
+        return "not known: the run ends with the first steps, which are not timed"
+    rate = whole.steps / whole.seconds
+    return (
+        f"{rate * plan.global_batch:,.0f} examples/s, {rate:,.3g} steps/s; {plan.steps:,} steps "
+        f"take {_time_text(plan.steps / rate)}, without evaluations"
+    )
 
 
 def memory_text(plan: Plan, whole: "Trial", half: "Trial | None", memory: int) -> str:
@@ -72,6 +77,8 @@ def _two_digits(number: float) -> int:
 
 
 def _time_text(seconds: float) -> str:
+    if seconds < 1:
+        return "less than 1 s"
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

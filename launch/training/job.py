@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -127,17 +128,36 @@ def as_begun(command: Command, plan: Plan, devices: Devices, found: Found) -> tu
         settings = dataclasses.replace(command.settings, devices=asked)
         with contextlib.suppress(ValueError):
             plan = make_plan(settings, plan.dataset, devices)
-    # Before its first checkpoint, too: started again, it would not end as it would have.
-    xla = begun.get("xla", planned_before(pathlib.Path(command.settings.run.run_dir), "xla"))
-    if asked.xla == "auto" and xla in ("on", "off"):
-        because = plan.because | ({"xla": f"{xla}, as it began"} if "xla" in plan.because else {})
-        plan = dataclasses.replace(plan, xla=xla, because=because)
+    xla = begun_xla(command, plan, begun)
+    if asked.xla == "auto" and xla:
+        told = {"xla": f"{xla}, as it began"} if xla != plan.xla else {}
+        plan = dataclasses.replace(plan, xla=xla, because=plan.because | told)
     precision = begun.get("precision", "auto")
     if asked.precision == "auto" and precision != "auto":
         text = f"{precision_text(precision, asked.tf32, devices.kind)}, as it began"
         because = plan.because | {"precision": text}
         plan = dataclasses.replace(plan, precision=precision, because=because)
     return plan, devices
+
+
+def begun_xla(command: Command, plan: Plan, begun: Mapping[str, Any]) -> str:
+    """Whether the run that goes on, or is started again, has compiled passes; "" if it is new.
+
+    One that was killed before its first checkpoint keeps what it had found, or it would not end as
+    it would have: its plan is there, and is this one.
+    """
+    if begun:
+        # Once, auto has compiled whatever could be.
+        return {"auto": "on"}.get(begun.get("xla"), begun.get("xla", ""))
+    before = planned_before(pathlib.Path(command.settings.run.run_dir))
+    now = plan.to_json()
+    same = all(before.get(name) == now[name] for name in _OF_THE_WORK)
+    found = before.get("xla") if same and plan.xla == "auto" else None
+    return found if found in ("on", "off") else ""
+
+
+# What of a plan decides how long a pass takes, and how many there are.
+_OF_THE_WORK = ("task", "model", "precision", "global_batch", "micro_batch", "steps", "threads")
 
 
 def going_on_from(job: Job, found: Found) -> Job:
@@ -190,16 +210,17 @@ def _plan(settings: Settings, facts: DatasetFacts, devices: Devices) -> Plan:
 
 def begun_micro_batch(run_dir: pathlib.Path) -> int:
     """The micro-batch of the run in a folder, by its plan.json; 0 where none can be read."""
-    number = planned_before(run_dir, "micro_batch")
+    number = planned_before(run_dir).get("micro_batch")
     return number if type(number) is int and 0 < number < 2**31 else 0
 
 
-def planned_before(run_dir: pathlib.Path, name: str) -> Any:
-    """What the plan.json of the run in a folder says; None where it cannot be read."""
+def planned_before(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The plan.json of the run in a folder; empty where it cannot be read."""
     try:
-        return json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))[name]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+        plan = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def dataset_facts(command: Command, sources: dict[str, Source]) -> DatasetFacts:

@@ -213,8 +213,9 @@ def device_flags(ran: Ran, device: str, replicas: int, here: int) -> list[str]:
     most = here if then.device == "GPU" else 1
     fitting = [n for n in range(1, most + 1) if then.micro_batches % n == 0]
     count = replicas or max(fitting)
-    # Those that it was trained on may have other numbers here, or be another machine's.
-    return [f"--device={then.device.lower()}", f"--replicas={count}", "--gpus="]
+    # Those that were named may have other numbers here, or be another machine's.
+    any_gpus = ["--gpus="] if ran.settings.devices.gpus else []
+    return [f"--device={then.device.lower()}", f"--replicas={count}", *any_gpus]
 
 
 def check_devices(ran: Ran, then: Devices, device: str, replicas: int, here: int) -> None:

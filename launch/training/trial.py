@@ -82,6 +82,8 @@ def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
         cli.import_tensorflow(0)
         startup.done("imports")
         from launch.training.memory import memory_named
+        from trainer.actions.diverged import DivergedError
+        from trainer.checkpoint.checkpoints import SaveError
 
         with cli.wrong_command():
             job, session = make_session(job, stop, startup)
@@ -91,10 +93,14 @@ def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
         host, meter = make_host(job, session), Meter(seconds, stop)
         startup.done("build")
         host = dataclasses.replace(host, checks=(*host.checks, meter))
-        with memory_named(job.plan, built=True), host.watchdog:
-            block = train_blocks(job, session, host)
-        if block is not None:
-            host.save_stopped(block)
+        try:
+            faults = session.faults["train"]
+            with memory_named(job.plan, built=True), faults.raised(), host.watchdog:
+                block = train_blocks(job, session, host)
+            if block is not None:
+                host.save_stopped(block)
+        except (DivergedError, SaveError) as error:
+            raise cli.FailedError(str(error)) from error
         waited = host.log.input_wait_fraction()
         host.close()
     return Trial(
@@ -112,7 +118,8 @@ def run_trial(argv: Sequence[str], seconds: float) -> Trial:
     """The trial of a command in a process and a folder of its own.
 
     Raises:
-      FailedError: it ended without one; the message is what it said.
+      WrongCommandError: the command is wrong.
+      FailedError: it ended without a trial; the message is what it said.
     """
     with tempfile.TemporaryDirectory(prefix="trial-") as folder:
         ended = subprocess.run(
@@ -124,6 +131,8 @@ def run_trial(argv: Sequence[str], seconds: float) -> Trial:
         )
     if ended.returncode:
         said = ended.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
+        if ended.returncode == cli.WRONG_COMMAND:
+            raise cli.WrongCommandError(said)
         raise cli.FailedError(
             f"the command was tried out and ended with {ended.returncode}: {said}"
         )

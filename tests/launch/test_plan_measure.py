@@ -1,5 +1,6 @@
 """launch.plan --measure: what a short training takes, and what follows from it."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -9,9 +10,12 @@ import subprocess
 import sys
 
 import pytest
-from helpers import REPOSITORY, call
+from helpers import REPOSITORY, call, finish, start, wait_until
+from PIL import Image
 
+import launch.plan
 from launch.flags.command import read_command
+from launch.process import cli
 from launch.terminal.trial_text import memory_text, trial_text
 from launch.training.job import plan_command
 from launch.training.trial import Trial
@@ -92,9 +96,58 @@ def test_what_does_not_train_is_said(tmp_path: pathlib.Path) -> None:
     (tmp_path / "mine.py").write_text("def build(spec):\n    raise RuntimeError('no network')\n")
     flags = f"{RUN} --model=python:mine:build --out=none --measure"
     ended = call(flags, tmp_path, {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}, module="launch.plan")
+    assert ended.code == 2 and "Traceback" not in ended.err
+    assert ended.err.startswith("error: ") and "no network" in ended.err
+
+
+def test_data_that_cannot_be_read_are_said(tmp_path: pathlib.Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            picture = Image.new("L", (8, 8), 12 * number)
+            picture.save(tmp_path / f"pictures/{name}/{number}.png")
+    for number in range(10):  # some of which are not held out
+        whole = tmp_path / f"pictures/b/{number}.png"
+        whole.write_bytes(whole.read_bytes()[:-25])
+    flags = "--dataset=folder:pictures --image_size=8 --model=mlp --global_batch=8 --device=cpu"
+    ended = call(f"{flags} --out=none --measure", tmp_path, module="launch.plan")
     assert ended.code == 70 and "Traceback" not in ended.err
-    assert "error: the command was tried out and ended with 2: " in ended.err
-    assert "no network" in ended.err
+    assert ".png" in ended.err and "[[" not in ended.err
+
+
+def test_where_half_of_it_is_refused_the_rest_is_told(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_trial(argv: list[str], seconds: float) -> Trial:
+        if seconds:
+            return TRIAL
+        raise cli.WrongCommandError("--mixup mixes pairs of examples")
+
+    monkeypatch.setattr(launch.plan, "run_trial", run_trial)
+    text = launch.plan.measured(plan, [])
+    assert "1,280 examples/s" in text and "would fit" not in text
+
+
+def test_a_run_that_ends_with_its_first_steps_has_no_speed(plan: Plan) -> None:
+    ends = dataclasses.replace(TRIAL, steps=0, seconds=0.0)
+    assert "not known" in trial_text(plan, ends, None, GB, cores=2)
+    fast = dataclasses.replace(TRIAL, steps=2000, seconds=1.0)
+    assert "take less than 1 s" in " ".join(trial_text(plan, fast, None, GB, cores=2).split())
+
+
+def test_a_request_to_end_leaves_neither_process_nor_folder(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    flags = "--flagfile=digits --out=none --measure"
+    process = start(flags, tmp_path, {"TMPDIR": str(tmp_path / "tmp")}, module="launch.plan")
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_until(lambda: children.read_text().split(), process)
+    (child,) = children.read_text().split()
+    process.terminate()
+    ended = finish(process)
+    assert ended.code == 75 and "Traceback" not in ended.err
+    with contextlib.suppress(OSError):  # gone, or dead and nobody's yet
+        assert pathlib.Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_one_run_is_measured_at_a_time(tmp_path: pathlib.Path) -> None:

@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,12 @@ from helpers import Run, call, run_program, train_all
 
 from launch.flags.command import read_command
 from launch.terminal.plan_text import plan_text
-from launch.training.job import plan_command
+from launch.training.job import as_begun, plan_command
+from trainer import xla_choice
 from trainer.plan.plan import Plan
+from trainer.run_folder.history import History
+from trainer.run_folder.run_folder import Found
+from trainer.run_folder.state import State
 
 CONSTANT = "--dataset=digits --model=cnn --global_batch=32 --micro_batch=8 --learning_rate=0.05"
 CONSTANT += " --decay=constant --warmup=none --eval_every=0 --check_replicas_every=0 --device=cpu"
@@ -97,6 +103,55 @@ def test_started_again_before_its_first_checkpoint_it_keeps_to_it_too(
     (run.folder / "model.keras").unlink()
     trained(run.folder, "2", "--train_for=8st --replicas=2")
     assert same(run, told["on"], 8)
+
+
+def test_a_choice_is_of_the_same_command_and_never_against_what_was_asked(
+    tmp_path: pathlib.Path,
+) -> None:
+    trained(tmp_path / "run", "0.5", "--train_for=2st")
+    plan = (tmp_path / "run/plan.json").read_text(encoding="utf-8")
+    others = {"--micro_batch=16": "off", "--train_for=3st": "off", "--deterministic": "off"}
+    for number, (flag, xla) in enumerate({"--seed=1": "on", **others}.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "plan.json").write_text(plan, encoding="utf-8")
+        out = trained(folder, "2", f"--train_for=2st {flag}")
+        assert kept(folder) == (f"--xla={xla}", xla), flag
+        assert ("xla            on, as it began" in out) == (xla == "on")
+
+
+def test_what_auto_was_before_goes_on_compiled() -> None:
+    command = read_command(f"{CONSTANT} --train_for=1000st".split())
+    plan, devices, _ = plan_command(command)
+    state = State(4, {"xla": "auto"}, History(), False, plan.dataset, {}, {})
+    assert as_begun(command, plan, devices, Found(4, state))[0].xla == "on"
+
+
+def test_the_plan_is_that_of_the_run_in_its_folder(tmp_path: pathlib.Path) -> None:
+    trained(tmp_path / "run", "0.5", "--train_for=1000st --stop_after=15s")
+    flags = f"{CONSTANT} --train_for=1000st --resume=exact --run_dir=run --out=none"
+    ended = call(flags, tmp_path, module="launch.plan")
+    assert ended.code == 0, ended.err
+    assert "xla            on, as it began" in ended.out and "auto" not in ended.out
+
+
+def test_where_timing_is_refused_or_would_take_long_it_goes_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = SimpleNamespace(train_loop=SimpleNamespace(step=None), task=None, model=None)
+    plan = SimpleNamespace(accumulate=1, dataset=None, micro_batch=8, replicas=1)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a label of every class, please")
+
+    monkeypatch.setattr(xla_choice, "timed_pass", refuse)
+    assert xla_choice.choose(run, plan, {}, 1000)[1].endswith("to be timed, is refused")
+    monkeypatch.setattr(xla_choice, "timed_pass", lambda *_: lambda: 0.2)
+    assert xla_choice.choose(run, plan, {}, 1000) == (run, None)  # 200 s
+    monkeypatch.setattr(xla_choice, "inputs_spec", lambda *_: time.sleep(0.01))
+    monkeypatch.setattr(xla_choice, "why_not", lambda *_: None)
+    monkeypatch.setattr(xla_choice, "_COMPILING", 10_000.0)  # so 100 s
+    assert "a while for a run of some 400 s" in xla_choice.choose(run, plan, {}, 2000)[1]
 
 
 def test_what_cannot_be_compiled_goes_without(tmp_path: pathlib.Path) -> None:

@@ -74,3 +74,13 @@ def test_this_machine_and_a_folder_that_is_not_there_yet(tmp_path: pathlib.Path)
     found = find_machine(tmp_path / "not/there")
     assert found.cores > 0 and found.memory > GB and found.disk_free > 0 and found.processor
     assert not (tmp_path / "not").exists()
+
+
+def test_where_nothing_can_be_written_no_run_can_be(tmp_path: pathlib.Path) -> None:
+    assert find_machine(tmp_path / "a" / "b").not_written == ""
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    machine = find_machine(tmp_path / "file" / "run")
+    assert machine.not_written == "Not a directory"
+    (disk,) = [f for f in machine_findings(machine, 0) if f.topic == "disk"]
+    assert disk.status == ERROR and "give another --run_dir" in str(disk)

@@ -217,11 +217,11 @@ def ran_on(folder: pathlib.Path, **devices: object) -> Ran:
 @pytest.mark.parametrize(
     ("then", "exact", "wrong", "right"),
     [
-        ("CPU", True, ("gpu", 2, 0), ["--device=cpu", "--replicas=2", "--gpus="]),
-        ("GPU", True, ("cpu", 2, 2), ["--device=gpu", "--replicas=2", "--gpus="]),
-        ("GPU", True, ("gpu", 4, 2), ["--device=gpu", "--replicas=2", "--gpus="]),
-        ("CPU", False, ("auto", 2, 0), ["--device=cpu", "--replicas=4", "--gpus="]),
-        ("GPU", False, ("auto", 2, 4), ["--device=gpu", "--replicas=4", "--gpus="]),
+        ("CPU", True, ("gpu", 2, 0), ["--device=cpu", "--replicas=2"]),
+        ("GPU", True, ("cpu", 2, 2), ["--device=gpu", "--replicas=2"]),
+        ("GPU", True, ("gpu", 4, 2), ["--device=gpu", "--replicas=2"]),
+        ("CPU", False, ("auto", 2, 0), ["--device=cpu", "--replicas=4"]),
+        ("GPU", False, ("auto", 2, 4), ["--device=gpu", "--replicas=4"]),
         ("GPU", False, ("auto", 2, 3), "take 4 GPUs, and this machine has 3; do it where they are"),
         ("GPU", True, ("gpu", 0, 0), "take 1 GPU, and this machine has none; do it where they are"),
     ],
