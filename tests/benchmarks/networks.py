@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from launch.process import cli
+from launch.training.gpus import settings_for
 from tests.benchmarks import network_peers
 from tests.benchmarks.cells import Cell, Network, make_data, pairs, plan_cell
 from tests.benchmarks.input import present
@@ -246,6 +247,8 @@ def main(argv: Sequence[str]) -> int:
     options = parse_arguments(argv)
     options.cells = [placed(cell, options) for cell in options.cells]
     if options.worker:
+        if options.device == "gpu" and options.worker in XLA:  # as `launch.train` sets it
+            os.environ.update(settings_for(os.environ))
         cli.import_tensorflow(0)
         work(options.worker, options.cells[0], options)
         return cli.FINISHED
