@@ -34,6 +34,7 @@ class Network:
     # Whether all micro-batches of a batch are one: then a BatchNormalization sees the same in each
     # as in the whole batch, which it has where there is one device.
     alike: bool = False
+    tokens: int = 256  # of text, how many there are
 
 
 NETWORKS = {
@@ -53,6 +54,7 @@ class Cell:
     network: Network
     replicas: int
     loop: int
+    device: str = "cpu"
 
 
 def parse_cell(text: str) -> Cell:
@@ -75,7 +77,7 @@ def plan_cell(cell: Cell, extra: Sequence[str] = ()) -> tuple[Settings, Plan, De
             f"--model={cell.network.model}",
             f"--replicas={cell.replicas}",
             f"--global_batch={cell.network.global_batch}",
-            "--device=cpu",
+            f"--device={cell.device}",
             "--train_for=10000000st",
             "--xla=off",  # as the peers; an option of its own
             "--learning_rate=0.02",
@@ -88,9 +90,10 @@ def plan_cell(cell: Cell, extra: Sequence[str] = ()) -> tuple[Settings, Plan, De
         ]
     )
     shape = cell.network.image_shape
-    classes, targets = (10, "class") if len(shape) == 3 else (256, "tokens")
+    classes, targets = (10, "class") if len(shape) == 3 else (cell.network.tokens, "tokens")
     facts = DatasetFacts("memory", 50_000, 10_000, classes, shape, targets=targets)
-    devices = Devices("CPU", cell.replicas, "the benchmark")
+    gpus = tuple(range(cell.replicas)) if cell.device == "gpu" else ()
+    devices = Devices(cell.device.upper(), cell.replicas, "the benchmark", gpus=gpus)
     return command.settings, make_plan(command.settings, facts, devices), devices
 
 

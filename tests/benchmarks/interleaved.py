@@ -10,6 +10,7 @@ rate for every line on its standard input. What it says under `facts` is kept an
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import math
@@ -78,6 +79,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         self.group = self.process.pid
 
@@ -125,6 +127,11 @@ class Worker:
             os.killpg(self.group, signal.SIGKILL)
         with self.process:
             pass
+
+
+def _end_with_parent() -> None:
+    """Has Linux end this process with the one that started it: stopped, nothing else would."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def cpu_seconds(group: int) -> float:

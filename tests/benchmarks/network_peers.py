@@ -41,11 +41,7 @@ def fit(
     import keras
 
     with scope:
-        model = keras.saving.load_model(folder / "model.keras", compile=False)
-        optimizer = {
-            "sgd": keras.optimizers.SGD(RATES["sgd"], momentum=0.9, nesterov=True),
-            "adam": keras.optimizers.Adam(RATES["adam"]),
-        }[facts["optimizer"]]
+        model, optimizer = load(folder, facts)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss, metrics=["accuracy"])
 
@@ -65,9 +61,23 @@ def fit(
     model.fit(batches, steps_per_epoch=turns.units, epochs=10**9, callbacks=[clock], **arguments)
 
 
+def load(folder: pathlib.Path, facts: dict[str, Any]) -> tuple[Any, Any]:
+    """The model that all begin with, and Keras's optimizer for it."""
+    import keras
+
+    optimizer = {
+        "sgd": keras.optimizers.SGD(RATES["sgd"], momentum=0.9, nesterov=True),
+        "adam": keras.optimizers.Adam(RATES["adam"]),
+    }[facts["optimizer"]]
+    return keras.saving.load_model(folder / "model.keras", compile=False), optimizer
+
+
 def jax(turns: Turns, folder: pathlib.Path, facts: dict[str, Any]) -> None:
     """Keras's `fit` on JAX, on one device that has all cores."""
     os.environ["KERAS_BACKEND"] = "jax"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the card is shared with other arms
+    if not facts["tf32"]:
+        os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     fit(turns, folder, facts, contextlib.nullcontext(), endless(folder))
 
 
@@ -87,10 +97,11 @@ def torch(turns: Turns, folder: pathlib.Path, facts: dict[str, Any], tuned: bool
       tuned: compiled, channels last, with the fused optimizer, as its guide has it.
     """
     step = torch_step(folder, facts, endless(folder), tuned=tuned)
-    report([step() for _ in range(facts["checked"])])
+    report([step().item() for _ in range(facts["checked"])])
     while turns.begin():
         for _ in range(turns.units):
-            step()
+            loss = step()
+        loss.item()  # a GPU has then done what it was given
         turns.end()
 
 
@@ -100,7 +111,7 @@ def torch_step(
     batches: Iterator[tuple[Any, Any]],
     parallel: bool = False,
     tuned: bool = False,
-) -> Callable[[], float]:
+) -> Callable[[], Any]:
     """What trains a step and returns its loss; it counts what is right, as the others do."""
     import torch
     from torch.nn import functional
@@ -108,6 +119,10 @@ def torch_step(
     from tests.benchmarks.torch_networks import make_network
 
     network = make_network(facts["model"], np.load(folder / "weights.npz")).train()
+    device = "cuda" if facts["device"] == "gpu" else "cpu"
+    network = network.to(device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = facts["tf32"]
+    half = {"dtype": torch.bfloat16, "enabled": facts["precision"] == "bfloat16"}
     if tuned:
         network = torch.compile(network.to(memory_format=torch.channels_last))
     if parallel:
@@ -119,20 +134,21 @@ def torch_step(
         ),
         "adam": lambda rate: torch.optim.Adam(weights, rate, eps=1e-7, fused=fused),  # as Keras
     }[facts["optimizer"]](RATES[facts["optimizer"]])
-    right = torch.zeros([])
+    right = torch.zeros([], device=device)
 
-    def step() -> float:
-        x, y = map(torch.from_numpy, next(batches))
+    def step() -> torch.Tensor:
+        x, y = (torch.from_numpy(array).to(device) for array in next(batches))
         if x.dim() == 4:  # images, as PyTorch has them
             x = x.permute(0, 3, 1, 2)
             x = x if tuned else x.contiguous()
-        logits = network(x)
-        loss = functional.cross_entropy(logits.flatten(0, -2), y.flatten().long())
+        with torch.autocast(device, **half):
+            logits = network(x)
+        loss = functional.cross_entropy(logits.float().flatten(0, -2), y.flatten().long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         right.add_((logits.detach().argmax(-1) == y).float().mean())
-        return loss.item()
+        return loss.detach()
 
     return step
 
@@ -155,7 +171,7 @@ def ddp_rank(rank: int, turns: Turns, folder: pathlib.Path, facts: dict[str, Any
     half = facts["global_batch"] // 2
     batches = endless(folder, slice(rank * half, (rank + 1) * half))
     step = torch_step(folder, facts, batches, parallel=True)
-    losses = torch.tensor([step() for _ in range(facts["checked"])])
+    losses = torch.stack([step() for _ in range(facts["checked"])])
     dist.all_reduce(losses)
     if rank == 0:
         report((losses / 2).tolist())

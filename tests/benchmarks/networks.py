@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from launch.process import cli
+from launch.training.gpus import settings_for
 from tests.benchmarks import network_peers
 from tests.benchmarks.cells import Cell, Network, make_data, pairs, plan_cell
 from tests.benchmarks.input import present
@@ -37,29 +38,42 @@ NETWORKS = {
     "vit_ti16": Network("vit_ti16", (224, 224, 3), 16, 1, checked=3),
     "decoder_s": Network("decoder_s", (129,), 16, 1, checked=3),
 }
+DECODER_125M = "python:tests.gpu.models:decoder_125m"
+# What wants a GPU, for `tests.gpu`; the batch is that of a replica, by --batch.
+LARGE = {
+    "resnet50_224": Network("resnet50", (224, 224, 3), 128, 10, checked=3, alike=True),
+    "vit_s16": Network("vit_s16", (224, 224, 3), 128, 10, checked=3),
+    "decoder_125m": Network(DECODER_125M, (2049,), 8, 10, checked=3, tokens=50_304),
+}
 OPTIMIZERS = {
     "cnn": "sgd",
     "resnet20": "sgd",
     "resnet50": "sgd",
     "vit_ti16": "adam",
     "decoder_s": "adam",
+    "vit_s16": "adam",
+    DECODER_125M: "adam",
 }
 FLAGS = ("--batch_norm=local", "--warmup=none", "--weight_decay=0")
 # Those that need a package of the peers' interpreter; the others have TensorFlow.
 NEEDS = {"jax": "jax", "torch": "torch", "torch-tuned": "torch", "ddp": "torch"}
 # Lockstep with its defaults, and with and without XLA, between which they choose.
 XLA = {"lockstep": "auto", "control": "auto", "xla": "on", "off": "off"}
-ARMS = ("lockstep", "off", "xla", "fit", *NEEDS, "control")
+ARMS = ("lockstep", "off", "xla", "fit", "bare", *NEEDS, "control")
+# What a worker is told of the options.
+PASSED = ("seconds", "device", "precision", "batch")
 # Relative, of losses. Keras's Adam takes the gradient of an embedding sparse, and has the sum of
 # squares of what several replicas or places add to a row in place of the square of the sum.
 TOLERANCES = {"cnn": 1e-4, "resnet20": 1e-3, "resnet50": 1e-4, "vit_ti16": 5e-3, "decoder_s": 1e-4}
+TOLERANCES |= {"vit_s16": 5e-3, DECODER_125M: 1e-3}
 
 
-def flags_of(arm: str, cell: Cell) -> tuple[str, ...]:
+def flags_of(arm: str, cell: Cell, options: argparse.Namespace) -> tuple[str, ...]:
     """The flags of Lockstep beside those of all cells."""
     name = OPTIMIZERS[cell.network.model]
     rate = f"--learning_rate={network_peers.RATES[name]}"
-    return (*FLAGS, f"--optimizer={name}", rate, f"--xla={XLA.get(arm, 'off')}")
+    given = (f"--precision={options.precision}", f"--tf32={options.tf32}")
+    return (*FLAGS, f"--optimizer={name}", rate, f"--xla={XLA.get(arm, 'off')}", *given)
 
 
 def work(arm: str, cell: Cell, options: argparse.Namespace) -> None:
@@ -69,10 +83,10 @@ def work(arm: str, cell: Cell, options: argparse.Namespace) -> None:
     turns = Turns(cell.network.steps, options.seconds)
     if arm == "files":
         write_files(cell, options)
-    elif arm == "fit":
-        fit(cell, turns, options.folder)
+    elif arm in ("fit", "bare"):
+        {"fit": fit, "bare": bare}[arm](cell, turns, options)
     else:
-        _, _, block = build_lockstep(cell, flags_of(arm, cell))
+        _, _, block = build_lockstep(cell, flags_of(arm, cell, options))
         losses = [float(block(1)["train/loss"][0]) for _ in range(cell.network.checked)]
         network_peers.report(losses)
         while turns.begin():
@@ -80,18 +94,61 @@ def work(arm: str, cell: Cell, options: argparse.Namespace) -> None:
             turns.end()
 
 
-def fit(cell: Cell, turns: Turns, folder: pathlib.Path) -> None:
+def fit(cell: Cell, turns: Turns, options: argparse.Namespace) -> None:
     """`fit` under `MirroredStrategy`."""
+    strategy, batches = with_strategy(cell, options)
+    facts = read_facts(options.folder)
+    network_peers.fit(turns, options.folder, facts, strategy.scope(), batches)
+
+
+def bare(cell: Cell, turns: Turns, options: argparse.Namespace) -> None:
+    """The loop that one writes by hand for speed: it tells the last step's loss, and no more."""
     import tensorflow as tf
 
+    strategy, batches = with_strategy(cell, options)
+    with strategy.scope():
+        model, optimizer = network_peers.load(options.folder, read_facts(options.folder))
+        optimizer.build(model.trainable_variables)
+    variables = model.trainable_variables
+
+    def step(x: "tf.Tensor", y: "tf.Tensor") -> "tf.Tensor":
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True))
+            loss = tf.reduce_mean(losses) / cell.replicas
+        # Keras sums the gradients over the replicas in `apply`.
+        optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return loss
+
+    @tf.function
+    def train(iterator: Any, steps: "tf.Tensor") -> "tf.Tensor":
+        loss = tf.constant(0.0)
+        for _ in tf.range(steps):
+            parts = strategy.run(step, args=next(iterator))
+            loss = strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+        return loss
+
+    stream = cli.keep(iter(strategy.experimental_distribute_dataset(batches)))
+    one, block = tf.constant(1), tf.constant(turns.units)
+    network_peers.report([float(train(stream, one)) for _ in range(cell.network.checked)])
+    while turns.begin():
+        float(train(stream, block))
+        turns.end()
+
+
+def with_strategy(cell: Cell, options: argparse.Namespace) -> tuple[Any, Any]:
+    """`MirroredStrategy` as TensorFlow has it, and all batches of `write_files` over and over."""
+    import tensorflow as tf
+
+    from trainer.layers.precision import set_operations
     from trainer.replicas.strategy import make_strategy
 
-    _, plan, devices = plan_cell(cell, flags_of("fit", cell))
-    strategy = make_strategy(devices, "ring")  # as TensorFlow has it
-    facts, data = read_facts(folder), np.load(folder / "data.npz")
+    settings, plan, devices = plan_cell(cell, flags_of("fit", cell, options))
+    set_operations(settings.devices.tf32, False, devices.threads)
+    strategy = make_strategy(devices, "ring")
+    data = np.load(options.folder / "data.npz")
     arrays = tuple(data[name].reshape(-1, *data[name].shape[2:]) for name in "xy")
     batches = tf.data.Dataset.from_tensor_slices(arrays).batch(plan.global_batch)
-    network_peers.fit(turns, folder, facts, strategy.scope(), batches.repeat().prefetch(2))
+    return strategy, batches.repeat().prefetch(2)
 
 
 def read_facts(folder: pathlib.Path) -> dict[str, Any]:
@@ -101,10 +158,13 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
 
 def write_files(cell: Cell, options: argparse.Namespace) -> None:
     """Writes the model that Lockstep begins with, its weights, and all batches."""
+    import tensorflow as tf
+
     from trainer.models.make_model import make_model
+    from trainer.models.sizes import products
     from trainer.run import build_model
 
-    settings, plan, _ = plan_cell(cell, flags_of("files", cell))
+    settings, plan, _ = plan_cell(cell, flags_of("files", cell, options))
     model = build_model(settings, plan, make_model)
     model.save(options.folder / "model.keras")
     weights = {variable.path: variable.numpy() for variable in model.variables}
@@ -113,8 +173,13 @@ def write_files(cell: Cell, options: argparse.Namespace) -> None:
     x, y = pairs(make_data(plan, cell.network.alike))
     x, y = (a.reshape(-1, plan.global_batch, *a.shape[2:]) for a in (x, y))
     np.savez(options.folder / "data.npz", x=x, y=y)
+    spec = tf.TensorSpec([1, *x.shape[2:]], x.dtype)
     facts = {
         **dataclasses.asdict(cell.network),
+        "products": products(model, spec),
+        "device": cell.device,
+        "precision": options.precision,
+        "tf32": options.tf32,
         "optimizer": OPTIMIZERS[cell.network.model],
         "seconds": options.seconds,
     }
@@ -125,15 +190,19 @@ def measure(cell: Cell, arms: Sequence[str], options: argparse.Namespace) -> Rou
     """A round of a cell."""
     with tempfile.TemporaryDirectory() as place:
         common = ["tests.benchmarks.networks", f"--cells={cell.name}", f"--folder={place}"]
-        common += [f"--seconds={options.seconds}", "--worker"]
+        common += [f"--{name}={getattr(options, name)}" for name in PASSED]
+        common += [f"--tf32={json.dumps(options.tf32)}", "--worker"]
         subprocess.run([sys.executable, "-m", *common, "files"], check=True)
         commands = {
             arm: ["tests.benchmarks.network_peers", arm, place] if arm in NEEDS else [*common, arm]
             for arm in arms
         }
         pythons = {arm: options.peers_python for arm in arms if arm in NEEDS}
-        tolerance = TOLERANCES[cell.network.model]
-        return measure_round(commands, options.turns, tolerance, pythons, start_together=True)
+        tolerance = options.tolerance or TOLERANCES[cell.network.model]
+        found = measure_round(commands, options.turns, tolerance, pythons, start_together=True)
+        facts = read_facts(pathlib.Path(place))
+        size = {name: facts[name] for name in ("products", "global_batch")}
+        return dataclasses.replace(found, facts={**found.facts, "network": size})
 
 
 def summarize(rounds: Sequence[Round], cell: Cell) -> dict[str, dict[str, Any]]:
@@ -176,7 +245,10 @@ def table(summaries: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:
 def main(argv: Sequence[str]) -> int:
     """Measures the cells and prints the table; with --worker, is one arm of one cell."""
     options = parse_arguments(argv)
+    options.cells = [placed(cell, options) for cell in options.cells]
     if options.worker:
+        if options.device == "gpu" and options.worker in XLA:  # as `launch.train` sets it
+            os.environ.update(settings_for(os.environ))
         cli.import_tensorflow(0)
         work(options.worker, options.cells[0], options)
         return cli.FINISHED
@@ -213,6 +285,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     cells = ",".join(f"{name}:2" for name in NETWORKS)
     parser.add_argument("--cells", type=parse_cells, default=cells, help=f"such as {cells}")
     parser.add_argument("--arms", type=parse_arms, default=",".join(ARMS), help=", ".join(ARMS))
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--precision", default="float32", help="of the layers, or bfloat16")
+    parser.add_argument("--tf32", type=json.loads, default=True, help="true or false")
+    parser.add_argument("--batch", type=int, default=0, help="of a replica; 0: the network's own")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="of losses; 0: the usual")
     parser.add_argument("--peers_python", default="", help="an interpreter with jax, torch, keras")
     parser.add_argument("--out", type=pathlib.Path, help="a JSON file for all that was measured")
     parser.add_argument("--worker", choices=[*ARMS, "files"], help="be this arm of the one cell")
@@ -225,13 +302,21 @@ def parse_cells(text: str) -> tuple[Cell, ...]:
     cells = []
     for name in text.split(","):
         network, _, replicas = name.partition(":")
-        if network not in NETWORKS or not replicas.isdecimal():
+        known = NETWORKS | LARGE
+        if network not in known or not replicas.isdecimal():
             raise argparse.ArgumentTypeError(
-                f"{name!r} is not one of {', '.join(NETWORKS)} with a number of replicas, such as "
+                f"{name!r} is not one of {', '.join(known)} with a number of replicas, such as "
                 "resnet50:2"
             )
-        cells.append(Cell(name, NETWORKS[network], int(replicas), NETWORKS[network].steps))
+        cells.append(Cell(name, known[network], int(replicas), known[network].steps))
     return tuple(cells)
+
+
+def placed(cell: Cell, options: argparse.Namespace) -> Cell:
+    """The cell on the device and with the batch that were asked for."""
+    batch = options.batch * cell.replicas or cell.network.global_batch
+    network = dataclasses.replace(cell.network, global_batch=batch)
+    return dataclasses.replace(cell, network=network, device=options.device)
 
 
 def parse_arms(text: str) -> tuple[str, ...]:

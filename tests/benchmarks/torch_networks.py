@@ -138,14 +138,14 @@ def transformer(width: int, heads: int, blocks: int, epsilon: float) -> nn.Modul
 
 
 class ViT(nn.Module):
-    """`vit_ti16`: uint8 [n, 3, h, w] to logits [n, classes]."""
+    """`vit_ti16`, `vit_s16`: uint8 [n, 3, h, w] to logits [n, classes]."""
 
-    def __init__(self, classes: int, places: int, width: int = 192) -> None:
+    def __init__(self, classes: int, places: int, width: int) -> None:
         super().__init__()
         self.block0_patches = nn.Conv2d(3, width, 16, 16)
         self.block0_class_token = nn.Embedding(1, width)
         self.block0_positions = nn.Embedding(places, width)
-        self.blocks = transformer(width, 3, 12, 1e-6)
+        self.blocks = transformer(width, width // 64, 12, 1e-6)
         self.norm = nn.LayerNorm(width, 1e-6)
         self.logits = nn.Linear(width, classes)
 
@@ -159,13 +159,13 @@ class ViT(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`decoder_s`: int [n, length] to logits [n, length, tokens]."""
+    """A decoder with heads of 64: int [n, length] to logits [n, length, tokens]."""
 
-    def __init__(self, tokens: int, length: int, width: int = 256) -> None:
+    def __init__(self, tokens: int, length: int, width: int, blocks: int) -> None:
         super().__init__()
         self.tokens_table = nn.Embedding(tokens, width)
         self.positions_table = nn.Embedding(length, width)
-        self.blocks = transformer(width, 4, 4, 1e-5)
+        self.blocks = transformer(width, width // 64, blocks, 1e-5)
         self.norm = nn.LayerNorm(width, 1e-5)
         self.logits = nn.Linear(width, tokens, bias=False)
         mask = nn.Transformer.generate_square_subsequent_mask(length)
@@ -186,11 +186,13 @@ def make_network(name: str, weights: Mapping[str, np.ndarray]) -> nn.Module:
         network = ResNet20(len(weights["logits/bias"]))
     elif name == "cnn":
         network = CNN(weights["conv1/kernel"].shape[2], len(weights["logits/bias"]))
-    elif name == "vit_ti16":
-        network = ViT(len(weights["logits/bias"]), len(weights["block0_positions/embeddings"]))
+    elif name.startswith("vit_"):
+        places = weights["block0_positions/embeddings"].shape
+        network = ViT(len(weights["logits/bias"]), *places)
     else:
-        tables = (f"{table}_table/embeddings" for table in ("tokens", "positions"))
-        network = Decoder(*(len(weights[table]) for table in tables))
+        tokens, width = weights["tokens_table/embeddings"].shape
+        blocks = sum(path.endswith("_dense1/kernel") for path in weights)
+        network = Decoder(tokens, len(weights["positions_table/embeddings"]), width, blocks)
     with torch.no_grad():
         take(network, dict(weights))
     return network
