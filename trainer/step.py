@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
@@ -74,10 +74,8 @@ class TrainStep:
                 self.audit.compare(checksum, micro_batches[0], self.make_pass)
         gradients, numbers = run(self.average_and_clip, args=(sums,))
         # These are equal on all replicas: what follows is decided once, and holds for all.
-        numbers = tf.unstack(first_replica(self.strategy, numbers))
-        names = ("train/loss", *(f"train/{name}" for name in sums.scores), "gradient_norm")
-        micro_square, square, finite, *of_row = numbers
-        row = dict(zip(names, of_row, strict=True)) | {"finite": finite > 0}
+        numbers = first_replica(self.strategy, numbers)
+        micro_square, square, row = self.known(sums.scores, numbers)
         gain = self.set_rate(micro_square, square, row)
         row["learning_rate"] = self.learning_rate.applied.read_value()
         if self.loss_scale:
@@ -200,6 +198,14 @@ class TrainStep:
             clipped = before_output(self.model.trainable_variables)
             gradients = clip_adaptively(gradients, weights, clipped, clipping.adaptive)
         return gradients, tf.stack(numbers)
+
+    def known(
+        self, scores: Iterable[str], numbers: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """What `average_and_clip` has packed: both square norms, and what the row has of it."""
+        micro_square, square, finite, *values = tf.unstack(numbers)
+        names = ("train/loss", *(f"train/{name}" for name in scores), "gradient_norm")
+        return micro_square, square, dict(zip(names, values, strict=True)) | {"finite": finite > 0}
 
     def set_rate(
         self, micro_square: tf.Tensor, square: tf.Tensor, row: dict[str, tf.Tensor]

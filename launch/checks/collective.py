@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from launch.checks.finding import ERROR, OK, Finding
@@ -122,12 +123,12 @@ def _advice(kind: str) -> str:
     return f"try one after the other: {'; '.join(ATTEMPTS)}"
 
 
-def _in_own_process() -> None:
+def _in_own_process(argv: Sequence[str]) -> int:
     cli.import_tensorflow(0)
-    found = sum_findings(*json.loads(sys.argv[1]))
-    print(json.dumps([dataclasses.asdict(finding) for finding in found]), flush=True)
-    os._exit(0)  # whatever still hangs
+    found = sum_findings(*json.loads(argv[0]))
+    print(json.dumps([dataclasses.asdict(finding) for finding in found]))
+    return cli.FINISHED
 
 
 if __name__ == "__main__":
-    _in_own_process()
+    cli.exit_with(_in_own_process)  # which leaves, whatever still hangs

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 
+from launch.process import cli
+
 _SECONDS = 300
 
 
@@ -55,5 +57,4 @@ def _count() -> int:
 
 
 if __name__ == "__main__":
-    print(_count(), flush=True)
-    os._exit(0)
+    cli.exit_with(lambda _: print(_count()) or cli.FINISHED)

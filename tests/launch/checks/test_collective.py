@@ -55,7 +55,7 @@ def test_a_sum_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = try_to_sum("CPU", 2, "ring", 120)
     assert found.status == OK and found.text.startswith("1 MB over 2 CPU replicas took ")
     (found,) = try_to_sum("CPU", 0, "auto", 120)  # which is no number of replicas
-    assert found.status == ERROR and "its process ended with code 1: " in found.text
+    assert found.status == ERROR and "its process ended with code 70: " in found.text
 
 
 def test_a_real_hang_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def faulty(build: Callable[..., Run], replica: int, bit: int) -> Callable[..., R
         run, calls = build(*arguments), itertools.count(1)
 
         class Loop:
-            trace = run.train_loop.trace
+            trace, step = run.train_loop.trace, run.train_loop.step
 
             def __call__(self, stream: Any, steps: int) -> dict[str, np.ndarray]:
                 rows = run.train_loop(stream, steps)
