@@ -20,6 +20,7 @@ DATA = {
     "digits": "digits",
     "digits_wsd": "digits",
     "fashion_mnist": "synthetic:28x28x1",
+    "fashion_mnist_resnet20": "synthetic:28x28x1",
     "cifar10_resnet20": "synthetic:32x32x3",
     "cifar10_resnet56": "synthetic:32x32x3",
     "imagenet_resnet50": "synthetic:224x224x3x1000",
@@ -29,7 +30,13 @@ DATA = {
     "language_model": f"text:{REPOSITORY}/launch/*.py",
 }
 # The others take minutes for two steps on two cores.
-SMALL = ("fashion_mnist", "cifar10_resnet20", "segmentation", "language_model")
+SMALL = (
+    "fashion_mnist",
+    "fashion_mnist_resnet20",
+    "cifar10_resnet20",
+    "segmentation",
+    "language_model",
+)
 WHOLE = bool(os.environ.get("LOCKSTEP_ALL_RECIPES"))
 HERE = "--device=cpu --replicas=1 --eval_split= --data_dir="
 
