@@ -1,6 +1,5 @@
 """launch.plan --measure: what a short training takes, and what follows from it."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -8,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 
 import pytest
 from helpers import REPOSITORY, call, finish, start, wait_until
@@ -146,6 +146,15 @@ def test_a_run_that_ends_with_its_first_steps_has_no_speed(plan: Plan) -> None:
     assert "take less than 1 s" in " ".join(trial_text(plan, fast, None, GB, cores=2).split())
 
 
+def is_alive(process: str) -> bool:
+    """Whether a process is neither gone nor dead and nobody's yet."""
+    try:
+        status = pathlib.Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(") ")[2][0] not in "ZX"
+
+
 def test_a_request_to_end_leaves_neither_process_nor_folder(tmp_path: pathlib.Path) -> None:
     (tmp_path / "tmp").mkdir()
     flags = "--flagfile=digits --out=none --measure"
@@ -153,11 +162,16 @@ def test_a_request_to_end_leaves_neither_process_nor_folder(tmp_path: pathlib.Pa
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
     wait_until(lambda: children.read_text().split(), process)
     (child,) = children.read_text().split()
+    command = pathlib.Path(f"/proc/{child}/cmdline")
+    wait_until(lambda: b"launch.training.trial" in command.read_bytes(), process)
+    time.sleep(0.5)  # until Python has it in hand
     process.terminate()
     ended = finish(process)
     assert ended.code == 75 and "Traceback" not in ended.err
-    with contextlib.suppress(OSError):  # gone, or dead and nobody's yet
-        assert pathlib.Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    begun = time.monotonic()
+    while is_alive(child):  # it was killed, and may still be giving its memory back
+        assert time.monotonic() - begun < 60
+        time.sleep(0.01)
     assert not list((tmp_path / "tmp").iterdir())
 
 

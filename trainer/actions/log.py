@@ -108,8 +108,8 @@ class Log:
                 values[f"learning_rate/{group.name}"] = group.factor * row["learning_rate"]
         if self._timed:
             step_seconds = self._seconds / self._timed
-            # A step's own wait can be longer than the mean step of its block.
-            values["input_wait_fraction"] = min(1.0, self._waits / self._seconds)
+            # A step's own wait can be longer than the mean step of its block; NaN stays (`min`).
+            values["input_wait_fraction"] = min(self._waits / self._seconds, 1.0)
             self._all_seconds += self._seconds
             self._all_waits += self._waits
             values["step_ms"] = 1000 * step_seconds
