@@ -19,7 +19,7 @@ _DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
 
 def device_files() -> list[str]:
     """The files by which GPUs of this machine are reached."""
-    return [path for pattern in _DEVICE_FILES for path in glob.glob(pattern)]
+    return [path for pattern in _DEVICE_FILES for path in sorted(glob.glob(pattern))]
 
 
 def pip_folder(name: str) -> pathlib.Path | None:

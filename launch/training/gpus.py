@@ -1,6 +1,5 @@
 """The GPUs of this machine: how many TensorFlow can use, and what it has to be told before."""
 
-import glob
 import os
 import pathlib
 import platform
@@ -12,6 +11,7 @@ from launch.checks.collective import failed_findings
 from launch.checks.finding import OK
 from launch.checks.quick import quick_findings, why_no_gpu
 from launch.process import cli
+from launch.process.cuda_libraries import device_files
 from launch.terminal import output
 from launch.terminal.table import table
 from trainer.plan.plan import Plan
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from launch.training.job import Job
     from trainer.run import Run
 
-_NVIDIA, _OTHERS = "/dev/nvidia[0-9]*", ("/dev/kfd", "/dev/dxg")
 # What CUDA takes for "none"; Slurm says NoDevFiles to a job that was given no GPU.
-_SUM_SECONDS = 60.0  # within which the replicas' first sum has to come back
 _NONE = ("", "-1", "NoDevFiles", "void")
+_SUM_SECONDS = 60.0  # within which the replicas' first sum has to come back
 
 
 def count_gpus(
@@ -42,19 +41,20 @@ def count_gpus(
         processor then without having said so.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in _NONE
-    files = [] if device == "cpu" or hidden else sorted(glob.glob(_NVIDIA))
-    others = device != "cpu" and not hidden and any(map(glob.glob, _OTHERS))
-    if not files and not others:
+    files = [] if device == "cpu" or hidden else device_files()
+    if not files:
         return 0
     os.environ.update(settings_for(os.environ, allocator=allocator, deterministic=deterministic))
     cli.import_tensorflow(verbosity)
     from trainer.replicas.strategy import count_gpus as count
 
     found = count()
-    if files and not found:
+    # The others are of cards that TensorFlow from PyPI is not for, or, under WSL, of any.
+    nvidia = [file for file in files if "nvidia" in file]
+    if nvidia and not found:
         why = why_no_gpu(pathlib.Path())
         raise ValueError(
-            f"this machine has a GPU ({files[0]}) and TensorFlow cannot use it:\n{why}\n"
+            f"this machine has a GPU ({nvidia[0]}) and TensorFlow cannot use it:\n{why}\n"
             "python -m launch.doctor looks further, and --device=cpu trains on the processor."
         )
     return found

@@ -40,48 +40,63 @@ def choose_devices(
         raise ValueError(
             f"--device=gpu, but {found} that it can use; use --device=cpu, or see BUILD.md, GPU."
         )
-    if settings.device == "cpu" and settings.gpus:
-        raise ValueError(
-            f"--gpus={_numbers(settings.gpus, ',')} with --device=cpu, which takes none; leave out "
-            "one of them."
-        )
-    pool = settings.gpus or tuple(range(gpus))
-    unknown = [number for number in pool if number >= gpus]
-    if unknown:
-        known = f", numbered {_numbers(range(gpus))}" if gpus else ""
-        raise ValueError(
-            f"--gpus={_numbers(settings.gpus, ',')}, but {found}{known}; give the numbers of some, "
-            "or leave it out."
-        )
+    pool = _pool(settings, gpus, found)
+    threads = settings.threads or cores
     if settings.device == "cpu" or not gpus:
-        count = settings.replicas or 1
-        note = "" if settings.device == "cpu" else f"; {found}"
-        if count > cores:
-            note += (
-                f"; warning: {count} on {cores} core{'s' * (cores != 1)} take turns, which is "
-                f"slower than --replicas={cores}"
-            )
-        text = f"{count} logical CPU device{'s' * (count != 1)}{note}"
-        return Devices("CPU", count, text + _threads(settings, cores), settings.threads or cores)
+        text = _cpus_text(settings, "" if settings.device == "cpu" else f"; {found}", cores)
+        return Devices("CPU", settings.replicas or 1, text + _threads(settings, cores), threads)
     count = settings.replicas or len(pool)
     if count > len(pool):
         of = f"--gpus names {len(pool)}" if settings.gpus else found
         raise ValueError(f"--replicas={count}, but {of}; use at most {len(pool)}, or --device=cpu.")
     taken = pool[:count]
-    text = f"{count} of {gpus} GPU{'s' * (gpus != 1)}"
-    if count < gpus:
-        text += f": {_numbers(taken)}"
-    if settings.gpu_memory_gb:
-        text += f"; at most {settings.gpu_memory_gb:g} GB of each"
     return Devices(
         "GPU",
         count,
-        text + _threads(settings, cores),
-        settings.threads or cores,
+        _gpus_text(settings, taken, gpus) + _threads(settings, cores),
+        threads,
         taken,
-        min((capabilities[number] for number in taken), default=()) if capabilities else (),
+        min(capabilities[number] for number in taken) if capabilities else (),
         settings.gpu_memory_gb,
     )
+
+
+def _pool(settings: DeviceSettings, gpus: int, found: str) -> tuple[int, ...]:
+    """The GPUs to choose from: those that --gpus names, else all.
+
+    Raises:
+      ValueError: it names some that are not there, or that are not wanted.
+    """
+    named = _numbers(settings.gpus, ",")
+    if settings.device == "cpu" and settings.gpus:
+        raise ValueError(
+            f"--gpus={named} with --device=cpu, which takes none; leave out one of them."
+        )
+    if any(number >= gpus for number in settings.gpus):
+        known = f", numbered {_numbers(range(gpus))}" if gpus else ""
+        raise ValueError(
+            f"--gpus={named}, but {found}{known}; give the numbers of some, or leave it out."
+        )
+    return settings.gpus or tuple(range(gpus))
+
+
+def _cpus_text(settings: DeviceSettings, note: str, cores: int) -> str:
+    count = settings.replicas or 1
+    if count > cores:
+        note += (
+            f"; warning: {count} on {cores} core{'s' * (cores != 1)} take turns, which is slower "
+            f"than --replicas={cores}"
+        )
+    return f"{count} logical CPU device{'s' * (count != 1)}{note}"
+
+
+def _gpus_text(settings: DeviceSettings, taken: tuple[int, ...], gpus: int) -> str:
+    text = f"{len(taken)} of {gpus} GPU{'s' * (gpus != 1)}"
+    if len(taken) < gpus:
+        text += f": {_numbers(taken)}"
+    if settings.gpu_memory_gb:
+        text += f"; at most {settings.gpu_memory_gb:g} GB of each"
+    return text
 
 
 def _numbers(numbers: Iterable[int], between: str = ", ") -> str:

@@ -22,7 +22,7 @@ from trainer.plan.learning_rate import (
     to_json,
 )
 from trainer.plan.micro_batches import choose_exact, size_of_micro_batch
-from trainer.plan.precision import choose_precision, precision_text, repeats_text
+from trainer.plan.precision import choose_precision, repeats_text
 from trainer.plan.settings import (
     STEPS_TO_TELL,
     DeviceSettings,
@@ -146,9 +146,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
     check_way_back(settings.recovery, every["checkpoint_every"])
     counted = units | {"global_batch": round(batch / rate.adascale)}
     unfreeze_at = plan_unfreezing(settings.fine_tuning, counted, rate.steps)
-    precision, chosen = choose_precision(
-        settings.devices.precision, devices.kind, devices.capability
-    )
+    precision, because_precision = choose_precision(settings.devices, devices)
     xla, because_xla = plan_xla(settings, rate.steps)
     exact, because_exact = choose_exact(settings, devices, micro_batches, xla)
     return Plan(
@@ -184,7 +182,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **_because_layers(settings, devices),
             **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
             **because_xla,
-            "precision": precision_text(precision, settings.devices.tf32, devices.kind) + chosen,
+            "precision": because_precision,
         },
     )
 

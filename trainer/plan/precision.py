@@ -1,25 +1,26 @@
 """Precision and repeatability as lines of the plan; no TensorFlow."""
 
+from trainer.plan.devices import Devices
+from trainer.plan.settings import DeviceSettings
+
 # The precision of the layers' arithmetic, and Keras's name for it; variables are float32 in all.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 _AMPERE = (8, 0)  # the first compute capability whose tensor cores take bfloat16
 
 
-def choose_precision(asked: str, kind: str, capability: tuple[int, ...]) -> tuple[str, str]:
-    """The layers' precision, and what there is to say of its choice.
+def choose_precision(settings: DeviceSettings, devices: Devices) -> tuple[str, str]:
+    """The layers' precision, and what it means.
 
-    Args:
-      asked: by --precision; auto: what the GPUs' tensor cores take, and float32 on CPUs.
-      kind: of the devices, GPU or CPU.
-      capability: the compute capability of the oldest GPU, major and minor; empty: not known.
+    With --precision=auto that which the tensor cores of all GPUs take, and float32 on CPUs and on
+    cards that nothing is known of.
     """
-    if asked != "auto":
-        return asked, ""
-    if kind != "GPU" or not capability:
-        return "float32", ""
-    precision = "bfloat16" if capability >= _AMPERE else "float16"
-    return precision, f" (auto: compute capability {'.'.join(map(str, capability))})"
+    precision, why = settings.precision, ""
+    if precision == "auto" and devices.capability:
+        precision = "bfloat16" if devices.capability >= _AMPERE else "float16"
+        why = f" (auto: compute capability {'.'.join(map(str, devices.capability))})"
+    precision = "float32" if precision == "auto" else precision
+    return precision, precision_text(precision, settings.tf32, devices.kind) + why
 
 
 def precision_text(precision: str, tf32: bool, kind: str) -> str:

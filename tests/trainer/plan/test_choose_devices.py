@@ -1,5 +1,7 @@
 """Which devices a run takes: what was asked for, or an error that says what was found."""
 
+import dataclasses
+
 import pytest
 
 from trainer.plan.devices import Devices, choose_devices
@@ -103,9 +105,13 @@ def test_gpus_that_are_not_there_are_an_error(
 def test_precision_by_what_the_cards_are_fast_in(
     capabilities: list[tuple[int, int]], gpus: tuple[int, ...], precision: str
 ) -> None:
-    settings = DeviceSettings("auto", None, global_batch=64, gpus=gpus)
+    settings = DeviceSettings("auto", None, global_batch=64, gpus=gpus, precision="auto")
     devices = choose_devices(settings, 2, 2, capabilities)
-    assert choose_precision("auto", devices.kind, devices.capability)[0] == precision
-    assert choose_precision("float32", devices.kind, devices.capability) == ("float32", "")
-    cpu = choose_devices(DeviceSettings("cpu", None, global_batch=64), 2, 2, capabilities)
-    assert choose_precision("auto", cpu.kind, cpu.capability) == ("float32", "")
+    chosen, text = choose_precision(settings, devices)
+    assert chosen == precision and text.startswith(precision)
+    assert ("compute capability" in text) == bool(capabilities)
+    given = dataclasses.replace(settings, precision="float32")
+    assert choose_precision(given, devices)[0] == "float32"
+    settings = dataclasses.replace(settings, device="cpu", gpus=())
+    cpu = choose_devices(settings, 2, 2, capabilities)
+    assert choose_precision(settings, cpu) == ("float32", "float32")
