@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch.process import cli
+from tests.benchmarks.arguments import names_of
 from tests.benchmarks.input_data import make_data
 from tests.benchmarks.interleaved import Round, measure_round, ratios
 
@@ -180,7 +181,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="times that all processes are made")
     parser.add_argument("--turns", type=int, default=8, help="turns of each process in a round")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn")
-    parser.add_argument("--arms", type=parse_arms, default=tuple(ARMS), help=", ".join(ARMS))
+    parser.add_argument(
+        "--arms",
+        type=names_of(ARMS, ("limit", "lockstep")),
+        default=tuple(ARMS),
+        help=", ".join(ARMS),
+    )
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     where = cache / "lockstep" / "benchmark_jpegs"
     parser.add_argument("--data", type=pathlib.Path, default=where, help="folder of the images")
@@ -189,15 +195,6 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=pathlib.Path, help="a JSON file for all that was measured")
     return parser.parse_args(argv)
-
-
-def parse_arms(text: str) -> tuple[str, ...]:
-    """Reads `tfds,keras`; limit and lockstep, which all are compared with, come in any case."""
-    arms = text.split(",")
-    for arm in arms:
-        if arm not in ARMS:
-            raise argparse.ArgumentTypeError(f"{arm!r} is not one of {', '.join(ARMS)}")
-    return tuple(dict.fromkeys(["limit", "lockstep", *arms]))
 
 
 def write_json(

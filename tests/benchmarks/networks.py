@@ -26,6 +26,7 @@ import numpy as np
 from launch.process import cli
 from launch.training.gpus import settings_for
 from tests.benchmarks import network_peers
+from tests.benchmarks.arguments import names_of
 from tests.benchmarks.cells import Cell, Network, make_data, pairs, plan_cell
 from tests.benchmarks.input import present
 from tests.benchmarks.interleaved import Round, Turns, measure_round, median_rates, ratios
@@ -284,7 +285,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
     cells = ",".join(f"{name}:2" for name in NETWORKS)
     parser.add_argument("--cells", type=parse_cells, default=cells, help=f"such as {cells}")
-    parser.add_argument("--arms", type=parse_arms, default=",".join(ARMS), help=", ".join(ARMS))
+    parser.add_argument(
+        "--arms", type=names_of(ARMS, ("lockstep",)), default=",".join(ARMS), help=", ".join(ARMS)
+    )
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--precision", default="float32", help="of the layers, or bfloat16")
     parser.add_argument("--tf32", type=json.loads, default=True, help="true or false")
@@ -317,15 +320,6 @@ def placed(cell: Cell, options: argparse.Namespace) -> Cell:
     batch = options.batch * cell.replicas or cell.network.global_batch
     network = dataclasses.replace(cell.network, global_batch=batch)
     return dataclasses.replace(cell, network=network, device=options.device)
-
-
-def parse_arms(text: str) -> tuple[str, ...]:
-    """Reads `fit,jax`; `lockstep`, which all are compared with, comes in any case."""
-    arms = tuple(dict.fromkeys(["lockstep", *text.split(",")]))
-    for arm in arms:
-        if arm not in ARMS:
-            raise argparse.ArgumentTypeError(f"{arm!r} is not one of {', '.join(ARMS)}")
-    return arms
 
 
 if __name__ == "__main__":

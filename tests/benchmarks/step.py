@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch.process import cli
+from tests.benchmarks.arguments import names_of
 from tests.benchmarks.arms import ARMS, units
 from tests.benchmarks.cells import NETWORKS, Cell, parse_cell
 from tests.benchmarks.interleaved import (
@@ -122,7 +123,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=6, help="turns of each process in a round")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
     parser.add_argument("--cells", type=parse_cells, default=",".join(CELLS), help=", ".join(CELLS))
-    parser.add_argument("--arms", type=parse_arms, default=",".join(ARMS), help=", ".join(ARMS))
+    parser.add_argument(
+        "--arms", type=names_of(ARMS, ("lockstep",)), default=",".join(ARMS), help=", ".join(ARMS)
+    )
     parser.add_argument("--orbit", type=pathlib.Path, help="a folder with the package orbit")
     parser.add_argument("--out", type=pathlib.Path, help="a JSON file for all that was measured")
     parser.add_argument("--worker", choices=ARMS, help="be this arm of the one cell")
@@ -132,15 +135,6 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def parse_cells(text: str) -> tuple[Cell, ...]:
     """Reads `tiny:2,cnn:1:10`."""
     return tuple(map(parse_cell, text.split(",")))
-
-
-def parse_arms(text: str) -> tuple[str, ...]:
-    """Reads `bare,fit`; `lockstep` is always one of them."""
-    arms = ("lockstep", *(arm for arm in text.split(",") if arm != "lockstep"))
-    for arm in arms:
-        if arm not in ARMS:
-            raise argparse.ArgumentTypeError(f"{arm!r} is not one of {', '.join(ARMS)}")
-    return arms
 
 
 def write_json(

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 
 from launch.checks.cards import Cards, find_cards
 from launch.process import cli
+from tests.benchmarks.arguments import names_of
 from tests.gpu import machine, speed, training
 from tests.gpu.rows import REPOSITORY, Row, Setting, failed, last_of, table
 
@@ -142,7 +143,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = ",".join(PARTS)
-    parser.add_argument("--only", type=parse_parts, default=parts, help=f"such as {parts}")
+    parser.add_argument("--only", type=names_of(PARTS), default=parts, help=f"such as {parts}")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--small", action="store_true", help="tiny networks, a few steps")
     parser.add_argument("--peers_python", default="", help="an interpreter with jax, torch, keras")
@@ -151,15 +152,6 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--worker", choices=PARTS, help="be this one measurement")
     parser.add_argument("--what", default="", help="of what, for --worker")
     return parser.parse_args(argv)
-
-
-def parse_parts(text: str) -> tuple[str, ...]:
-    """Reads `doctor,speed`."""
-    names = tuple(text.split(","))
-    for name in names:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(PARTS)}")
-    return names
 
 
 if __name__ == "__main__":
