@@ -120,9 +120,9 @@ class DeviceLoop:
             with tf.control_dependencies([begin]):
                 batches = fetch()
             waited = now(batches) - begin
-            # No step begins before all is there, or computing would count as waiting.
-            with tf.control_dependencies([waited]):
-                row = self._packed(step(batches) | {"input_wait": waited})
+            # No pass begins before all is there, or computing would count as waiting.
+            batches = step.strategy.run(_held_until, args=(waited, *batches))
+            row = self._packed(step(batches) | {"input_wait": waited})
             tf.raw_ops.ResourceScatterUpdate(resource=rows.handle, indices=done, updates=row)
             return (done + 1,)
 
@@ -145,6 +145,12 @@ class DeviceLoop:
 
     def _by_name(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._names, np.ascontiguousarray(rows.T), strict=True))
+
+
+def _held_until(moment: tf.Tensor, *batches: Batch) -> tuple[Batch, ...]:
+    """A replica's micro-batches, there from this moment on."""
+    with tf.control_dependencies([moment]):
+        return tf.nest.map_structure(tf.identity, batches)
 
 
 def _on_host(function: Callable[..., T]) -> Callable[..., T]:

@@ -29,7 +29,7 @@ def define_model_flags(values: flags.FlagValues) -> None:
         "five collectives a layer, and up to rounding the same on any number of replicas where "
         "micro_batch is left out.",
     )
-    add.number("dropout", 0.0, "Share of features dropped before the logits.")
+    add.number("dropout", 0.0, "Share of features dropped before the logits.", rare=True)
     add.number(
         "l2", 0.0, "L2 penalty on kernels, in the loss.\nl2 x the sum of their squares.", rare=True
     )

@@ -317,7 +317,7 @@ def build_keras(
     strategy = make_strategy(devices, "ring") if distributed else tf.distribute.get_strategy()
     with strategy.scope() if distributed else contextlib.nullcontext():
         keras.utils.set_random_seed(settings.run.seed)
-        model = make_model(plan.model, plan.dataset)
+        model = make_model(plan.model, plan.dataset, settings.layers)
         optimizer = keras.optimizers.SGD(
             Planned(),
             momentum=settings.optimizer.arguments["momentum"],

@@ -66,6 +66,31 @@ def test_a_block_waits_as_long_as_its_data_takes_less_what_training_hides() -> N
     assert most["waits"] > 1.2 and most["waits"] > 0.5 * most["seconds"], blocks
 
 
+# A network that has much to compute on micro-batches that are there.
+IN_MEMORY = """
+import json
+from launch.process import cli
+cli.import_tensorflow(0)
+from tests.benchmarks.arms import build_lockstep
+from tests.benchmarks.cells import parse_cell
+import time
+_, run, block = build_lockstep(parse_cell("cnn:REPLICAS:20"), ["--micro_batch=8"])
+block(20)
+for _ in range(4):
+    begin = time.perf_counter()
+    waits = block(20)["input_wait"]
+    print(json.dumps(float(waits.sum()) / (time.perf_counter() - begin)))
+"""
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_computing_is_no_waiting(replicas: int) -> None:
+    # Each pass could begin as soon as its own micro-batch is there, before the others are.
+    shares = run_program(IN_MEMORY.replace("REPLICAS", str(replicas)))
+    # The machine may pause in some.
+    assert min(map(json.loads, shares)) < 0.1, shares
+
+
 @pytest.mark.parametrize(
     ("device", "wait", "cores", "expected"),
     [
