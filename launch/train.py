@@ -1,5 +1,6 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
+import contextlib
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
@@ -12,7 +13,8 @@ from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
 from launch.training.attempt import last_saved, train
 from launch.training.gpus import say_what_is_amiss
-from launch.training.job import Job, open_job
+from launch.training.job import Job
+from launch.training.join import joined
 from launch.training.startup import Startup
 from trainer.run_folder.resume import rederived
 from trainer.run_folder.run_folder import tidy
@@ -27,11 +29,17 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
 def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: StopRequests) -> int:
     """Carries the command out until its end, or until somebody asks `stop`; the exit code."""
     startup = Startup()
-    with cli.wrong_command():
-        command = read_command(argv, values)
-        startup.done("imports")
-        job = open_job(command)
-    stop.limit(command.settings.recovery, lambda: last_saved(job))
+    with contextlib.ExitStack() as opened:
+        with cli.wrong_command():
+            command = read_command(argv, values)
+            startup.done("imports")
+            job = opened.enter_context(joined(command))
+        return train_job(job, stop, startup)
+
+
+def train_job(job: Job, stop: StopRequests, startup: Startup) -> int:
+    """Shows the plan and trains, if there is anything left to train; the exit code."""
+    stop.limit(job.command.settings.recovery, lambda: last_saved(job))
     show(job)
     if job.complete():
         print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
@@ -40,7 +48,7 @@ def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: Stop
         for line in tidy(job.run_dir, job.found, job.fallback):
             print(line, flush=True)
     startup.done("data")
-    cli.import_tensorflow(values.verbosity)
+    cli.import_tensorflow(job.command.values.verbosity)
     say_what_is_amiss(job)
     with job.held:
         return train(job, stop, startup)

@@ -18,6 +18,7 @@ operations, and so other bits, of the same pass on replica 0 than on replica 1.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,27 +96,24 @@ class Audit:
         self, own: Any, batch: Batch, make_pass: Callable[[], Callable[..., Sums]]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """How many turns there were, int32 [], and what they gave, int64 [TURNS, replicas]."""
-        strategy = self.strategy
-        local = strategy.experimental_local_results
+        gather = functools.partial(self.strategy.gather, axis=0)
 
-        def goes_on(turn: tf.Tensor, checksums: tf.Tensor, *_: Any) -> tf.Tensor:
+        def goes_on(turn: tf.Tensor, checksums: tf.Tensor) -> tf.Tensor:
             differ = tf.reduce_any(checksums[1] != checksums[0])
             return (turn == 1) | ((turn == 2) & differ)
 
-        def take_turn(turn: tf.Tensor, checksums: tf.Tensor, batches: Any) -> Any:
-            batches = (batches[-1], *batches[:-1])  # each replica gets the one of that before it
-            given = strategy.experimental_distribute_values_from_function(
-                lambda context: batches[context.replica_id_in_sync_group]
-            )
-            found = tf.stack(local(strategy.run(lambda b: _checksum(make_pass()(b)), (given,))))
-            by_batch = tf.roll(found, -turn, axis=0)
-            checksums = tf.tensor_scatter_nd_update(checksums, [[turn]], [by_batch])
-            return turn + 1, checksums, batches
+        def again(batch: Batch, turn: tf.Tensor) -> tf.Tensor:
+            theirs = tf.nest.map_structure(lambda tensor: _of_before(tensor, turn), batch)
+            return _checksum(make_pass()(theirs))[None]
 
-        first = tf.repeat([tf.stack(local(own))], TURNS, axis=0)
-        begin = (tf.ones([], tf.int32), first, tuple(local(batch)))
-        turns, checksums, _ = tf.while_loop(goes_on, take_turn, begin)
-        return turns, checksums
+        def take_turn(turn: tf.Tensor, checksums: tf.Tensor) -> Any:
+            found = gather(self.strategy.run(again, (batch, turn)))
+            by_batch = tf.roll(found, -turn, axis=0)
+            return turn + 1, tf.tensor_scatter_nd_update(checksums, [[turn]], [by_batch])
+
+        summed = gather(self.strategy.run(lambda checksum: checksum[None], (own,)))
+        begin = (tf.ones([], tf.int32), tf.repeat([summed], TURNS, axis=0))
+        return tf.while_loop(goes_on, take_turn, begin)
 
     def _keep(self, checksums: tf.Tensor) -> None:
         self.fault.assign(self.steps.read_value() + 1)
@@ -145,6 +143,16 @@ def _aside(branch: Callable[[], Any]) -> Callable[[], Any]:
     small network a third of the step.
     """
     return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def _of_before(tensor: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+    """On a replica: what the one that is `turn` places before it has in place of this tensor."""
+    context = tf.distribute.get_replica_context()
+    # Bytes and their like do not travel between machines.
+    dtype = tensor.dtype if tensor.dtype.is_floating or tensor.dtype.size > 4 else tf.int32
+    of_all = context.all_gather(tf.cast(tensor, dtype)[None], axis=0)
+    place = tf.cast(context.replica_id_in_sync_group, tf.int32) - turn
+    return tf.cast(of_all[place % context.num_replicas_in_sync], tensor.dtype)
 
 
 def _checksum(part: Sums) -> tf.Tensor:

@@ -122,7 +122,10 @@ class DeviceLoop:
             waited = now(batches) - begin
             # No pass begins before all is there, or computing would count as waiting.
             batches = step.strategy.run(_held_until, args=(waited, *batches))
-            row = self._packed(step(batches) | {"input_wait": waited})
+            row = step(batches)
+            if "stop" in row:  # another worker's, too: all leave after the same step
+                most_steps.assign(tf.where(row["stop"] > 0, 1, most_steps.read_value()))
+            row = self._packed(row | {"input_wait": waited})
             tf.raw_ops.ResourceScatterUpdate(resource=rows.handle, indices=done, updates=row)
             return (done + 1,)
 

@@ -144,21 +144,27 @@ def _symbolic(tensor: tf.Tensor) -> keras.KerasTensor:
 
 
 def evaluate_in_pieces(
-    evaluate: Evaluation, iterator: Iterator[Batch], batches: int, go_on: Callable[[], bool]
+    evaluate: Evaluation,
+    iterator: Iterator[Batch],
+    batches: int,
+    go_on: Callable[[], bool],
+    agreed: Callable[[int, int], int] = lambda done, batches: batches,
 ) -> np.ndarray | None:
     """A whole pass, about half a second at a time.
 
     Args:
       go_on: asked before every piece; False leaves the pass.
+      agreed: of the batches done and those of the next piece, 0 to leave, those that all processes
+        take.
 
     Returns:
       The rows of sums of the pass, or None if it was left.
     """
     total, done, piece = None, 0, 1
     while done < batches:
-        if not go_on():
+        piece = agreed(done, min(piece, batches - done) if go_on() else 0)
+        if not piece:
             return None
-        piece = min(piece, batches - done)
         begin = time.perf_counter()
         total = evaluate(iterator, tf.constant(piece), total)
         total.numpy()  # waits for it

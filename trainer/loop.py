@@ -70,6 +70,7 @@ def train(
     finished: Callable[[], bool],
     stop_requested: Callable[[int], bool],
     after_error: Callable[[int], object] = lambda step: None,
+    agreed: Callable[[int, int], int] = lambda step, steps: steps,
 ) -> Block | None:
     """Trains from step `first` to step `last`.
 
@@ -84,13 +85,18 @@ def train(
       finished: whether the run ends before `last`, asked after every block.
       stop_requested: asked before every block, with the steps done.
       after_error: called where a block raises, with the steps done before it.
+      agreed: of the steps done and the steps of the next block, 0 for none, those that all
+        processes take.
 
     Returns:
       The last block, or None if it was asked to stop before the first.
     """
     block, step, per_block = None, first, min(steps_per_loop or 1, _MOST_STEPS)
-    while step < last and not (block and block.final) and not stop_requested(step):
-        length = int(min(per_block, last - step, next_boundary(step) - step))
+    while step < last and not (block and block.final):
+        longest = min(per_block, last - step, next_boundary(step) - step)
+        length = agreed(step, 0 if stop_requested(step) else int(longest))
+        if not length:
+            break
         begin = time.perf_counter()
         try:
             rows = train_loop(stream, length)

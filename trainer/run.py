@@ -34,7 +34,7 @@ from trainer.plan.devices import Devices
 from trainer.plan.plan import Plan
 from trainer.plan.settings import LayerSettings, Settings
 from trainer.replicas.all_reduce import make_exchange, sparse_text
-from trainer.replicas.strategy import make_strategy
+from trainer.replicas.strategy import make_strategy, on_this_host
 from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
 from trainer.replicas.sums import choose_pieces
 from trainer.replicas.variables import host_variable, unique_names
@@ -94,6 +94,16 @@ class Run:
     def compiled(self) -> "Run":
         """The same run, its variables and all, whose passes are compiled by XLA."""
         return dataclasses.replace(self, train_loop=self.train_loop.compiled())
+
+    def ask_to_stop(self) -> None:
+        """Has the device loop end after the step in hand; from any thread.
+
+        Of several workers all end after the same step, to which each brings what it was asked for.
+        """
+        if self.train_loop.step.stop is None:
+            self.most_steps.assign(1)
+        else:
+            self.train_loop.step.stop.assign(1.0)
 
     def trace(self, stream: Iterator[Batch]) -> None:
         """Traces the device loop, which its first call would do."""
@@ -240,6 +250,7 @@ def build_step(
         clipping=settings.optimizer.clipping,
         xla=xla,
         # Not where replicas talk within the pass, nor where sums may be in any order.
+        stop=None if on_this_host(strategy) else host_variable(np.float32(0), "stop"),
         alone=bool(plan.exact or plan.audit_every) and not mixes_replicas(model, plan),
         exchange=make_exchange(strategy, pieces, plan.exact, devices.communication, plan.device),
     )

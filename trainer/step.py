@@ -57,6 +57,7 @@ class TrainStep:
     alone: bool  # whether a micro-batch's pass is optimized by itself, see `program`
     exchange: Exchange
     held: Held | None = None  # variables that train later
+    stop: tf.Variable | None = None  # of several workers: 1.0 where this one was asked to stop
     programs: dict[int, Callable[[Batch], Sums]] = dataclasses.field(default_factory=dict)
 
     def __call__(self, micro_batches: tuple[Batch, ...]) -> dict[str, tf.Tensor]:
@@ -106,13 +107,19 @@ class TrainStep:
         """On every replica: the sums over the whole global batch; its first part's checksum."""
         part_of = self.make_pass()
         parts = [functools.cache(functools.partial(part_of, b)) for b in micro_batches]
-        # Whatever the number of micro-batches, the replicas speak once: gradients, loss, scores
-        # and the layers' state ride together.
-        sums = self.exchange.add_up(parts)
+        # Whatever the number of micro-batches, the replicas speak once: gradients, loss, scores,
+        # the layers' state and what a worker was asked for ride together.
+        sums = self.exchange.add_up([functools.partial(self.with_stop, part) for part in parts])
         checksum = self.audit.checksum(parts[0]()) if self.audit else None
         count = len(micro_batches) * self.strategy.num_replicas_in_sync
         state = {place: part / count for place, part in sums.state.items()}
         return sums._replace(state=state), checksum
+
+    def with_stop(self, part: Callable[[], Sums]) -> Sums:
+        """A part of the sums, with what this worker was asked for by the time it is there."""
+        if self.stop is None:
+            return part()
+        return part()._replace(stop=self.stop.read_value())
 
     def make_pass(self) -> Callable[[Batch], Sums]:
         """On a replica: what computes a micro-batch's part of the sums, the same each time."""
@@ -165,16 +172,17 @@ class TrainStep:
             for name, each in task.scores(batch, outputs).items()
         }
         state = state_after(self.model, noted)
-        return Sums(objective, weight, square, scores, state, gradient)
+        return Sums(objective, weight, square, tf.zeros([]), scores, state, gradient)
 
     def average_and_clip(self, sums: Sums) -> tuple[list[tf.Tensor], tf.Tensor]:
         """On every replica: each variable's gradient, clipped; and what is to be known of them.
 
         Returns:
-          The gradients, and float32 [5 + scores]: the square norms of micro-batches and sum,
-          whether the step is finite, loss, scores, norm. In one tensor, which is a single copy from
-          a GPU. Norm and finiteness are those of the gradient before clipping. Where all examples
-          weigh 0, the gradients are 0, and loss and scores are NaN, in a step that is finite.
+          The gradients, and float32 [6 + scores]: the square norms of micro-batches and sum,
+          whether the step is finite, whether to stop, loss, scores, norm. In one tensor, which is a
+          single copy from a GPU. Norm and finiteness are those of the gradient before clipping.
+          Where all examples weigh 0, the gradients are 0, and loss and scores are NaN, in a step
+          that is finite.
         """
         weights = [v.value for v in self.model.trainable_variables]
         clipping, square = self.clipping, square_norm(sums.gradient)
@@ -185,7 +193,8 @@ class TrainStep:
         finite = tf.math.is_finite(square) & tf.math.is_finite(loss)
         means = [each / sums.weight for each in sums.scores.values()]
         shown_loss = tf.where(sums.weight > 0, loss, math.nan)
-        numbers = [sums.micro_square, square, tf.cast(finite, tf.float32), shown_loss, *means, norm]
+        decided = [tf.cast(finite, tf.float32), sums.stop]
+        numbers = [sums.micro_square, square, *decided, shown_loss, *means, norm]
         # The sum is clipped, never a replica's part: the result must not depend on their number.
         if clipping.norm:
             # Into the factor, so that mean and clipping are one pass over the gradient.
@@ -203,9 +212,10 @@ class TrainStep:
         self, scores: Iterable[str], numbers: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """What `average_and_clip` has packed: both square norms, and what the row has of it."""
-        micro_square, square, finite, *values = tf.unstack(numbers)
+        micro_square, square, finite, stop, *values = tf.unstack(numbers)
         names = ("train/loss", *(f"train/{name}" for name in scores), "gradient_norm")
-        return micro_square, square, dict(zip(names, values, strict=True)) | {"finite": finite > 0}
+        row = dict(zip(names, values, strict=True)) | {"finite": finite > 0}
+        return micro_square, square, row | ({"stop": stop} if self.stop is not None else {})
 
     def set_rate(
         self, micro_square: tf.Tensor, square: tf.Tensor, row: dict[str, tf.Tensor]

@@ -36,6 +36,20 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "auto: TensorFlow.",
         rare=True,
     )
+    add.text(
+        "cluster",
+        "auto",
+        "auto, slurm, tf_config or none.\nWhat tells this process of the others that it trains "
+        "with; auto: TF_CONFIG, else Slurm; none: it trains alone.",
+        rare=True,
+    )
+    add.number(
+        "join_timeout_s",
+        300.0,
+        "Seconds to wait for the other workers.\nWho has not come by then is named, and the exit "
+        "code is 75.",
+        rare=True,
+    )
     add.integer("global_batch", 64, 1, "Examples an update, over all replicas.", decisive=True)
     add.integer(
         "micro_batch",

@@ -32,6 +32,10 @@ class FailedError(Exception):
     """The run cannot go on; the message is one sentence for a person."""
 
 
+class TryAgainError(Exception):
+    """The run cannot go on for now, and the same command can; the message is one sentence."""
+
+
 @contextlib.contextmanager
 def wrong_command() -> Iterator[None]:
     """Around what only checks the input: a `ValueError` or `OSError` is the user's to mend."""
@@ -103,6 +107,9 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
     except (BadRecordError, FailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
+    except TryAgainError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = STOPPED
     except KeyboardInterrupt:
         print(output.INTERRUPTED if trains else "stopped before its end", file=sys.stderr)
         code = STOPPED

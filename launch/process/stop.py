@@ -98,9 +98,14 @@ class StopRequests:
         threading.Thread(target=call, daemon=True, name="when asked to stop").start()
         self._wake()
 
+    def listen(self) -> None:
+        """Takes the signals, once more where something else has taken them meanwhile."""
+        for number in self._before:
+            signal.signal(number, _ignore)
+
     def __enter__(self) -> "StopRequests":
-        numbers = (*_TWICE, *hang_up())
-        self._before = {number: signal.signal(number, _ignore) for number in numbers}
+        self._before = {n: signal.getsignal(n) for n in (*_TWICE, *hang_up())}
+        self.listen()
         signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, daemon=True, name="stop requests").start()
         return self

@@ -18,6 +18,7 @@ from launch.terminal.plan_text import print_run
 from launch.terminal.summary import summary_text
 from launch.training.gpus import check_sum
 from launch.training.job import Job
+from launch.training.join import agreement_of, losing_workers, meeting, share_checkpoints
 from launch.training.model_card import MODEL_CARD, model_card
 from launch.training.session import Session
 from launch.training.startup import Startup
@@ -50,13 +51,16 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
       The exit code.
     """
     startup.done("imports")
-    with cli.wrong_command():
-        job, session = make_session(job, stop, startup)
-    stop.when_asked(lambda: session.run.most_steps.assign(1))
-    print_run(session.run, job.plan)
-    outcome = attempt(job, session)
-    while outcome.go_on is not None:
-        outcome = attempt(outcome.go_on, session)
+    with losing_workers(job):
+        with cli.wrong_command():
+            job, session = make_session(job, stop, startup)
+        stop.when_asked(session.run.ask_to_stop)
+        print_run(session.run, job.plan)
+        outcome = attempt(job, session)
+        while outcome.go_on is not None:
+            outcome = attempt(outcome.go_on, session)
+        if outcome.code != cli.FAILED:
+            session.meet()  # who leaves earlier is taken for lost
     return outcome.code
 
 
@@ -70,8 +74,9 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
     from launch.training.memory import memory_named
     from trainer.run import build_run
 
-    with memory_named(job.plan, built=False):
+    with memory_named(job.plan, built=False), meeting(job):
         run = build_run(first_settings(job), job.plan, job.devices)
+    stop.listen()  # TensorFlow takes SIGTERM for itself where there are several workers
     startup.done("build")
     if check_sum(run, job.plan):
         startup.done("all-reduce")
@@ -86,13 +91,15 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
     if job.plan.xla == "auto":
         startup.done("xla")
     job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, xla=run.xla))
-    return job, Session(run=run, reads=reads, faults=faults, startup=startup, stop=stop)
+    agreement = agreement_of(job, run)
+    return job, Session(run, reads, faults, startup, stop, agreement)
 
 
 def faster(job: Job, run: "Run", faults: Faults) -> "Run":
     """The run, compiled where --xla=auto finds that this is faster."""
     plan = job.plan
-    if plan.xla != "auto" or job.finished():
+    # Several workers would not find the same.
+    if plan.xla != "auto" or job.finished() or job.devices.cluster:
         return run
     from trainer.replicas.streams import spec_of_each
     from trainer.xla_choice import choose
@@ -129,7 +136,7 @@ def attempt(job: Job, session: Session) -> Outcome:
         with session.faults["train"].raised():
             step, complete = train_on(job, session, host)
     except DivergedError as error:
-        return diverged(job, host, error)
+        return diverged(job, session, host, error)
     except SaveError as error:
         host.journal.say(f"error: {error}")
         return Outcome(cli.FAILED)
@@ -148,11 +155,12 @@ def attempt(job: Job, session: Session) -> Outcome:
     return Outcome(conclude(job, session, host, step))
 
 
-def diverged(job: Job, host: "Host", error: "DivergedError") -> Outcome:
+def diverged(job: Job, session: Session, host: "Host", error: "DivergedError") -> Outcome:
     """Rolls the run back if it can be, and says so; else notes that it has diverged."""
     from launch.training.roll_back import roll_back
 
     host.save.close()  # what is being written is among the checkpoints to go back to
+    share_checkpoints(job, session.meet)
     back, told = roll_back(job, error, host.journal.history.now())
     host.journal.say(told)
     if back is None:
@@ -212,7 +220,8 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     startup.done("data")
     run.trace(stream)
     startup.done("trace")
-    host.evaluate.prepare()
+    if session.agreement is None:  # workers have to trace what they say to each other in one order
+        host.evaluate.prepare()
     session.stop.training()
     host.watchdog.before_block()
 
@@ -242,6 +251,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
         finished=lambda: schedule_ended(session),
         stop_requested=stop_requested,
         after_error=log_done,
+        agreed=session.agreed,
     )
 
 
@@ -259,6 +269,8 @@ def last_saved(job: Job) -> int:
 
 def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     """Saves the trained model, prints the closing summary and returns the exit code."""
+    if not job.chief:
+        return cli.FINISHED
     folder = write_model(job, session, step, host.journal.history)
     if folder is None:
         print(

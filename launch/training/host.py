@@ -9,6 +9,7 @@ from input_pipeline.class_names import names_text
 from launch.process.watchdog import EVALUATING, WRITING, Watchdog, watch
 from launch.terminal.progress import Progress
 from launch.training.job import Job, decided
+from launch.training.join import shared_requests
 from launch.training.model_card import model_card
 from launch.training.restore import note_start, open_run
 from launch.training.session import Session
@@ -25,6 +26,7 @@ from trainer.actions.replica_check import replica_check
 from trainer.actions.save import Save
 from trainer.files.storage import Storage
 from trainer.run_folder.journal import Journal
+from trainer.run_folder.requests import waiting
 
 if TYPE_CHECKING:
     from trainer.loop import Action, Block
@@ -123,7 +125,7 @@ def make_host(job: Job, session: Session) -> Host:
         evaluate=make_evaluate(job, session, journal, storage, watchdog),
         digests=digests,
         save=save,
-        control=make_control(job, run, journal),
+        control=make_control(job, session, journal),
     )
     note_start(job, journal)
     if recovery.on_divergence == "rollback" and job.found.state is None:
@@ -189,17 +191,21 @@ def make_evaluate(
         plateau=job.command.settings.learning_rate.plateau,
         storage=storage,
         go_on=go_on,
+        agreed=session.agreed,
+        keeps=job.chief,
         reading=session.faults["eval"].raised,
         card=functools.partial(model_card, job),
     )
 
 
-def make_control(job: Job, run: "Run", journal: Journal) -> Control:
+def make_control(job: Job, session: Session, journal: Journal) -> Control:
     """The action that takes up the requests of launch.control."""
+    agreement = session.agreement
     return Control(
         folder=job.run_dir / "control",
         plan=job.plan,
-        learning_rate=run.learning_rate,
+        learning_rate=session.run.learning_rate,
+        requests=shared_requests(agreement) if agreement else waiting,
         first=job.found.step,
         journal=journal,
         forget_backoff=journal.history.backoff.clear,

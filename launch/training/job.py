@@ -23,6 +23,7 @@ from launch.terminal.changes import changes_text
 from launch.training.gpus import capabilities, count_gpus
 from trainer.models.weights_file import find_file
 from trainer.plan.class_weights import class_weights
+from trainer.plan.cluster import Cluster
 from trainer.plan.dataset import DatasetFacts, SplitDigests
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, check_memory, make_plan
@@ -48,12 +49,18 @@ class Job:
     changes: dict[str, tuple[Any, Any]]  # flags: what the checkpoint was made with, and now
     told: list[str]  # what there is to say of the data of before and now
     held: IO[str]  # the run folder's lock
+    home: pathlib.Path | None = None  # the run's folder, where this worker has one of its own
     watched: tuple[int, ...] = ()  # of a re-execution, which stops at the last: see `Digests`
 
     @property
     def run_dir(self) -> pathlib.Path:
         """The run's folder."""
         return pathlib.Path(self.command.settings.run.run_dir)
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes the run's folder: of several workers the first one does."""
+        return self.devices.cluster is None or self.devices.cluster.chief
 
     @property
     def fallback(self) -> pathlib.Path | None:
@@ -86,10 +93,11 @@ def open_job(command: Command) -> Job:
     """
     planned = plan_command(command)
     with command.places_named():
-        return _open(command, *planned)
+        return open_planned(command, *planned)
 
 
-def _open(command: Command, plan: Plan, devices: Devices, sources: dict[str, Source]) -> Job:
+def open_planned(command: Command, plan: Plan, devices: Devices, sources: dict[str, Source]) -> Job:
+    """As `open_job`, of a command that is planned."""
     run_dir = pathlib.Path(command.settings.run.run_dir)
     fallback = fallback_folder(run_dir, command.settings.recovery.fallback_dir)
     # First the lock: a process that is still saving would be found without what it saves.
@@ -167,20 +175,26 @@ def going_on_from(job: Job, found: Found) -> Job:
     return dataclasses.replace(job, plan=plan, found=found, changes=changes)
 
 
-def plan_command(command: Command) -> tuple[Plan, Devices, dict[str, Source]]:
+def plan_command(
+    command: Command, cluster: Cluster | None = None
+) -> tuple[Plan, Devices, dict[str, Source]]:
     """The plan of a command, with the devices and the data that it is made for.
+
+    Args:
+      cluster: that this process is a worker of.
 
     Raises:
       ValueError: the settings contradict each other, the data, the devices or the environment.
       OSError: the data cannot be read.
     """
-    check_one_worker(os.environ)
+    if cluster is None:
+        check_one_worker(os.environ, "train by launch.train, which several can share")
     with command.places_named():
         sources = open_sources(command.data)
         facts = dataset_facts(command, sources)
         cores = host_cores()
         gpus = gpus_here(command)
-        devices = choose_devices(command.settings.devices, gpus, cores, capabilities(gpus))
+        devices = choose_devices(command.settings.devices, gpus, cores, capabilities(gpus), cluster)
         plan = _plan(command.settings, facts, devices)
         check_mixing(command.data.mixup, command.data.cutmix, plan.micro_batch)
         check_memory(plan, host_memory())

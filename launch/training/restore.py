@@ -53,6 +53,7 @@ def _checkpoints(job: Job, run: "Run", say: Callable[[str], None]) -> Checkpoint
         # Another --precision has no loss scale to go on with, or begins with one.
         optional=("loss_scale",),
         say=say,
+        writes=job.chief,
     )
 
 

@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,7 @@ class Control:
     Args:
       folder: `RUN_DIR/control`.
       first: the step the process goes on from; what was applied from there on is replayed.
+      requests: of the folder, those that are to be taken up now.
       forget_backoff: called when a backoff is ended, so that no later process goes on with it.
     """
 
@@ -58,10 +59,11 @@ class Control:
         first: int,
         journal: Journal,
         forget_backoff: Callable[[], None] = lambda: None,
+        requests: Callable[[pathlib.Path], Sequence[pathlib.Path]] = waiting,
     ) -> None:
         self.folder, self._plan, self._rate = folder, plan, learning_rate
         self._note, self._say = journal.note, journal.say
-        self._forget_backoff = forget_backoff
+        self._forget_backoff, self._requests = forget_backoff, requests
         (folder / "requests").mkdir(parents=True, exist_ok=True)
         ledger, faults = read_ledger(folder)
         for fault in faults:
@@ -109,7 +111,7 @@ class Control:
                 self._apply(step, request, replayed=True)
             except ValueError as error:
                 self._refuse(step, f"{request.id}.json", f"it no longer fits: {error}")
-        for path in waiting(self.folder):
+        for path in self._requests(self.folder):
             if path.name not in self._stuck:
                 self._take_up(step, path)
 

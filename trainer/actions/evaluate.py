@@ -32,6 +32,8 @@ class Evaluate:
       folder: takes the best model, its metrics, and `classes`.
       classes: the text of its classes.txt.
       go_on: asked before every piece of a pass.
+      agreed: see `trainer.evaluation.evaluate_in_pieces`.
+      keeps: whether the best model is written; of several workers only the chief does.
       reading: entered around a pass, to tell of what ends the reading of its data.
       card: makes the text of its MODEL.md of the step and the metrics.
     """
@@ -46,6 +48,8 @@ class Evaluate:
     plateau: PlateauSettings | None
     storage: Storage
     go_on: Callable[[], bool]
+    agreed: Callable[[int, int], int] = lambda done, batches: batches
+    keeps: bool = True
     reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     card: Callable[[int, Mapping[str, float]], str] = lambda step, metrics: ""
     left: list[Any] = dataclasses.field(default_factory=list)
@@ -87,7 +91,7 @@ class Evaluate:
         batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
         with self.reading():
             iterator = self.begun.pop().result() if self.begun else iter(self.stream)
-            rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on)
+            rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on, self.agreed)
         self.history.to_evaluate = rows is None
         if rows is None:
             # Its destructor would wait for reads that are going on.
@@ -96,7 +100,7 @@ class Evaluate:
         values, epoch = self.run.evaluate.metrics(rows), self.plan.epoch(step)
         self.journal.rows({step: values})
         best = self.history.take_in(step, values, self.run.task.headline)
-        if best:
+        if best and self.keeps:
             kept = {"step": step, "epoch": epoch, **self.history.evaluation}
             with self.storage.attempt(f"the best model, that of step {step:,},"):
                 save_model(self.run, self.folder / "model.keras")

@@ -15,7 +15,7 @@ from trainer.run_folder.journal import Journal
 
 # Columns of which a row holds the value of its own step, not the mean since the last row.
 OF_THE_STEP = ("learning_rate", "momentum", "progress", "noise_scale", "loss_scale")
-NOT_LOGGED = ("finite", "input_wait", "nonfinite_place")
+NOT_LOGGED = ("finite", "input_wait", "nonfinite_place", "stop")
 # What columns begin with that are means over the examples: where none weighs anything there is no
 # such mean.
 OF_EXAMPLES = "train/"

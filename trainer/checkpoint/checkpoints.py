@@ -42,6 +42,7 @@ class Checkpoints:
       optional: groups that may be missing. Where a checkpoint lacks one, its variables stay as they
         are; where a checkpoint has one that this run has not, it is passed over.
       say: tells a person, from the thread that calls.
+      writes: whether anything is saved; of several workers only the chief does.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Checkpoints:
         fallback: pathlib.Path | None = None,
         optional: Sequence[str] = (),
         say: Callable[[str], None] = print,
+        writes: bool = True,
     ) -> None:
+        self._writes = writes
         self.folder, self.fallback, self._keep, self._say = folder, fallback, keep, say
         self._variables = flat_names(variables)
         self._described = describe(self._variables)
@@ -89,6 +92,8 @@ class Checkpoints:
           Whether it is under way, or was saved before: not where the one before is still being
           written.
         """
+        if not self._writes:
+            return True
         if patience is None:
             patience = 0.0 if self._late else PATIENCE_SECONDS
         if not self._settled(patience):

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from trainer.plan.cluster import Cluster
 from trainer.plan.settings import DeviceSettings
 
 
@@ -11,12 +12,23 @@ class Devices:
     """The devices that the run takes: one replica each."""
 
     kind: str  # GPU or CPU
-    replicas: int
+    replicas: int  # on all workers together
     because: str
     threads: int = 0  # of an operation on the processor; 0: as many as TensorFlow likes
     gpus: tuple[int, ...] = ()  # which they are; every other one is left alone
     capability: tuple[int, ...] = ()  # the lowest of theirs, major and minor; empty: not known
     gpu_memory_gb: float = 0.0  # that may be taken of each; 0: as much as it comes to need
+    cluster: Cluster | None = None  # of several workers, each of which has as many of the replicas
+
+    @property
+    def workers(self) -> int:
+        """The processes that train together."""
+        return len(self.cluster.addresses) if self.cluster else 1
+
+    @property
+    def here(self) -> int:
+        """The replicas of this process."""
+        return self.replicas // self.workers
 
 
 def choose_devices(
@@ -24,6 +36,7 @@ def choose_devices(
     gpus: int,
     cores: int,
     capabilities: Sequence[tuple[int, ...]] = (),
+    cluster: Cluster | None = None,
 ) -> Devices:
     """The devices to train on, given how many GPUs TensorFlow found; never a silent fall to fewer.
 
@@ -31,6 +44,7 @@ def choose_devices(
       gpus: how many TensorFlow found.
       cores: how many of the processor's this process may use.
       capabilities: the GPUs' compute capabilities, where they are known.
+      cluster: of several workers; all have as many devices as this one.
 
     Raises:
       ValueError: what was asked for is not here; the sentence says what was found.
@@ -40,6 +54,8 @@ def choose_devices(
         raise ValueError(
             f"--device=gpu, but {found} that it can use; use --device=cpu, or see BUILD.md, GPU."
         )
+    if cluster:
+        return _of_each(cluster, settings, gpus, cores, capabilities)
     pool = _pool(settings, gpus, found)
     threads = settings.threads or cores
     if settings.device == "cpu" or not gpus:
@@ -58,6 +74,35 @@ def choose_devices(
         taken,
         min(capabilities[number] for number in taken) if capabilities else (),
         settings.gpu_memory_gb,
+    )
+
+
+def _of_each(
+    cluster: Cluster,
+    settings: DeviceSettings,
+    gpus: int,
+    cores: int,
+    capabilities: Sequence[tuple[int, ...]],
+) -> Devices:
+    """The devices of all workers, each of which has a share of --replicas.
+
+    Raises:
+      ValueError: see `choose_devices`, or they cannot share the replicas.
+    """
+    workers, asked = len(cluster.addresses), settings.replicas or 0
+    on_cpus = settings.device == "cpu" or not gpus
+    # TensorFlow makes one replica of a worker's processor, however many there are.
+    if asked % workers or (on_cpus and asked not in (0, workers)):
+        allowed = f"{workers}, one a worker" if on_cpus else f"a multiple of {workers}"
+        raise ValueError(
+            f"--replicas={asked} are those of all {workers} workers together; give {allowed}, or "
+            "leave it out."
+        )
+    share = dataclasses.replace(settings, replicas=1 if on_cpus else asked // workers or None)
+    devices = choose_devices(share, gpus, cores, capabilities)
+    text = f"{workers} workers by {cluster.because}, each with {devices.because}"
+    return dataclasses.replace(
+        devices, replicas=workers * devices.replicas, because=text, cluster=cluster
     )
 
 

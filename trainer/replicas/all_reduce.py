@@ -92,7 +92,7 @@ class Exchange:
         options = tf.distribute.experimental.CommunicationOptions(
             # TensorFlow packs once more: everything together with 0, nothing with 1.
             bytes_per_pack={"one": 0, "per_variable": 1}.get(self.pieces, self.pieces),
-            implementation=_implementation(self.asked.all_reduce),
+            implementation=implementation(self.asked.all_reduce),
         )
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors), options=options)
@@ -160,6 +160,7 @@ def _add_all(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.stop_gradient(sum_in_order(parts, add))
 
 
-def _implementation(all_reduce: str) -> _Implementation:
+def implementation(all_reduce: str) -> _Implementation:
+    """The collective that --all_reduce asks for, of devices that do not share their memory."""
     named = {"nccl": _Implementation.NCCL, "ring": _Implementation.RING}
     return named.get(all_reduce, _Implementation.AUTO)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from trainer.plan.cluster import Cluster
 from trainer.plan.devices import Devices
-from trainer.replicas.all_reduce import cross_device_ops
+from trainer.replicas.all_reduce import cross_device_ops, implementation
 
 
 def count_gpus() -> int:
@@ -14,18 +15,38 @@ def count_gpus() -> int:
 
 
 def make_strategy(devices: Devices, all_reduce: str = "auto") -> tf.distribute.Strategy:
-    """`MirroredStrategy` over the devices; to be called before TensorFlow touches a device.
+    """The strategy over the devices; to be called before TensorFlow touches a device.
 
-    TensorFlow takes some memory of every GPU that it sees, so it sees those of the run alone.
+    That is `MirroredStrategy`, and of several workers `MultiWorkerMirroredStrategy`, which waits
+    for the others without end. TensorFlow takes some memory of every GPU that it sees, so it sees
+    those of the run alone.
     """
     gpus = tf.config.list_physical_devices("GPU")
     see_gpus([gpus[number] for number in devices.gpus], devices.gpu_memory_gb)
+    if devices.cluster:
+        return _over_workers(devices.cluster, all_reduce)
     if devices.kind == "CPU":
         cpu = tf.config.list_physical_devices("CPU")[0]
         logical = [tf.config.LogicalDeviceConfiguration()] * devices.replicas
         tf.config.set_logical_device_configuration(cpu, logical)
     names = [f"{devices.kind}:{number}" for number in range(devices.replicas)]
     return tf.distribute.MirroredStrategy(names, cross_device_ops(all_reduce, devices.kind))
+
+
+def on_this_host(strategy: tf.distribute.Strategy) -> bool:
+    """Whether all replicas are of this process."""
+    return isinstance(strategy, tf.distribute.MirroredStrategy)
+
+
+def _over_workers(cluster: Cluster, all_reduce: str) -> tf.distribute.Strategy:
+    workers = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        workers, task_type="worker", task_id=cluster.index, rpc_layer="grpc"
+    )
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=implementation(all_reduce)
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
 
 
 def see_gpus(gpus: Sequence[tf.config.PhysicalDevice], memory_gb: float = 0.0) -> None:

@@ -41,6 +41,7 @@ class Sums(NamedTuple):
     loss: tf.Tensor  # []; of the examples by their weights, divided by the global batch
     weight: tf.Tensor  # []
     micro_square: tf.Tensor  # []; Σ |g|² of the micro-batches, 0 where it is not measured
+    stop: tf.Tensor  # []; more than 0 where a worker was asked to stop
     scores: Mapping[str, tf.Tensor]  # each []; of the examples by their weights
     state: State  # of layers, of the variables' shapes
     gradient: Sequence[tf.Tensor]  # in pieces: flat [n], or of a variable's shape

@@ -108,19 +108,19 @@ def test_pieces_are_cut_from_the_end_and_join_to_the_whole_that_comes_apart_agai
 
 
 @pytest.mark.parametrize(
-    ("pieces", "sizes"), [("one", [9, 12]), ("per_variable", [9, 3, 4, 5]), (20, [9, 7, 5])]
+    ("pieces", "sizes"), [("one", [10, 12]), ("per_variable", [10, 3, 4, 5]), (20, [10, 7, 5])]
 )
 def test_sums_come_out_of_their_packs_as_they_went_in(pieces: Pieces, sizes: list[int]) -> None:
     gradient = [tf.range(3.0), tf.ones([2, 2]), tf.range(5.0)]
     state = {3: tf.eye(2), 5: tf.constant(7.0)}
-    loss, weight, square, accuracy = map(tf.constant, (0.0, 1.0, 2.0, 3.0))
-    sums = Sums(loss, weight, square, {"accuracy": accuracy}, state, join(gradient, pieces))
+    loss, weight, square, stop, accuracy = map(tf.constant, (0.0, 1.0, 2.0, 4.0, 3.0))
+    sums = Sums(loss, weight, square, stop, {"accuracy": accuracy}, state, join(gradient, pieces))
     packs = sums.pack()
     assert [pack.shape.num_elements() for pack in packs] == sizes
     again = sums.unpack(packs)
     assert again.state.keys() == state.keys()
     assert all(np.array_equal(again.state[place], state[place]) for place in state)
-    assert [float(number) for number in again[:3]] == [0.0, 1.0, 2.0]
+    assert [float(number) for number in again[:4]] == [0.0, 1.0, 2.0, 4.0]
     assert again.scores == {"accuracy": 3.0}
     apart = take_apart(again.gradient, [part.shape for part in gradient])
     assert all(np.array_equal(a, b) for a, b in zip(apart, gradient, strict=True))

@@ -124,7 +124,9 @@ def part(number):
     values = tf.gather(parts, number)
     shapes = [values[4:200], tf.reshape(values[200:500], [3, 100]), values[500:]]
     scores = {{"accuracy": values[3]}}
-    return Sums(*tf.unstack(values[:3]), scores, {{7: values[:40]}}, join(shapes, {pieces!r}))
+    return Sums(
+        *tf.unstack(values[:3]), tf.zeros([]), scores, {{7: values[:40]}}, join(shapes, {pieces!r})
+    )
 @tf.function(autograph=False)
 def total():
     def on_each():

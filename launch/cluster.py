@@ -1,0 +1,180 @@
+"""Several workers on this machine: `python -m launch.cluster --workers=2 -- --flagfile=…`.
+
+Each is a process of launch.train that TF_CONFIG tells of the others, as on several machines. Their
+lines come with their number before them, signals go on to all of them, and where one ends early the
+others end, too.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from absl import flags as absl_flags
+
+from launch.flags.command import parse, read_command
+from launch.flags.group import Group
+from launch.process import cli
+from launch.process.cuda_libraries import device_files
+from launch.process.stop import PASSED_ON, hang_up
+
+_HOST = "127.0.0.1"
+_POLL_SECONDS = 0.1
+# The others find out by themselves that one has gone, and let a checkpoint become whole.
+_ENDING_SECONDS = 60.0
+# What decides where workers end differently.
+_WORST_FIRST = (cli.WRONG_COMMAND, cli.DIVERGED, cli.FAILED, cli.STOPPED)
+
+
+def define_cluster_flags() -> absl_flags.FlagValues:
+    """The flags of this command, which stand before `--`."""
+    values = absl_flags.FlagValues()
+    Group(values, "workers").integer(
+        "workers", 2, 1, "Processes that train together.\nGPUs are shared out among them."
+    )
+    return values
+
+
+def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
+    """Carries the command out and returns its exit code."""
+    mark = list(argv).index("--") if "--" in argv else len(argv)
+    ours, theirs = argv[:mark], argv[mark + 1 :]
+    with cli.wrong_command():
+        if not theirs or parse(values, ours):
+            raise ValueError(
+                "give the flags of launch.train after --: "
+                "python -m launch.cluster --workers=2 -- --flagfile=digits."
+            )
+        read_command(theirs)
+        shares = share_gpus(values.workers, visible_gpus())
+    return Workers([sys.executable, "-m", "launch.train", *theirs], shares).run()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip() not in ("", "-1")]
+    found = [path for path in device_files() if path.startswith("/dev/nvidia")]
+    return [str(number) for number in range(len(found))]
+
+
+def share_gpus(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """What each worker's environment says of the GPUs; nothing where there are none.
+
+    Raises:
+      ValueError: they cannot be shared out evenly.
+    """
+    if not gpus:
+        return [{} for _ in range(workers)]
+    if len(gpus) % workers:
+        raise ValueError(
+            f"--workers={workers} cannot share {len(gpus)} GPUs evenly; give a number that divides "
+            "them, or set CUDA_VISIBLE_DEVICES to as many."
+        )
+    each = len(gpus) // workers
+    shares = [gpus[number * each : (number + 1) * each] for number in range(workers)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
+
+
+class Workers:
+    """The processes of a cluster on this machine.
+
+    Args:
+      command: of each.
+      environments: what each has beside our own.
+    """
+
+    def __init__(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
+        self._command, self._environments = command, environments
+        self._processes: list[subprocess.Popen[str]] = []
+        self._asked: list[int] = []
+
+    def run(self) -> int:
+        """Starts all, and waits until all have ended; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, PASSED_ON, *hang_up()):
+            signal.signal(number, self._ask)
+        cluster = {"worker": [f"{_HOST}:{port}" for port in free_ports(len(self._environments))]}
+        readers = []
+        for index, own in enumerate(self._environments):
+            task = {"type": "worker", "index": index}
+            config = json.dumps({"cluster": cluster, "task": task})
+            process = subprocess.Popen(
+                self._command,
+                env={**os.environ, **own, "TF_CONFIG": config, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                # Ctrl-C reaches them by us alone.
+                start_new_session=True,
+            )
+            self._processes.append(process)
+            readers.append(threading.Thread(target=pass_on_lines, args=(index, process)))
+            readers[-1].start()
+        for number in self._asked:  # what came meanwhile
+            self._signal(number)
+        self._wait()
+        for reader in readers:
+            reader.join()
+        codes = [process.returncode for process in self._processes]
+        return worst(codes)
+
+    def _wait(self) -> None:
+        """Returns once all have ended, for which one that has failed leaves the others a minute."""
+        until, told = float("inf"), False
+        while any(process.poll() is None for process in self._processes):
+            codes = [process.poll() for process in self._processes]
+            if not told and any(codes):
+                told, until = True, time.monotonic() + _ENDING_SECONDS
+                index = next(n for n, code in enumerate(codes) if code)
+                how = f"signal {-codes[index]}" if codes[index] < 0 else f"exit code {codes[index]}"
+                print(f"launch.cluster: worker {index} ended by {how}", file=sys.stderr)
+                if codes[index] not in (cli.STOPPED, cli.DIVERGED):
+                    self._signal(signal.SIGTERM)
+            if time.monotonic() > until:
+                self._signal(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        # What has reached us by Ctrl-C is no more than a request, as SIGTERM is.
+        self._asked.append(number)
+        self._signal(number)
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            process.send_signal(number)
+
+
+def worst(codes: Sequence[int]) -> int:
+    """One exit code for all; a worker that a signal has ended can be started again."""
+    known = [code if code in (0, *_WORST_FIRST) else cli.STOPPED for code in codes]
+    return next((code for code in _WORST_FIRST if code in known), cli.FINISHED)
+
+
+def pass_on_lines(index: int, process: subprocess.Popen[str]) -> None:
+    """Prints what a worker says, each line with its number."""
+    for line in process.stdout:
+        print(f"[{index}] {line}", end="")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
+    sockets = [socket.create_server((_HOST, 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+main = cli.entry_point("launch.cluster --", define_cluster_flags, carry_out)
+
+if __name__ == "__main__":
+    cli.exit_with(main, trains=True)
