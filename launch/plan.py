@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from input_pipeline.tuning import host_cores, host_memory
+from launch.checks.cards import find_cards
 from launch.flags.command import parse, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import path
@@ -16,7 +17,7 @@ from launch.terminal import plan_chart
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
 from launch.terminal.trial_text import trial_text
-from launch.training.job import as_begun, changed_flags, check_changes, plan_command
+from launch.training.job import as_begun, changed_flags, check_changes, plan_command, settled
 from launch.training.trial import run_trial
 from trainer.plan import curves
 from trainer.plan.plan import Plan
@@ -70,21 +71,38 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
             print(plan_text(plan))
             print(*notes, sep="\n", end="\n" if notes else "")
             print(f"\n{plan_chart.terminal_chart(plan, rate)}\n", flush=True)
-        if values.measure:
-            print(measured(planned[0][0], argv), flush=True)
+        picture = None
         if values.out != "none":
             named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
-            print(f"picture: {save_picture(named, out, rate)}")
+            picture = save_picture(named, out, rate)
+        if values.measure:
+            memory = memory_here(plans[0][0], values.gpu_memory_gb)
+            print(measured(plans[0][0], argv, memory), flush=True)
+        if picture:
+            print(f"picture: {picture}")
     return cli.FINISHED
 
 
-def measured(plan: Plan, argv: Sequence[str]) -> str:
+def memory_here(plan: Plan, gpu_memory_gb: float) -> int:
+    """Bytes of the host that trains, or of each GPU; 0 where nothing tells of the GPUs'."""
+    if plan.device != "GPU":
+        return host_memory()
+    least = min((card.memory for card in find_cards().cards), default=0)
+    return min(filter(None, (least, int(gpu_memory_gb * 1e9))), default=0)
+
+
+def measured(plan: Plan, argv: Sequence[str], memory: int) -> str:
     """What training takes here, by trials of the command, and of one with half the batch.
+
+    Args:
+      memory: bytes, see `memory_here`.
 
     Raises:
       FailedError: it does not train.
     """
     print("measuring: two short trainings in a folder that is thrown away …", flush=True)
+    # A run that has begun goes on with what it began with, which the trials' folder does not tell.
+    argv = [*argv, *(f"--{name}={value}" for name, value in settled(plan).items())]
     whole, half = run_trial(argv, _TRIAL_SECONDS), None
     if plan.micro_batch % 2 == 0:
         batch, micro_batch = plan.global_batch // 2, plan.micro_batch // 2
@@ -92,7 +110,7 @@ def measured(plan: Plan, argv: Sequence[str]) -> str:
         # It may be refused, as what mixes pairs of examples is for micro-batches of one.
         with contextlib.suppress(cli.WrongCommandError, cli.FailedError):
             half = run_trial([*argv, *smaller], 0.0)
-    return trial_text(plan, whole, half, host_memory(), host_cores())
+    return trial_text(plan, whole, half, memory, host_cores())
 
 
 def rate_curve(plans: Sequence[Plan], verbosity: int) -> plan_chart.Curve:

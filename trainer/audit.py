@@ -88,7 +88,9 @@ class Audit:
             is_new = (turns == TURNS) & (self.fault.read_value() == 0)
             tf.cond(is_new, lambda: self._keep(checksums), lambda: None)
 
-        tf.cond(self.due.read_value(), _aside(audit), lambda: None)
+        # The keys of collectives between machines come in from the outermost function alone.
+        apart = isinstance(self.strategy, tf.distribute.MirroredStrategy)
+        tf.cond(self.due.read_value(), _aside(audit) if apart else audit, lambda: None)
         self.steps.assign_add(1)
         self.due.assign(self._next_is_due())
 
@@ -152,7 +154,8 @@ def _of_before(tensor: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
     dtype = tensor.dtype if tensor.dtype.is_floating or tensor.dtype.size > 4 else tf.int32
     of_all = context.all_gather(tf.cast(tensor, dtype)[None], axis=0)
     place = tf.cast(context.replica_id_in_sync_group, tf.int32) - turn
-    return tf.cast(of_all[place % context.num_replicas_in_sync], tensor.dtype)
+    theirs = of_all[place % context.num_replicas_in_sync]
+    return tf.cast(tf.ensure_shape(theirs, tensor.shape), tensor.dtype)
 
 
 def _checksum(part: Sums) -> tf.Tensor:

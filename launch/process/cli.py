@@ -96,7 +96,9 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if not trains:
         # As Ctrl-C, so that other processes and temporary folders of ours go with it.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         code = main(sys.argv[1:])
         if code == FINISHED and not trains and not output.is_whole():

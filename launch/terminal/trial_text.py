@@ -24,7 +24,7 @@ def trial_text(plan: Plan, whole: "Trial", half: "Trial | None", memory: int, co
     Args:
       whole: the trial of the command.
       half: of half the micro-batch and batch, where there can be one.
-      memory: bytes, of the host or of a GPU, whichever trains.
+      memory: bytes, of the host or of a GPU, whichever trains; 0: not known.
       cores: that the input may use.
     """
     phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in whole.startup.items())
@@ -53,6 +53,8 @@ def speed_text(plan: Plan, whole: "Trial") -> str:
 def memory_text(plan: Plan, whole: "Trial", half: "Trial | None", memory: int) -> str:
     """The most memory that was taken, and how large a micro-batch would fit."""
     taken, where = _bytes_of(plan, whole), "of a GPU's" if plan.device == "GPU" else "of"
+    if not memory:
+        return f"{taken / 1e9:.3g} GB at most, of a GPU whose memory is not known"
     text = f"{taken / 1e9:.3g} GB at most, {where} {memory / 1e9:.3g} GB"
     if half is None:
         return text

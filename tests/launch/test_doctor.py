@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +59,25 @@ def test_a_wrong_command_is_a_sentence(tmp_path: pathlib.Path, flags: str, said:
     ended = call(flags, tmp_path, module="launch.doctor")
     assert ended.code == 2 and ended.out == ""
     assert ended.err.startswith("error: ") and said in ended.err
+
+
+def test_what_is_tried_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(doctor, "try_to_sum", lambda *how: asked.append(how) or [])
+    monkeypatch.setattr(doctor, "train_a_little", lambda *how: asked.append(how) or [])
+    monkeypatch.setattr(doctor, "decode", lambda cores: cores)
+    monkeypatch.setattr(doctor.cli, "import_tensorflow", lambda _: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # which it changes
+    values = SimpleNamespace(all_reduce="ring", sum_within=5)
+    for gpus in (2, 0):
+        assert list(doctor.try_out(gpus, 4, values)) == [4]
+    assert asked == [
+        ("GPU", 2, "ring", 5),
+        ("GPU", 2, "ring"),
+        ("CPU", 2, "ring", 5),
+        ("CPU", 1, "ring"),
+        ("CPU", 2, "ring"),
+    ]
 
 
 def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from helpers import REPOSITORY, call, finish, start, wait_until
@@ -18,7 +19,7 @@ from launch.flags.command import read_command
 from launch.process import cli
 from launch.terminal.trial_text import memory_text, trial_text
 from launch.training.job import plan_command
-from launch.training.trial import Trial
+from launch.training.trial import Meter, Trial
 from trainer.plan.plan import Plan
 
 RUN = "--dataset=digits --model=mlp --global_batch=64 --train_for=100st --device=cpu --xla=off"
@@ -135,8 +136,62 @@ def test_where_half_of_it_is_refused_the_rest_is_told(
         raise cli.WrongCommandError("--mixup mixes pairs of examples")
 
     monkeypatch.setattr(launch.plan, "run_trial", run_trial)
-    text = launch.plan.measured(plan, [])
+    text = launch.plan.measured(plan, [], 24 * GB)
     assert "1,280 examples/s" in text and "would fit" not in text
+
+
+def test_the_second_trial_is_of_half_the_batch_the_same_way(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run_trial(argv: list[str], seconds: float) -> Trial:
+        asked.append((" ".join(argv), seconds))
+        return dataclasses.replace(TRIAL, xla="on")
+
+    monkeypatch.setattr(launch.plan, "run_trial", run_trial)
+    given = "--micro_batch=64"
+    launch.plan.measured(plan, [given], 24 * GB)
+    # What a run that goes on has settled, which may not be what the flags would come to.
+    settled = f"{given} --micro_batch=64 --threads={plan.threads} --task=classification "
+    settled += "--precision=float32 --xla=off"
+    half = f"{settled} --global_batch=32 --micro_batch=32 --xla=on"  # what comes last holds
+    assert asked == [(settled, 10.0), (half, 0.0)]
+    del asked[:]
+    launch.plan.measured(dataclasses.replace(plan, micro_batch=1), [given], 24 * GB)
+    assert [seconds for _, seconds in asked] == [10.0]
+
+
+def test_the_memory_is_that_of_what_trains(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.plan, "host_memory", lambda: 24 * GB)
+    assert launch.plan.memory_here(plan, 8.0) == 24 * GB
+    gpu = dataclasses.replace(plan, device="GPU")
+    for cards, limit, bytes_of_each in (
+        ([80 * GB, 40 * GB], 0.0, 40 * GB),
+        ([80 * GB, 40 * GB], 8.0, 8 * GB),
+        ([], 8.0, 8 * GB),
+        ([], 0.0, 0),
+    ):
+        found = SimpleNamespace(cards=[SimpleNamespace(memory=memory) for memory in cards])
+        monkeypatch.setattr(launch.plan, "find_cards", lambda found=found: found)
+        assert launch.plan.memory_here(gpu, limit) == bytes_of_each
+    taken = dataclasses.replace(TRIAL, device_bytes=GB)
+    assert "would fit" not in memory_text(gpu, taken, TRIAL, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stops"),
+    [([None, 2.0], False), ([None, 2.0, 0.1], True), ([None, 0.1, 0.1], False)],
+)
+def test_a_trial_is_long_enough_and_not_of_one_block(
+    seconds: list[float | None], stops: bool
+) -> None:
+    asked = []
+    meter = Meter(1.0, SimpleNamespace(ask=asked.append))
+    for each in seconds:
+        meter(SimpleNamespace(seconds=each, steps=5))
+    assert asked == ["measured"] * stops
+    assert meter.steps == 5 * (len(seconds) - 1)  # the first is not timed
 
 
 def test_a_run_that_ends_with_its_first_steps_has_no_speed(plan: Plan) -> None:

@@ -1,5 +1,7 @@
 """A run's updates against the same updates written down here: one device, one batch, no Keras."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +11,7 @@ from input_pipeline.layout import Layout
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from input_pipeline.streams import training_stream
+from trainer.step import TrainStep
 
 BATCH = 64
 EXAMPLES = 1437
@@ -132,3 +135,20 @@ def test_the_replicas_share_a_batch_of_distinct_examples() -> None:
     """The batches that the runs above were found to train on hold no example twice."""
     for batch in global_batches(0, EXAMPLES // BATCH):
         assert len(set(batch["record"].tolist())) == BATCH
+
+
+@pytest.mark.parametrize(
+    ("finite", "loss", "told"), [(True, 0.5, True), (True, np.nan, False), (False, 0.5, False)]
+)
+def test_a_step_without_a_weight_tells_nothing_of_the_noise(
+    finite: bool, loss: float, told: bool
+) -> None:
+    seen = []
+    noise = SimpleNamespace(measured=True, update=lambda *of: seen.append(of), gain=lambda: 1.0)
+    step = SimpleNamespace(
+        noise=noise, learning_rate=SimpleNamespace(set_applied=lambda gain: None)
+    )
+    row = {"finite": tf.constant(finite), "train/loss": tf.constant(loss)}
+    TrainStep.set_rate(step, 4.0, 9.0, row)
+    ((micro_square, square, telling),) = seen
+    assert (micro_square, square, bool(telling)) == (4.0, 9.0, told)

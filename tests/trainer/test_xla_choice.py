@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import Run, call, run_program, train_all
 
 from launch.flags.command import read_command
 from launch.terminal.plan_text import plan_text
-from launch.training.job import as_begun, plan_command
+from launch.training.job import as_begun, begun_xla, plan_command
 from trainer import xla_choice
 from trainer.plan.plan import Plan
 from trainer.run_folder.history import History
@@ -152,6 +153,41 @@ def test_where_timing_is_refused_or_would_take_long_it_goes_without(
     monkeypatch.setattr(xla_choice, "why_not", lambda *_: None)
     monkeypatch.setattr(xla_choice, "_COMPILING", 10_000.0)  # so 100 s
     assert "a while for a run of some 400 s" in xla_choice.choose(run, plan, {}, 2000)[1]
+
+
+def test_what_fails_as_it_is_compiled_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    faster = SimpleNamespace(train_loop=SimpleNamespace(step="compiled"))
+    step = SimpleNamespace(step="plain")
+    run = SimpleNamespace(train_loop=step, task=None, model=None, compiled=lambda: faster)
+    plan = SimpleNamespace(accumulate=1, dataset=None, micro_batch=8, replicas=1)
+
+    def timed_pass(step: str, *_: object) -> object:
+        if step == "compiled":
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory\nby a lot")
+        return lambda: 1.0
+
+    monkeypatch.setattr(xla_choice, "timed_pass", timed_pass)
+    monkeypatch.setattr(xla_choice, "inputs_spec", lambda *_: None)
+    monkeypatch.setattr(xla_choice, "why_not", lambda *_: None)
+    told = xla_choice.choose(run, plan, {}, 1000)
+    assert told == (run, "xla: not compiled, it fails here: out of memory")
+
+
+def test_the_ratio_is_that_of_the_compiled_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xla_choice, "_TIMED_SECONDS", 0.0)
+    assert xla_choice._compare(lambda: 0.2, lambda: 0.1) == (0.5, 200.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["task", "model", "precision", "global_batch", "micro_batch", "steps", "threads"]
+)
+def test_a_choice_is_not_of_other_work(name: str, tmp_path: pathlib.Path) -> None:
+    command = read_command(f"{CONSTANT} --train_for=1000st --run_dir={tmp_path}".split())
+    plan = plan_command(command)[0]
+    before = plan.to_json() | {"xla": "on"}
+    for written, xla in ((before, "on"), (before | {name: "another"}, "")):
+        (tmp_path / "plan.json").write_text(json.dumps(written), encoding="utf-8")
+        assert begun_xla(command, plan, {}) == xla
 
 
 def test_what_cannot_be_compiled_goes_without(tmp_path: pathlib.Path) -> None:

@@ -101,6 +101,17 @@ def test_a_card_in_a_state_to_know_of(
     assert said in found.text and advice in found.advice
 
 
+@pytest.mark.parametrize(("memory", "used"), [(40 << 30, 2 << 30), (4 << 30, 700 << 20)])
+def test_what_a_display_takes_of_a_card_is_not_worth_a_word(memory: int, used: int) -> None:
+    card = dataclasses.replace(A100, memory=memory, free=memory - used)
+    assert {finding.status for finding in card_findings(cards(card))} == {OK}
+
+
+def test_one_card_without_its_links_slows_all() -> None:
+    found = card_findings(cards(A100, dataclasses.replace(A100, number=1, links=0)))
+    assert "not in use" in only(found, WARNING).text
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"links": 0}, "not in use"), ({"links": None}, "no NVLink"), ({"name": "L4"}, "differ")],

@@ -1,6 +1,7 @@
 """What is said where the replicas cannot sum."""
 
 import pathlib
+import subprocess
 
 import pytest
 
@@ -70,3 +71,16 @@ def test_a_real_hang_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_sum_that_is_right() -> None:
     found = works_finding(0.0051, 6_250_000, 2, "GPU")
     assert found.status == OK and found.text.startswith("25 MB over 2 GPU replicas took 5.1 ms")
+
+
+def test_what_somebody_asks_nccl_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def run(command: list[str], **how: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        seen.update(how["env"])
+        return subprocess.CompletedProcess(command, 0, "[]\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    assert try_to_sum("CPU", 2, "auto", 120) == []
+    assert seen["NCCL_DEBUG"] == "INFO" and seen["NCCL_DEBUG_FILE"]

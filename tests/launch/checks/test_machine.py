@@ -20,6 +20,9 @@ GOOD = Machine("a processor", 64, 0, 512 * GB, 0, 64 * GB, 64 * GB, 20_000, "run
 
 def test_a_good_machine_is_one() -> None:
     assert {finding.status for finding in machine_findings(GOOD, gpus=8)} == {OK}
+    # A limit of 1,024 files is Linux's own, and a small machine does without a GPU.
+    usual = dataclasses.replace(GOOD, open_files=1_024, memory=4 * GB, cores=2)
+    assert {finding.status for finding in machine_findings(usual, gpus=0)} == {OK}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,7 @@ def test_a_good_machine_is_one() -> None:
             "--shm-size=1g",
         ),
         ({"shared": 64 << 20, "shared_free": 64 << 20}, 1, "/dev/shm", NOTE, "64 MB", ""),
+        ({"shared_free": 64 << 20}, 2, "/dev/shm", WARNING, "64 MB of it free", "--shm-size=1g"),
         ({"open_files": 256}, 0, "open files", WARNING, "only 256", "ulimit -n"),
         ({"disk_free": 10**7}, 0, "disk", ERROR, "free for runs", "--run_dir"),
         ({"disk_free": GB}, 0, "disk", WARNING, "only 1 GB", "--run_dir"),

@@ -1,10 +1,12 @@
 """A broken install of each kind: whether training would work, and the sentence that says why."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
-from launch.checks.built_for import PACKAGES
+from launch.checks import quick
+from launch.checks.built_for import OPENED_LATER, PACKAGES
 from launch.checks.cards import Cards
 from launch.checks.finding import ERROR, Finding, would_train
 from launch.checks.libraries import Library
@@ -95,3 +97,22 @@ def test_what_is_worse_but_works_is_no_error() -> None:
 def test_fewer_gpus_than_there_are_is_said() -> None:
     facts = dataclasses.replace(GOOD, started=Started(1, ""))
     assert any("finds 1 GPUs of 2" in finding.text for finding in findings_of(facts))
+
+
+def test_libraries_are_missing_where_there_is_a_device_file_and_no_more() -> None:
+    none = tuple(Library(lib.file, CANNOT) for lib in LIBRARIES)
+    there = Cards(files=True, why="Driver Not Loaded")
+    found = errors(dataclasses.replace(GOOD, cards=there, libraries=none, started=Started(0, "")))
+    assert "libraries" in [finding.topic for finding in found]
+
+
+@pytest.mark.parametrize(("seen", "tried"), [(2, OPENED_LATER), (0, ())])
+def test_before_a_run_only_those_are_tried_that_tensorflow_has_not_opened(
+    seen: int, tried: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(quick, "find_cards", lambda: TWO)
+    monkeypatch.setattr(quick, "try_libraries", lambda files: asked.append(files) or LIBRARIES)
+    monkeypatch.setattr(quick, "start_tensorflow", lambda: Started(0, NO_CUDNN))
+    quick.quick_findings(seen, pathlib.Path())
+    assert asked == [tried]

@@ -12,8 +12,9 @@ import tensorflow as tf
 from launch.checks.finding import NOTE, OK, WARNING, Finding
 from launch.flags.command import read_command
 from launch.process import cli
+from launch.process.cuda_libraries import device_files
 from launch.terminal import output
-from launch.training import gpus
+from launch.training import gpus, job
 from launch.training.gpus import count_gpus, settings_for
 from launch.training.job import plan_command
 from trainer.plan.plan import Plan
@@ -54,7 +55,7 @@ def test_a_gpu_that_cannot_be_used_is_never_a_run_on_the_processor(
 
 
 def test_gpus_that_somebody_has_hidden_are_not_asked_for(machine: dict[str, object]) -> None:
-    for value in ("", "-1", "NoDevFiles"):
+    for value in ("", "-1", "NoDevFiles", "void"):
         machine["environment"]["CUDA_VISIBLE_DEVICES"] = value
         assert count_gpus("auto", 0) == 0
     machine["environment"]["CUDA_VISIBLE_DEVICES"] = "1"
@@ -154,11 +155,49 @@ def test_what_is_amiss_is_said_before_a_run_on_gpus_and_what_is_well_is_not(
         Finding("/dev/shm", WARNING, "has 64 MB", "docker run --shm-size=1g"),
     ]
     monkeypatch.setattr(gpus, "quick_findings", lambda seen, folder: found if seen == 2 else [])
-    job = SimpleNamespace(plan=planned("GPU", 2), run_dir=tmp_path)
-    gpus.say_what_is_amiss(job)
+    gpus.say_what_is_amiss(SimpleNamespace(plan=planned("GPU", 2), run_dir=tmp_path))
     out = capsys.readouterr().out
     assert "570.1" not in out
     assert "note: are compiled for this card once" in out
     assert "warning: has 64 MB; docker run --shm-size=1g" in out
     gpus.say_what_is_amiss(SimpleNamespace(plan=planned("CPU", 2), run_dir=tmp_path))
     assert capsys.readouterr().out == ""
+
+
+def test_gpus_that_tensorflow_is_not_for_are_no_error(
+    machine: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glob, "glob", lambda pattern: [pattern.replace("[0-9]*", "0")])
+    assert device_files() == ["/dev/nvidia0", "/dev/kfd", "/dev/dxg"]
+    for other in ("/dev/kfd", "/dev/dxg"):
+        monkeypatch.setattr(gpus, "device_files", lambda other=other: [other])
+        assert count_gpus("auto", 0) == 0
+
+
+def test_compiled_programs_lie_where_caches_are_to() -> None:
+    flags = settings_for({"HOME": "/home/me", "XDG_CACHE_HOME": "/large"})["TF_XLA_FLAGS"]
+    assert flags.startswith("--tf_xla_persistent_cache_directory=/large/lockstep/xla/")
+
+
+def test_the_first_sum_is_of_a_few_numbers_and_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(preflight, "check_all_reduce", lambda _, *how: asked.append(how))
+    run = SimpleNamespace(strategy=None)
+    assert gpus.check_sum(run, planned("GPU", 2))  # which the start-up then tells of
+    assert asked == [((preflight.A_FEW, preflight.MANY_ON_GPUS), 60.0)]
+    assert not gpus.check_sum(run, planned("GPU", 1))
+
+
+def test_a_plan_is_made_for_the_cards_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {}
+
+    def count(device: str, verbosity: int, **how: object) -> int:
+        told.update(how)
+        return 1
+
+    monkeypatch.setattr(job, "count_gpus", count)
+    monkeypatch.setattr(job, "capabilities", lambda gpus: [(8, 0)] * gpus)
+    flags = "--model=mlp --precision=auto --deterministic --gpu_allocator=async"
+    plan, devices, _ = plan_command(read_command(flags.split()))
+    assert told == {"allocator": "async", "deterministic": True}
+    assert (plan.precision, devices.capability) == ("bfloat16", (8, 0))

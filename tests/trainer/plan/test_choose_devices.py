@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from trainer.plan.devices import Devices, choose_devices
-from trainer.plan.precision import choose_precision
+from trainer.plan.precision import choose_precision, precision_text
 from trainer.plan.settings import DeviceSettings
 
 
@@ -115,3 +115,15 @@ def test_precision_by_what_the_cards_are_fast_in(
     settings = dataclasses.replace(settings, device="cpu", gpus=())
     cpu = choose_devices(settings, 2, 2, capabilities)
     assert choose_precision(settings, cpu) == ("float32", "float32")
+
+
+@pytest.mark.parametrize(
+    ("tf32", "kind", "text"),
+    [
+        (True, "GPU", "float32 (products in TensorFloat-32)"),
+        (False, "GPU", "float32"),
+        (True, "CPU", "float32"),
+    ],
+)
+def test_rounded_products_are_said_where_there_are_some(tf32: bool, kind: str, text: str) -> None:
+    assert precision_text("float32", tf32, kind) == text

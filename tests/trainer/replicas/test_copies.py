@@ -47,6 +47,18 @@ for node in nodes.values():
 print(json.dumps([copies, [n.op for n in nodes.values() if n.op.startswith("Collective")]]))
 """
 
+# The operations that no device was asked for, of the loop and of a step in it.
+UNPLACED = (
+    PROGRAM[: PROGRAM.index("context.context()")]
+    + """
+run.train_loop.trace(cli.keep(iter(data)))
+graph = run.train_loop._train.graph.as_graph_def()
+(body,) = (f for f in graph.library.function if f.signature.name.startswith("while_body"))
+for nodes in (graph.node, body.node_def):
+    print(json.dumps(sorted({n.op for n in nodes if not n.device})))
+"""
+)
+
 
 def moved(*more: str) -> tuple[list[list[str]], list[str]]:
     """What is copied, as from, to, operation, dtype; and the collectives of both replicas."""
@@ -81,3 +93,10 @@ def test_replicas_speak_once_a_step_but_for_synchronized_batch_normalization(
     _, collectives = moved("--batch_norm=synchronized", "--micro_batch=0")
     # Five for each of four layers: means and squares forward, their gradients and counts.
     assert len(collectives) == 2 * (1 + 4 * 5)
+
+
+def test_what_is_decided_about_a_step_is_decided_on_the_host() -> None:
+    # The first GPU would take what has no device; a variable is read where it lies.
+    loop, step = run_program(UNPLACED.replace("*MORE", ""))[-2:]
+    anywhere = {"Identity", "NoOp", "Placeholder", "ReadVariableOp"}
+    assert set(json.loads(loop)) <= anywhere and set(json.loads(step)) <= anywhere
