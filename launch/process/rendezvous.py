@@ -146,28 +146,44 @@ def _report(
     say: Callable[[str], object],
 ) -> dict[str, Any]:
     """The part of every other worker."""
-    chief, quiet, began = cluster.name(0), True, time.monotonic()
-    lost = TryAgainError(f"{chief} has gone; the same command can be started again.")
+    line, told = _heard(cluster, facts, until, seconds, say)
+    others = [n for n in range(1, len(cluster.addresses)) if n != cluster.index]
+    line.write({"unreachable": [n for n in others if not _reached(cluster.addresses[n])]})
+    answer = line.read(_REACH_SECONDS * (len(cluster.addresses) + 1))
+    if answer is None:
+        raise TryAgainError(f"{cluster.name(0)} has gone; start all workers again.")
+    _agreed(answer)
+    return told["facts"]
+
+
+def _heard(
+    cluster: Cluster,
+    facts: Mapping[str, Any],
+    until: float,
+    seconds: float,
+    say: Callable[[str], object],
+) -> tuple["_Line", dict[str, Any]]:
+    """The connection to the chief, and its answer to what this worker is about to do."""
+    chief, began, quiet, why = cluster.name(0), time.monotonic(), True, "it said nothing"
     while True:
         try:
             line = _Line(socket.create_connection(_parted(cluster.addresses[0]), _REACH_SECONDS))
-            break
+            line.write({"index": cluster.index, "facts": dict(facts)})
+            # The chief answers once all are there; nothing where its port is still another's.
+            answer = line.read(max(until - time.monotonic(), 0.0) + _REACH_SECONDS)
+            if answer is not None:
+                return line, _agreed(answer)
         except OSError as error:
-            if time.monotonic() > until:
-                raise TryAgainError(
-                    f"{chief} did not answer within {seconds:g} s (--join_timeout_s: "
-                    f"{error.strerror or error}); see whether it was started."
-                ) from None
-            if quiet and time.monotonic() > began + _QUIET_SECONDS:
-                quiet = False
-                say(f"waiting for {chief}")
-            time.sleep(_POLL_SECONDS)
-    line.write({"index": cluster.index, "facts": dict(facts)})
-    told = _answer(line, max(until - time.monotonic(), 0.0) + _REACH_SECONDS, lost)
-    others = [n for n in range(1, len(cluster.addresses)) if n != cluster.index]
-    line.write({"unreachable": [n for n in others if not _reached(cluster.addresses[n])]})
-    _answer(line, _REACH_SECONDS * len(cluster.addresses) + _REACH_SECONDS, lost)
-    return told["facts"]
+            why = error.strerror or str(error)
+        if time.monotonic() > until:
+            raise TryAgainError(
+                f"{chief} did not answer within {seconds:g} s (--join_timeout_s): {why}; see "
+                "whether it was started."
+            )
+        if quiet and time.monotonic() > began + _QUIET_SECONDS:
+            quiet = False
+            say(f"waiting for {chief}")
+        time.sleep(_POLL_SECONDS)
 
 
 def check_same(
@@ -204,16 +220,13 @@ def _shown(fact: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
-def _answer(line: "_Line", seconds: float, lost: Exception) -> dict[str, Any]:
-    """The chief's next message.
+def _agreed(answer: dict[str, Any]) -> dict[str, Any]:
+    """The chief's answer, where it is no refusal.
 
     Raises:
       ValueError: it says that a fact differs.
-      TryAgainError: it says that somebody is missing, or says nothing.
+      TryAgainError: it says that somebody is missing.
     """
-    answer = line.read(seconds)
-    if answer is None:
-        raise lost
     if "error" in answer:
         raise (TryAgainError if answer.get("again") else ValueError)(answer["error"])
     return answer

@@ -88,7 +88,7 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
     faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
     with memory_named(job.plan, built=True):
         run = faster(job, run, faults["train"])
-    if job.plan.xla == "auto":
+    if job.plan.xla == "auto" and not job.devices.cluster:
         startup.done("xla")
     job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, xla=run.xla))
     agreement = agreement_of(job, run)
