@@ -31,6 +31,12 @@ def define_supervise_flags() -> absl_flags.FlagValues:
         2.0,
         "Seconds before the first restart.\nDoubled each time without a newer checkpoint.",
     )
+    add.integer(
+        "workers",
+        1,
+        1,
+        "Processes that train together.\nMore than one: launch.cluster starts them.",
+    )
     return values
 
 
@@ -47,7 +53,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         settings = read_command(theirs).settings
     run_dir = pathlib.Path(settings.run.run_dir)
     supervisor = Supervisor(
-        [sys.executable, "-m", "launch.train", *theirs],
+        command_of(values.workers, theirs),
         newest=lambda: max(checkpoint_steps(run_dir / "checkpoints"), default=0),
         stops=lambda: sum(
             row.request.action == "stop" for row in read_ledger(run_dir / "control")[0]
@@ -56,6 +62,13 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         backoff=values.backoff_s,
     )
     return supervisor.run(settings.recovery.stop_after)
+
+
+def command_of(workers: int, flags: Sequence[str]) -> list[str]:
+    """What is started again and again."""
+    if workers == 1:
+        return [sys.executable, "-m", "launch.train", *flags]
+    return [sys.executable, "-m", "launch.cluster", f"--workers={workers}", "--", *flags]
 
 
 main = cli.entry_point("launch.supervise --", define_supervise_flags, carry_out)

@@ -10,7 +10,13 @@ from tests.helpers import REPOSITORY
 # In the order in which their commands are run: the second `make train` finds its run finished.
 RUN = ("docs/first_hour.md", "docs/pictures.md", "README.md", "docs/data.md")
 RUN += ("docs/learning_rate.md",)
-RUN += ("docs/optimizer.md", "docs/devices.md", "docs/doctor.md", "docs/recovery.md")
+RUN += (
+    "docs/optimizer.md",
+    "docs/devices.md",
+    "docs/several_machines.md",
+    "docs/doctor.md",
+    "docs/recovery.md",
+)
 RUN += ("docs/equality.md",)
 RUN += ("docs/models.md", "docs/tasks.md", "docs/coming_from.md", "docs/notebook.md")
 RUN += ("docs/serving.md", "docs/benchmarks.md", "docs/architecture.md", "BUILD.md")

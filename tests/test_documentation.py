@@ -46,7 +46,7 @@ FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "ext
 FOREIGN |= {"shm-size", "ipc"}  # Docker
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor")
+COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor", "cluster")
 _SECONDS = 600
 
 
