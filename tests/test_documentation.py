@@ -37,16 +37,15 @@ NOT_RUN = {
     "python -m launch.train --dataset=folder:pictures --image_size=224 --model=hub:presets/vit": (
         "needs keras_hub: tests/trainer/models/test_hub.py"
     ),
-    "#!/bin/bash": "a script for Slurm",
 }
 # Flags of other programs.
 FOREIGN = {"no-index", "find-links"}  # pip
-FOREIGN |= {"job-name", "nodes", "ntasks", "time", "requeue", "open-mode", "signal"}  # Slurm
-FOREIGN |= {"kill-on-bad-exit", "repo-type", "logdir", "no-deps", "target", "extra-index-url"}
+FOREIGN |= {"signal"}  # Slurm
+FOREIGN |= {"repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 FOREIGN |= {"shm-size", "ipc"}  # Docker
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor", "cluster")
+COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor", "cluster", "slurm")
 _SECONDS = 600
 
 
