@@ -45,7 +45,17 @@ FOREIGN |= {"repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 FOREIGN |= {"shm-size", "ipc"}  # Docker
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor", "cluster", "slurm")
+COMMANDS += (
+    "verify",
+    "replay",
+    "models",
+    "evaluate",
+    "predict",
+    "export",
+    "doctor",
+    "cluster",
+    "slurm",
+)
 _SECONDS = 600
 
 

@@ -277,6 +277,11 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "start it by srun, or leave --cluster": "tests/launch/process/test_workers.py",
+    "set it, or leave --cluster": "tests/launch/process/test_workers.py",
+    "Slurm announces □ tasks": "tests/launch/process/test_workers.py",
+    "--submit needs Slurm": "tests/launch/test_slurm.py",
+    "a --run_dir on a disk that all workers see": "test_a_folder_that_others_cannot_see",
     "is training; give a folder for it, --out=DIR": TRAINED,
     "use --checkpoint=last": TRAINED,
     "give the command again, or another --checkpoint": TRAINED,

@@ -10,6 +10,8 @@ import time
 import pytest
 from helpers import REPOSITORY, wait_until
 
+from launch.supervise import command_of
+
 # The child of each test: what it does is in its argument; `starts` has a line for each start.
 CHILD = """
 import os, pathlib, signal, sys, time
@@ -187,3 +189,9 @@ def test_a_wrong_command_is_a_sentence(
     )
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.startswith("error: ") and sentence in process.stderr
+
+
+def test_several_workers_are_started_by_launch_cluster() -> None:
+    flags = ["--flagfile=digits", "--run_dir=run"]
+    assert command_of(1, flags)[1:] == ["-m", "launch.train", *flags]
+    assert command_of(2, flags)[1:] == ["-m", "launch.cluster", "--workers=2", "--", *flags]

@@ -12,6 +12,7 @@ import pytest
 from helpers import Ended, Run, call, finish, in_parallel, logged_step, start, wait_until
 
 from launch.cluster import free_ports, share_gpus, worst
+from launch.training.join import take_over
 
 ALL_ON = (
     "--device=cpu --dataset=digits --model=cnn --augment=shift(1)|flip --dropout=0.2 --ema=0.9 "
@@ -173,6 +174,12 @@ def test_a_wrong_command_ends_before_any_worker_starts(tmp_path: pathlib.Path) -
         assert said in ended.err
     shared = call("--workers=2 -- --replicas=3 --device=cpu", tmp_path, module="launch.cluster")
     assert shared.code == 2 and "give 2, one a worker, or leave it out" in shared.out
+
+
+def test_a_folder_that_others_cannot_see_is_named(tmp_path: pathlib.Path) -> None:
+    found = {"run_dir": "/nowhere", "step": 50, "checkpoints": "/nowhere/checkpoints"}
+    with pytest.raises(ValueError, match="step 50 in /nowhere/checkpoints, .* all workers see"):
+        take_over(found | {"finished": False}, tmp_path)
 
 
 @pytest.mark.parametrize(
