@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from launch.process.rendezvous import meet
 from launch.process.workers import find_cluster
 from launch.terminal import output
 from launch.training.job import Job, open_job, open_planned, plan_command
+from trainer.plan.cluster import Cluster
 from trainer.plan.plan import Plan
 from trainer.run_folder.requests import waiting
 from trainer.run_folder.run_folder import HELD_OUT, INIT_FROM
@@ -192,15 +194,15 @@ def losing_workers(job: Job) -> Iterator[None]:
         yield
     except lost as error:
         raise cli.TryAgainError(
-            "another worker has gone, and none can go on alone; start all of them again, and they "
-            f"go on from the newest checkpoint ({first_line(error)})."
+            f"{gone(job.devices.cluster, str(error))} has gone, and none can go on alone; start "
+            "all of them again, and they go on from the newest checkpoint."
         ) from error
 
 
-def first_line(error: Exception) -> str:
-    """What TensorFlow says, without its own addresses."""
-    text = str(getattr(error, "message", error)).strip().split("\n")[0]
-    return text if len(text) <= 200 else f"{text[:197]}…"
+def gone(cluster: Cluster, said: str) -> str:
+    """The worker that TensorFlow's error speaks of, where it names one that is not this one."""
+    others = {int(number) for number in re.findall(r"/task:(\d+)", said)} - {cluster.index}
+    return cluster.name(others.pop()) if len(others) == 1 else "another worker"
 
 
 def agreement_of(job: Job, run: "Run") -> "Agreement | None":

@@ -111,7 +111,7 @@ def test_a_job_that_is_stopped_preempted_and_loses_a_task_and_a_node(
     assert run.rows_without_times() == alone.rows_without_times(), log(run)
     said = log(run)
     assert said.count("SIGTERM: stopped at step") + said.count("another worker: stopped") >= 2
-    assert "another worker has gone" in said and "Traceback" not in said
+    assert "has gone, and none can go on alone" in said and "Traceback" not in said
 
 
 def test_times_as_slurm_takes_them() -> None:

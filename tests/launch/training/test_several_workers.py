@@ -12,7 +12,8 @@ import pytest
 from helpers import Ended, Run, call, finish, in_parallel, logged_step, start, wait_until
 
 from launch.cluster import free_ports, share_gpus, worst
-from launch.training.join import take_over
+from launch.training.join import gone, take_over
+from trainer.plan.cluster import Cluster
 
 ALL_ON = (
     "--device=cpu --dataset=digits --model=cnn --augment=shift(1)|flip --dropout=0.2 --ema=0.9 "
@@ -120,7 +121,7 @@ def test_a_lost_one_ends_the_others_with_a_sentence(
     killed = disturbed[2]["killed"]
     assert killed.code == 75
     assert "worker 1 ended by signal 9" in killed.err
-    assert re.search(r"^\[0\] error: another worker has gone", killed.out, re.M)
+    assert re.search(r"^\[0\] error: worker 1 \(127.0.0.1:\d+\) has gone, and", killed.out, re.M)
     assert "Traceback" not in killed.out
 
 
@@ -178,8 +179,16 @@ def test_a_wrong_command_ends_before_any_worker_starts(tmp_path: pathlib.Path) -
 
 def test_a_folder_that_others_cannot_see_is_named(tmp_path: pathlib.Path) -> None:
     found = {"run_dir": "/nowhere", "step": 50, "checkpoints": "/nowhere/checkpoints"}
-    with pytest.raises(ValueError, match="step 50 in /nowhere/checkpoints, .* all workers see"):
+    with pytest.raises(ValueError, match=r"step 50 in /nowhere/checkpoints, .* all workers see"):
         take_over(found | {"finished": False}, tmp_path)
+
+
+def test_a_lost_worker_has_a_name_where_tensorflow_tells_one() -> None:
+    cluster = Cluster(("a:1", "b:2", "c:3"), 1, "the test")
+    said = "Collective ops is aborted by: Error reported from /job:worker/task:{}: Connection reset"
+    assert gone(cluster, said.format(2)) == "worker 2 (c:3)"
+    assert gone(cluster, said.format(1)) == "another worker"
+    assert gone(cluster, said.format(0) + said.format(2)) == "another worker"
 
 
 @pytest.mark.parametrize(
