@@ -5,6 +5,7 @@ lines come with their number before them, signals go on to all of them, and wher
 others end, too.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import FrameType
 
 from absl import flags as absl_flags
 
@@ -25,6 +25,8 @@ from launch.process.cuda_libraries import device_files
 from launch.process.stop import PASSED_ON, hang_up
 
 _HOST = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+_libc = ctypes.CDLL(None)
 _POLL_SECONDS = 0.1
 # The others find out by themselves that one has gone, and let a checkpoint become whole.
 _ENDING_SECONDS = 60.0
@@ -94,12 +96,12 @@ class Workers:
     def __init__(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
         self._command, self._environments = command, environments
         self._processes: list[subprocess.Popen[str]] = []
-        self._asked: list[int] = []
+        self._asked: list[None] = []  # an entry for each request, which a signal makes
 
     def run(self) -> int:
         """Starts all, and waits until all have ended; the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, PASSED_ON, *hang_up()):
-            signal.signal(number, self._ask)
+            signal.signal(number, lambda *_: self._asked.append(None))
         cluster = {"worker": [f"{_HOST}:{port}" for port in free_ports(len(self._environments))]}
         readers = []
         for index, own in enumerate(self._environments):
@@ -113,14 +115,13 @@ class Workers:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                # Ctrl-C reaches them by us alone.
+                # Ctrl-C reaches them by us alone, and our end, however it comes.
                 start_new_session=True,
+                preexec_fn=_end_with_us,
             )
             self._processes.append(process)
             readers.append(threading.Thread(target=pass_on_lines, args=(index, process)))
             readers[-1].start()
-        for number in self._asked:  # what came meanwhile
-            self._signal(number)
         self._wait()
         for reader in readers:
             reader.join()
@@ -129,28 +130,43 @@ class Workers:
 
     def _wait(self) -> None:
         """Returns once all have ended, for which one that has failed leaves the others a minute."""
-        until, told = float("inf"), False
+        passed_on, ended, until = 0, None, float("inf")
         while any(process.poll() is None for process in self._processes):
             codes = [process.poll() for process in self._processes]
-            if not told and any(codes):
-                told, until = True, time.monotonic() + _ENDING_SECONDS
-                index = next(n for n, code in enumerate(codes) if code)
-                how = f"signal {-codes[index]}" if codes[index] < 0 else f"exit code {codes[index]}"
-                print(f"launch.cluster: worker {index} ended by {how}", file=sys.stderr)
-                if codes[index] not in (cli.STOPPED, cli.DIVERGED):
-                    self._signal(signal.SIGTERM)
+            if ended is None and any(codes):
+                ended = next(index for index, code in enumerate(codes) if code)
+                self._say_how(ended, codes[ended])
+                until = time.monotonic() + _ENDING_SECONDS
+                if codes[ended] not in (cli.STOPPED, cli.DIVERGED) and not self._asked:
+                    self._asked.append(None)
+            while passed_on < len(self._asked):
+                passed_on += 1
+                self._signal(PASSED_ON)
             if time.monotonic() > until:
                 self._signal(signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        # What has reached us by Ctrl-C is no more than a request, as SIGTERM is.
-        self._asked.append(number)
-        self._signal(number)
+    def _say_how(self, index: int, code: int) -> None:
+        left = [str(n) for n, process in enumerate(self._processes) if process.poll() is None]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        waits = f"; waiting {_ENDING_SECONDS:.0f} s for {', '.join(left)}" if left else ""
+        print(f"launch.cluster: worker {index} ended by {how}{waits}", file=sys.stderr)
 
     def _signal(self, number: int) -> None:
+        # Not the signal that has come: a queue, or a terminal, may send that to all processes, and
+        # twice means at once.
         for process in self._processes:
             process.send_signal(number)
+
+
+def _end_with_us() -> None:
+    """In a worker, before it starts: SIGHUP once launch.cluster has gone, also under nohup.
+
+    It comes once for each of that process's threads, and no other signal is the same the second
+    time (`launch.process.stop`).
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
 
 
 def worst(codes: Sequence[int]) -> int:

@@ -44,7 +44,8 @@ def wrong_command() -> Iterator[None]:
     except (ValueError, OSError) as error:
         said = str(error)
         if isinstance(error, OSError) and error.strerror:  # the system's own words
-            said = f"{error.filename} cannot be used ({error.strerror}); give another."
+            what = error.filename or "what was to be written or read"
+            said = f"{what} cannot be used ({error.strerror}); give another."
         raise WrongCommandError(presentable(said)) from error
 
 

@@ -94,9 +94,10 @@ def _of_tf_config(text: str) -> Cluster | None:
     if len(addresses) < 2:
         return None
     task = config.get("task") or {}
-    kind, index = task.get("type"), task.get("index")
-    chiefs = len(config["cluster"].get("chief") or ())
-    good = isinstance(index, int | str) and str(index).isdecimal() and kind in ("chief", "worker")
+    kind, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else ("", "")
+    chiefs = len(_listed(config["cluster"].get("chief")))
+    good = isinstance(index, int | str) and re.fullmatch(r"[0-9]{1,6}", str(index))
+    good = good and kind in ("chief", "worker")
     place = int(index) + (chiefs if kind == "worker" else 0) if good else -1
     if not 0 <= place < len(addresses):
         raise ValueError(
@@ -138,7 +139,7 @@ def _workers(config: Mapping[str, Any]) -> list[str]:
             "give workers only, or unset it to train in one process on one machine."
         )
     found = [address for kind in ("chief", "worker") for address in _listed(cluster.get(kind))]
-    wrong = [a for a in found if not (isinstance(a, str) and re.fullmatch(r"\S+:\d{1,5}", a))]
+    wrong = [address for address in found if not _is_address(address)]
     if wrong or len(set(found)) < len(found):
         said = f"{json.dumps(wrong[0])} for an address" if wrong else "an address twice"
         raise ValueError(
@@ -146,6 +147,12 @@ def _workers(config: Mapping[str, Any]) -> list[str]:
             "one process on one machine."
         )
     return found
+
+
+def _is_address(address: Any) -> bool:
+    host, _, number = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    named = re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+\]", host, re.ASCII)
+    return bool(named and re.fullmatch(r"[0-9]{1,5}", number) and 0 < int(number) < 1 << 16)
 
 
 def _listed(tasks: Any) -> Sequence[Any]:

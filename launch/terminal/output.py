@@ -10,6 +10,7 @@ import io
 import os
 import queue
 import select
+import shutil
 import signal
 import stat
 import sys
@@ -165,6 +166,7 @@ def _lines(piece: bytes) -> int:
     return max(1, piece.count(b"\n"))
 
 
+_to_remove: list[str] = []
 _installed: list[io.TextIOWrapper] = []
 
 
@@ -244,7 +246,14 @@ def leave(code: int, patience: float | None = PATIENCE) -> NoReturn:
             print(told, file=_installed[1])
             _installed[1].buffer.drain(patience)
     remove_generated_code()
+    for folder in _to_remove:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(code)
+
+
+def remove_at_end(folder: str) -> None:
+    """Has `leave` remove a folder, from whichever thread the process ends."""
+    _to_remove.append(folder)
 
 
 def remove_generated_code() -> None:

@@ -160,7 +160,7 @@ def diverged(job: Job, session: Session, host: "Host", error: "DivergedError") -
     from launch.training.roll_back import roll_back
 
     host.save.close()  # what is being written is among the checkpoints to go back to
-    share_checkpoints(job, session.meet)
+    share_checkpoints(job, session.agreement)
     back, told = roll_back(job, error, host.journal.history.now())
     host.journal.say(told)
     if back is None:

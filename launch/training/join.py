@@ -17,8 +17,11 @@ import shutil
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from launch.flags.command import Command
 from launch.process import cli
@@ -32,6 +35,7 @@ from trainer.run_folder.requests import waiting
 from trainer.run_folder.run_folder import HELD_OUT, INIT_FROM
 
 if TYPE_CHECKING:
+    from trainer.learning_rate.learning_rate import LearningRate
     from trainer.replicas.agreement import Agreement
     from trainer.run import Run
 
@@ -68,10 +72,11 @@ def joined(command: Command) -> Iterator[Job]:
         return
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the chief says it all
     told = meet(cluster, facts, {}, seconds, say=lambda line: print(line, file=sys.stderr))
-    with tempfile.TemporaryDirectory(prefix=f"lockstep-worker-{cluster.index}-") as own:
-        take_over(told, pathlib.Path(own))
-        job = open_planned(elsewhere(command, own), *planned)
-        yield dataclasses.replace(job, home=pathlib.Path(told["run_dir"]))
+    own = tempfile.mkdtemp(prefix=f"lockstep-worker-{cluster.index}-")
+    output.remove_at_end(own)
+    take_over(told, pathlib.Path(own))
+    job = open_planned(elsewhere(command, own), *planned)
+    yield dataclasses.replace(job, home=pathlib.Path(told["run_dir"]))
 
 
 def facts_of(command: Command, plan: Plan) -> dict[str, Any]:
@@ -110,24 +115,37 @@ def take_over(told: dict[str, Any], own: pathlib.Path) -> None:
     """Copies what the chief goes on from into this worker's own folder.
 
     Raises:
-      ValueError: it cannot be seen from here.
+      ValueError: it cannot be seen from here, or there is no room for it.
     """
     run_dir, step = pathlib.Path(told["run_dir"]), told["step"]
     if told["finished"]:
         (own / "model.keras").touch()
+    for name in _GOES_ON_WITH:
+        if (run_dir / name).exists():
+            copied(run_dir / name, own / name)
+    if told["checkpoints"]:
+        name = f"step-{step}"
+        copied(pathlib.Path(told["checkpoints"]) / name, own / "checkpoints" / name)
+
+
+def copied(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a file or a folder of the chief's into this worker's own folder.
+
+    Raises:
+      ValueError: it cannot be read from here, or there is no room for it.
+    """
     try:
-        for name in _GOES_ON_WITH:
-            if (run_dir / name).exists():
-                (own / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(run_dir / name, own / name)
-        if told["checkpoints"]:
-            name = f"step-{step}"
-            shutil.copytree(pathlib.Path(told["checkpoints"]) / name, own / "checkpoints" / name)
-    except OSError as error:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+    except OSError as error:  # of a folder, one that lists what failed
+        several = isinstance(error, shutil.Error) and error.args and error.args[0]
+        why = several[0][2] if several else error.strerror
         raise ValueError(
-            f"the chief goes on from step {step:,} in {told['checkpoints'] or run_dir}, which "
-            f"cannot be read from here ({error.strerror}: {error.filename}); give a --run_dir on a "
-            "disk that all workers see."
+            f"{source}, which the chief goes on from, cannot be copied to {target} ({why}); give a "
+            "--run_dir on a disk that all workers see, and a TMPDIR with room for a checkpoint."
         ) from None
 
 
@@ -140,17 +158,26 @@ def elsewhere(command: Command, run_dir: str) -> Command:
     return dataclasses.replace(command, settings=settings)
 
 
-def share_checkpoints(job: Job, meet: Callable[[], object]) -> None:
+def share_checkpoints(job: Job, agreement: "Agreement | None") -> None:
     """Gives every worker the chief's checkpoints, to choose one of them to go back to.
 
-    Args:
-      meet: returns once every worker has called it.
+    Raises:
+      FailedError: they cannot be copied.
     """
-    meet()  # until here the chief may have been writing
+    if agreement is None:
+        return
+    folders = (job.run_dir, job.fallback)
+    there = [path for f in filter(None, folders) for path in (f / "checkpoints").glob("step-*")]
+    # By now the chief has ended what it was writing.
+    there = agreement.from_chief([str(path.absolute()) for path in there])
     if job.home is not None:
         shutil.rmtree(job.run_dir / "checkpoints", ignore_errors=True)
-        shutil.copytree(job.home / "checkpoints", job.run_dir / "checkpoints")
-    meet()  # from here on it removes what is newer
+        for path in map(pathlib.Path, there):
+            try:
+                copied(path, job.run_dir / "checkpoints" / path.name)
+            except ValueError as error:
+                raise cli.FailedError(str(error)) from error
+    agreement.of_all(0)  # from here on the chief removes what is newer
 
 
 @contextlib.contextmanager
@@ -225,29 +252,39 @@ def shared_requests(agreement: "Agreement") -> Callable[[pathlib.Path], Sequence
         seen = agreement.from_chief(seen)
         paths = [folder / "requests" / name for name in seen]
         for path in paths:
-            if not path.exists():
-                path.write_text(seen[path.name], encoding="utf-8")
+            try:
+                if not path.exists():
+                    path.write_text(seen[path.name], encoding="utf-8")
+            except OSError as error:
+                # No OSError, which training would go on without: the others take the request up.
+                raise cli.FailedError(
+                    f"{path} cannot be written ({error.strerror}); give a TMPDIR with room."
+                ) from error
         return paths
 
     return requests
 
 
 def agreed_length(
-    agreement: "Agreement", ask: Callable[[str], object]
+    agreement: "Agreement", rate: "LearningRate", ask: Callable[[str], object]
 ) -> Callable[[int, int], int]:
     """What settles the length of the next block, or piece, of so many done: the chief's.
 
     Args:
+      rate: has to be steered alike on all, whatever a disk or a person has done to one of them.
       ask: asks this process to stop, where another one was asked to.
     """
 
     def agreed(done: int, length: int) -> int:
-        of_all = agreement.of_all(done, length)
-        if (of_all[:, 0] != done).any():
-            raise cli.FailedError(
-                f"the workers are at steps {', '.join(map(str, of_all[:, 0]))}, which must be the "
-                "same; start them again from the newest checkpoint."
-            )
+        now = rate.current()
+        steered = zlib.crc32(np.array([now.scale, *now.steering], np.float64).tobytes())
+        of_all = agreement.of_all(done, length, steered)
+        for column, what in ((0, "have done different steps"), (2, "have different rates")):
+            if (of_all[:, column] != of_all[0, column]).any():
+                raise cli.FailedError(
+                    f"the workers {what} ({', '.join(map(str, of_all[:, column]))}), which have to "
+                    "be the same; start them again, and they go on from the newest checkpoint."
+                )
         if (of_all[:, 1] == 0).any():
             if length:
                 ask("another worker")

@@ -31,7 +31,7 @@ class Session:
         """Of what is done and the length of what is next, the length that all workers take."""
         if self.agreement is None:
             return lambda done, length: length
-        return agreed_length(self.agreement, self.stop.ask)
+        return agreed_length(self.agreement, self.run.learning_rate, self.stop.ask)
 
     def meet(self) -> None:
         """Waits until every worker has come here."""

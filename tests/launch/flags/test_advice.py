@@ -281,7 +281,7 @@ ELSEWHERE = {
     "set it, or leave --cluster": "tests/launch/process/test_workers.py",
     "Slurm announces □ tasks": "tests/launch/process/test_workers.py",
     "--submit needs Slurm": "tests/launch/test_slurm.py",
-    "a --run_dir on a disk that all workers see": "test_a_folder_that_others_cannot_see",
+    "which the chief goes on from, cannot be copied": "test_several_workers.py",
     "is training; give a folder for it, --out=DIR": TRAINED,
     "use --checkpoint=last": TRAINED,
     "give the command again, or another --checkpoint": TRAINED,

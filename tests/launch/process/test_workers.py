@@ -61,6 +61,10 @@ def test_several_are_an_error_where_one_trains_alone(environment: dict[str, str]
         {"TF_CONFIG": tf_config(worker=["a:1", "a:1"])},
         {"TF_CONFIG": tf_config(worker=["a:1", "b"])},
         {"TF_CONFIG": tf_config(worker=["a:1", 2])},
+        {"TF_CONFIG": tf_config(worker=["a:1", "b:0"])},
+        {"TF_CONFIG": tf_config(worker=["a:1", "b:65536"])},
+        {"TF_CONFIG": tf_config(worker=["a:1", "a..b:1"])},
+        {"TF_CONFIG": tf_config(worker=["a:1", "b:" + "1" * 5000])},
         # Not told by whom: nothing says where the others are.
         {"OMPI_COMM_WORLD_SIZE": "2"},
         {"PMI_SIZE": "8"},
@@ -98,6 +102,8 @@ def test_one_trains_alone(environment: dict[str, str], kind: str) -> None:
         (tf_config(worker=["a:1", "b:2"], index=1), ("a:1", "b:2"), 1),
         (tf_config(worker=["a:1", "b:2"], index="1"), ("a:1", "b:2"), 1),
         (tf_config(chief=["c:3"], worker=["a:1", "b:2"], index=1), ("c:3", "a:1", "b:2"), 2),
+        (tf_config(chief="c:3", worker=["a:1"], index=0), ("c:3", "a:1"), 1),
+        (tf_config(worker=["[::1]:1", "n-1.x.org:2"]), ("[::1]:1", "n-1.x.org:2"), 0),
         (tf_config("chief", 0, chief=["c:3"], worker=["a:1"], ps=[]), ("c:3", "a:1"), 0),
         (
             tf_config(worker={"10": "k:1", "2": "b:2", "0": "a:1"}, index=2),
@@ -121,6 +127,12 @@ def test_workers_of_a_tf_config(config: str, addresses: tuple[str, ...], index: 
         ("auto", {"TF_CONFIG": tf_config("worker", 2, worker=["a:1", "b:1"])}, "from 0"),
         ("auto", {"TF_CONFIG": tf_config("evaluator", 0, worker=["a:1", "b:1"])}, "from 0"),
         ("auto", {"TF_CONFIG": tf_config("worker", -1, worker=["a:1", "b:1"])}, "from 0"),
+        ("auto", {"TF_CONFIG": tf_config("worker", "1" * 5000, worker=["a:1", "b:1"])}, "from 0"),
+        (
+            "auto",
+            {"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": [1]})},
+            "from 0",
+        ),
         ("auto", {"TF_CONFIG": tf_config("worker", None, worker=["a:1", "b:1"])}, "from 0"),
     ],
 )

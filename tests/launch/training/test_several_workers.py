@@ -6,13 +6,18 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 from helpers import Ended, Run, call, finish, in_parallel, logged_step, start, wait_until
 
 from launch.cluster import free_ports, share_gpus, worst
-from launch.training.join import gone, take_over
+from launch.process.cli import FailedError
+from launch.training.join import agreed_length, gone, take_over
+from trainer.learning_rate.steering import Change, Steering
 from trainer.plan.cluster import Cluster
 
 ALL_ON = (
@@ -24,7 +29,7 @@ ALL_ON = (
 # Long enough to be stopped, killed and steered, each once, before its end.
 LONG = (
     "--device=cpu --dataset=digits --model=mlp --dropout=0.2 --ema=0.9 --global_batch=64 "
-    "--micro_batch=32 --train_for=900st --eval_every=300st --checkpoint_every=50st "
+    "--micro_batch=32 --train_for=2400st --eval_every=800st --checkpoint_every=50st "
     "--log_every=50st --check_replicas_every=50st --steps_per_loop=10 --xla=off"
 )
 
@@ -79,7 +84,9 @@ def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def train_until(step: int, flags: str, run: Run, folder: pathlib.Path) -> subprocess.Popen:
-    process = start(on_workers(2, flags, run), folder, module="launch.cluster")
+    (folder / "tmp").mkdir(exist_ok=True)
+    line, temporary = on_workers(2, flags, run), {"TMPDIR": str(folder / "tmp")}
+    process = start(line, folder, temporary, module="launch.cluster")
     wait_until(lambda: logged_step(run.folder) >= step, process)
     return process
 
@@ -93,9 +100,17 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, dict[
     process = train_until(100, LONG, run, folder)
     workers_of(process)[1].send_signal(signal.SIGTERM)
     ended["stopped"] = finish(process)
-    stopped_at = run.checkpoints()[-1]
-    assert 100 <= stopped_at < 900
-    process = train_until(stopped_at + 50, LONG, run, folder)
+    assert 100 <= run.checkpoints()[-1] < 2400
+    process = train_until(run.checkpoints()[-1] + 50, LONG, run, folder)
+    for one in (psutil.Process(process.pid), *workers_of(process)):  # as systemd does
+        one.send_signal(signal.SIGTERM)
+    ended["all stopped"] = finish(process)
+    assert not list((folder / "tmp").iterdir())
+    process = train_until(run.checkpoints()[-1] + 50, LONG, run, folder)
+    left = workers_of(process)
+    process.kill()
+    assert psutil.wait_procs(left, timeout=30)[1] == []
+    process = train_until(run.checkpoints()[-1] + 50, LONG, run, folder)
     begin = time.monotonic()
     workers_of(process)[1].kill()
     ended["killed"] = finish(process)
@@ -113,6 +128,9 @@ def test_a_request_to_one_stops_all_after_the_same_step(
     assert re.search(r"\[1\] SIGTERM: stopping after this step", stopped.out)
     assert re.search(r"\[0\] another worker: stopped at step \d+, everything saved", stopped.out)
     assert "Traceback" not in stopped.out
+    of_all = disturbed[2]["all stopped"]
+    assert of_all.code == 75 and "everything saved" in of_all.out
+    assert "leaving at once" not in of_all.out
 
 
 def test_a_lost_one_ends_the_others_with_a_sentence(
@@ -132,12 +150,12 @@ def test_all_go_on_from_the_chiefs_checkpoint_to_the_same_bits(
     assert ended["done"].code == 0, ended["done"].out
     assert run.rows_without_times() == alone.rows_without_times()
     assert ended["again"].code == 0
-    assert "is finished at step 900" in ended["again"].out
+    assert "is finished at step 2,400" in ended["again"].out
 
 
 def test_requests_reach_all_workers(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path / "run")
-    process = train_until(100, LONG.replace("900st", "9000st"), run, tmp_path)
+    process = train_until(100, LONG.replace("2400st", "9000st"), run, tmp_path)
     control = f"{run.folder} --learning_rate=0.003 --reason=test"
     assert call(control, tmp_path, module="launch.control").code == 0
     assert call(f"{run.folder} --cooldown=100st", tmp_path, module="launch.control").code == 0
@@ -179,8 +197,42 @@ def test_a_wrong_command_ends_before_any_worker_starts(tmp_path: pathlib.Path) -
 
 def test_a_folder_that_others_cannot_see_is_named(tmp_path: pathlib.Path) -> None:
     found = {"run_dir": "/nowhere", "step": 50, "checkpoints": "/nowhere/checkpoints"}
-    with pytest.raises(ValueError, match=r"step 50 in /nowhere/checkpoints, .* all workers see"):
+    said = (
+        r"/nowhere/checkpoints/step-50, which .* \(No such file or directory\); .* all workers see"
+    )
+    with pytest.raises(ValueError, match=said):
         take_over(found | {"finished": False}, tmp_path)
+    (tmp_path / "there" / "step-50").mkdir(parents=True)
+    (tmp_path / "there" / "step-50" / "weights").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"\(.*No such file or directory.*\); .* all workers see"):
+        take_over(found | {"checkpoints": str(tmp_path / "there"), "finished": False}, tmp_path)
+
+
+class Told:
+    """An agreement of two workers, of which the other one says what it is told to."""
+
+    def __init__(self, other: Callable[[tuple[int, ...]], tuple[int, ...]]) -> None:
+        self.other = other
+
+    def of_all(self, *numbers: int) -> np.ndarray:
+        return np.array([numbers, self.other(numbers)])
+
+
+def test_workers_agree_on_the_chiefs_length_or_stop() -> None:
+    asked: list[str] = []
+    rate = SimpleNamespace(current=lambda: Change(0.5, Steering()))
+
+    def length(own: int, other: Callable[[tuple[int, ...]], tuple[int, ...]]) -> int:
+        return agreed_length(Told(other), rate, asked.append)(40, own)
+
+    assert length(10, lambda own: (own[0], 7, own[2])) == 10 and not asked
+    assert length(10, lambda own: (own[0], 0, own[2])) == 0 and asked == ["another worker"]
+    assert length(0, lambda own: (own[0], 7, own[2])) == 0 and asked == ["another worker"]
+    with pytest.raises(FailedError, match="different steps"):
+        length(10, lambda own: (41, *own[1:]))
+    # One that has not taken up what was asked of the run, whyever.
+    with pytest.raises(FailedError, match="different rates"):
+        length(10, lambda own: (*own[:2], own[2] + 1))
 
 
 def test_a_lost_worker_has_a_name_where_tensorflow_tells_one() -> None:
