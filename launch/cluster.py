@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from types import FrameType
 
 from absl import flags as absl_flags
 
@@ -101,15 +102,28 @@ class Workers:
     def run(self) -> int:
         """Starts all, and waits until all have ended; the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, PASSED_ON, *hang_up()):
-            signal.signal(number, lambda *_: self._asked.append(None))
+            signal.signal(number, self._ask)
         cluster = {"worker": [f"{_HOST}:{port}" for port in free_ports(len(self._environments))]}
-        readers = []
         for index, own in enumerate(self._environments):
             task = {"type": "worker", "index": index}
-            config = json.dumps({"cluster": cluster, "task": task})
-            process = subprocess.Popen(
+            self._start({**own, "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})})
+        readers = [
+            threading.Thread(target=pass_on_lines, args=(index, process))
+            for index, process in enumerate(self._processes)
+        ]
+        for reader in readers:
+            reader.start()
+        self._wait()
+        for reader in readers:
+            reader.join()
+        return worst([process.returncode for process in self._processes])
+
+    def _start(self, own: Mapping[str, str]) -> None:
+        """Starts a worker, with this beside our own environment."""
+        self._processes.append(
+            subprocess.Popen(
                 self._command,
-                env={**os.environ, **own, "TF_CONFIG": config, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **own, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -119,14 +133,12 @@ class Workers:
                 start_new_session=True,
                 preexec_fn=_end_with_us,
             )
-            self._processes.append(process)
-            readers.append(threading.Thread(target=pass_on_lines, args=(index, process)))
-            readers[-1].start()
-        self._wait()
-        for reader in readers:
-            reader.join()
-        codes = [process.returncode for process in self._processes]
-        return worst(codes)
+        )
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        # A terminal that goes away sends SIGHUP more than once.
+        if number != signal.SIGHUP or not self._asked:
+            self._asked.append(None)
 
     def _wait(self) -> None:
         """Returns once all have ended, for which one that has failed leaves the others a minute."""
@@ -135,7 +147,8 @@ class Workers:
             codes = [process.poll() for process in self._processes]
             if ended is None and any(codes):
                 ended = next(index for index, code in enumerate(codes) if code)
-                self._say_how(ended, codes[ended])
+                if not self._asked:
+                    self._say_how(ended, codes[ended])
                 until = time.monotonic() + _ENDING_SECONDS
                 if codes[ended] not in (cli.STOPPED, cli.DIVERGED) and not self._asked:
                     self._asked.append(None)

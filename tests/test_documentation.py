@@ -39,23 +39,14 @@ NOT_RUN = {
     ),
 }
 # Flags of other programs.
-FOREIGN = {"no-index", "find-links"}  # pip
+FOREIGN = {"no-index", "find-links", "no-cache-dir"}  # pip
 FOREIGN |= {"signal"}  # Slurm
 FOREIGN |= {"repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 FOREIGN |= {"shm-size", "ipc"}  # Docker
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
-COMMANDS += (
-    "verify",
-    "replay",
-    "models",
-    "evaluate",
-    "predict",
-    "export",
-    "doctor",
-    "cluster",
-    "slurm",
-)
+COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor")
+COMMANDS += ("cluster", "slurm", "kubernetes")
 _SECONDS = 600
 
 

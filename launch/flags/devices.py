@@ -39,8 +39,8 @@ def define_device_flags(values: flags.FlagValues) -> None:
     add.text(
         "cluster",
         "auto",
-        "auto, slurm, tf_config or none.\nWhat tells this process of the others that it trains "
-        "with; auto: TF_CONFIG, else Slurm; none: it trains alone.",
+        "auto, slurm, kubernetes, tf_config or none.\nWhat tells this process of the others that "
+        "it trains with; auto: whichever does; none: it trains alone.",
         rare=True,
     )
     add.number(

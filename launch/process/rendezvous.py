@@ -61,10 +61,10 @@ def _listening(cluster: Cluster, until: float, seconds: float) -> Iterator[socke
     """The socket that others reach this worker at."""
     host, number = _parted(cluster.addresses[cluster.index])
     me = cluster.name(cluster.index)
+    family, address = _resolved(host, number, until)
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((address[0], 0))
+            probe.bind((address, 0))
     except OSError as error:
         raise TryAgainError(
             f"this is to be {me}, and this machine has no such address ({error.strerror}); start "
@@ -74,7 +74,7 @@ def _listening(cluster: Cluster, until: float, seconds: float) -> Iterator[socke
         try:
             # Not the port's wildcard: workers on one machine may differ by address only.
             listener = socket.create_server(
-                address[:2], family=family, backlog=len(cluster.addresses) + 8
+                (address, number), family=family, backlog=len(cluster.addresses) + 8
             )
             break
         except OSError as error:
@@ -87,6 +87,25 @@ def _listening(cluster: Cluster, until: float, seconds: float) -> Iterator[socke
             time.sleep(_POLL_SECONDS)
     with listener:
         yield listener
+
+
+def _resolved(host: str, number: int, until: float) -> tuple[socket.AddressFamily, str]:
+    """The family and address of a host's name, which a cluster may come to know a little later.
+
+    Raises:
+      TryAgainError: it does not.
+    """
+    while True:
+        try:
+            found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            return found[0], found[4][0]
+        except OSError as error:
+            if time.monotonic() > until:
+                raise TryAgainError(
+                    f"the name {host} is not known here ({error.strerror}); see whether it is this "
+                    "machine's."
+                ) from None
+        time.sleep(_POLL_SECONDS)
 
 
 def _receive(

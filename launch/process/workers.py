@@ -12,7 +12,9 @@ from typing import Any
 
 from trainer.plan.cluster import Cluster
 
-KINDS = ("auto", "none", "slurm", "tf_config")
+KINDS = ("auto", "none", "slurm", "tf_config", "kubernetes")
+# What launch.kubernetes gives each pod: the addresses of all; Kubernetes itself gives the index.
+WORKERS, _INDEX = "LOCKSTEP_WORKERS", "JOB_COMPLETION_INDEX"
 # What launchers tell each of the processes that they start: how many there are. A step of a Slurm
 # job knows better than the job.
 _COUNTS = (
@@ -31,7 +33,7 @@ def find_cluster(kind: str, environment: Mapping[str, str]) -> Cluster | None:
     """The cluster that this process is a worker of; None where it trains alone.
 
     Args:
-      kind: that of --cluster; auto takes TF_CONFIG, else what Slurm says.
+      kind: that of --cluster; auto takes TF_CONFIG, else what launch.kubernetes or Slurm say.
 
     Raises:
       ValueError: none is announced where one was asked for, one is where none was, or what is
@@ -46,6 +48,8 @@ def find_cluster(kind: str, environment: Mapping[str, str]) -> Cluster | None:
                 "out."
             )
         return cluster
+    if kind == "kubernetes" or (kind == "auto" and WORKERS in environment):
+        return _of_kubernetes(environment)
     tasks = _tasks(environment)
     if kind == "slurm" and not tasks:
         raise ValueError(
@@ -160,6 +164,18 @@ def _listed(tasks: Any) -> Sequence[Any]:
     if isinstance(tasks, dict):
         return [tasks[key] for key in sorted(tasks, key=lambda k: (len(str(k)), str(k)))]
     return tasks if isinstance(tasks, list) else ([tasks] if tasks else [])
+
+
+def _of_kubernetes(environment: Mapping[str, str]) -> Cluster | None:
+    """The cluster of an indexed Job's pods; None where there is one."""
+    addresses, index = environment.get(WORKERS, "").split(","), environment.get(_INDEX, "")
+    good = all(map(_is_address, addresses)) and len(set(addresses)) == len(addresses)
+    if not (good and re.fullmatch(r"[0-9]{1,6}", index) and int(index) < len(addresses)):
+        raise ValueError(
+            f"{WORKERS} and {_INDEX} do not name a pod of an indexed Job; take the manifest of "
+            "launch.kubernetes, or leave --cluster out."
+        )
+    return Cluster(tuple(addresses), int(index), "Kubernetes") if len(addresses) > 1 else None
 
 
 def _tasks(environment: Mapping[str, str]) -> int:

@@ -277,6 +277,8 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "is not on the volume": "tests/launch/test_kubernetes.py",
+    "do not name a pod of an indexed Job": "tests/launch/process/test_workers.py",
     "start it by srun, or leave --cluster": "tests/launch/process/test_workers.py",
     "set it, or leave --cluster": "tests/launch/process/test_workers.py",
     "Slurm announces □ tasks": "tests/launch/process/test_workers.py",

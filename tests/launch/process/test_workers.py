@@ -119,9 +119,22 @@ def test_workers_of_a_tf_config(config: str, addresses: tuple[str, ...], index: 
         assert cluster.chief == (index == 0)
 
 
+def test_pods_of_an_indexed_job() -> None:
+    pods = {"LOCKSTEP_WORKERS": "a-0.a:2222,a-1.a:2222", "JOB_COMPLETION_INDEX": "1"}
+    for kind in ("auto", "kubernetes"):
+        cluster = find_cluster(kind, pods)
+        assert (cluster.addresses, cluster.index) == (("a-0.a:2222", "a-1.a:2222"), 1)
+    alone = pods | {"LOCKSTEP_WORKERS": "a-0.a:2222", "JOB_COMPLETION_INDEX": "0"}
+    assert find_cluster("auto", alone) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "environment", "said"),
     [
+        ("kubernetes", {}, "do not name a pod"),
+        ("auto", {"LOCKSTEP_WORKERS": "a:1,b:1"}, "do not name a pod"),
+        ("auto", {"LOCKSTEP_WORKERS": "a:1,b:1", "JOB_COMPLETION_INDEX": "2"}, "do not name a pod"),
+        ("auto", {"LOCKSTEP_WORKERS": "a:1,a:1", "JOB_COMPLETION_INDEX": "1"}, "do not name a pod"),
         ("tf_config", {}, "names no workers"),
         ("slurm", {"SLURM_NTASKS": "2"}, "no task of a Slurm job"),
         ("auto", {"TF_CONFIG": tf_config("worker", 2, worker=["a:1", "b:1"])}, "from 0"),
