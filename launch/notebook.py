@@ -102,7 +102,7 @@ def train(
       RuntimeError: the training failed or diverged; what was printed says how.
     """
     folder = pathlib.Path(run_dir)
-    flags = {"run_dir": run_dir, "model": model, "task": task} | flags
+    flags = {"run_dir": run_dir, "model": model, "task": task, "cluster": "none"} | flags
     try:
         if data is not None and flags.get("dataset") is not None:
             raise ValueError("data and dataset are both given; give one of them.")

@@ -48,6 +48,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self.reason = ""
+        self._before: dict[int, object] = {}  # the signals that are taken, and who had them
         self._signals: collections.Counter[int] = collections.Counter()
         self._hear, self._tell = socket.socketpair()
         self._tell.setblocking(False)

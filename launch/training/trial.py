@@ -87,7 +87,7 @@ def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
 
         with cli.wrong_command():
             job, session = make_session(job, stop, startup)
-        stop.when_asked(lambda: session.run.most_steps.assign(1))
+        stop.when_asked(session.run.ask_to_stop)
         from launch.training.host import make_host
 
         host, meter = make_host(job, session), Meter(seconds, stop)
