@@ -88,7 +88,8 @@ def test_a_job_that_is_stopped_preempted_and_loses_a_task_and_a_node(
 
     trains_on(run, 100)
     urgent = slurm.ask(
-        *["sbatch", "--parsable", "--partition=high", "--nodes=3", "--exclusive", "--wrap", "true"]
+        *["sbatch", "--parsable", "--partition=high", "--nodes=3", "--exclusive"],
+        *["--output=/dev/null", "--wrap", "true"],
     )
     wait_for(lambda: slurm.state(int(urgent)) == "COMPLETED", _SECONDS)
     wait_for(lambda: restarts() == 2, _SECONDS)
