@@ -19,7 +19,7 @@ from types import FrameType
 
 from absl import flags as absl_flags
 
-from launch.flags.command import parse, read_command
+from launch.flags.command import parted, read_command
 from launch.flags.group import Group
 from launch.process import cli
 from launch.process.cuda_libraries import device_files
@@ -46,14 +46,8 @@ def define_cluster_flags() -> absl_flags.FlagValues:
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
-    mark = list(argv).index("--") if "--" in argv else len(argv)
-    ours, theirs = argv[:mark], argv[mark + 1 :]
     with cli.wrong_command():
-        if not theirs or parse(values, ours):
-            raise ValueError(
-                "give the flags of launch.train after --: "
-                "python -m launch.cluster --workers=2 -- --flagfile=digits."
-            )
+        theirs = parted(values, argv, "launch.cluster --workers=2 -- --flagfile=digits")
         read_command(theirs)
         shares = share_gpus(values.workers, visible_gpus())
     return Workers([sys.executable, "-m", "launch.train", *theirs], shares).run()

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch.flags.command import parse, read_command
+from launch.flags.command import parted, read_command
 from launch.flags.group import Group
 from launch.process import cli
 from launch.process.workers import WORKERS
 from trainer.plan.settings import Settings
 
+_EXAMPLE = (
+    "launch.kubernetes --image=IMAGE --claim=CLAIM -- --flagfile=digits --run_dir=/data/digits"
+)
 _PORT = 2222
 # A name has room in `NAME-workers-0-INDEX`, which is to be a host's: 63 letters.
 _NAME = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
@@ -100,14 +103,8 @@ def define_kubernetes_flags() -> absl_flags.FlagValues:
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
-    mark = list(argv).index("--") if "--" in argv else len(argv)
-    ours, theirs = argv[:mark], argv[mark + 1 :]
     with cli.wrong_command():
-        if not theirs or parse(values, ours):
-            raise ValueError(
-                "give the flags of launch.train after --: python -m launch.kubernetes "
-                "--image=IMAGE --claim=CLAIM -- --flagfile=digits --run_dir=/data/digits."
-            )
+        theirs = parted(values, argv, _EXAMPLE)
         print(manifest(values, theirs, read_command(theirs).settings), end="")
     return cli.FINISHED
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch.flags.command import parse, read_command
+from launch.flags.command import parted, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import parsed
 from launch.flags.recovery import parse_time
@@ -61,14 +61,8 @@ def define_slurm_flags() -> absl_flags.FlagValues:
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
-    mark = list(argv).index("--") if "--" in argv else len(argv)
-    ours, theirs = argv[:mark], argv[mark + 1 :]
     with cli.wrong_command():
-        if not theirs or parse(values, ours):
-            raise ValueError(
-                "give the flags of launch.train after --: "
-                "python -m launch.slurm --nodes=2 --time=4h -- --flagfile=digits."
-            )
+        theirs = parted(values, argv, "launch.slurm --nodes=2 --time=4h -- --flagfile=digits")
         run_dir = pathlib.Path(read_command(theirs).settings.run.run_dir)
         text = script(values, theirs, run_dir)
         if values.dry_run:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from launch.flags.command import parse, read_command
+from launch.flags.command import parted, read_command
 from launch.flags.group import Group
 from launch.process import cli
 from launch.process.supervisor import Supervisor
@@ -42,14 +42,8 @@ def define_supervise_flags() -> absl_flags.FlagValues:
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
-    mark = list(argv).index("--") if "--" in argv else len(argv)
-    ours, theirs = argv[:mark], argv[mark + 1 :]
     with cli.wrong_command():
-        if not theirs or parse(values, ours):
-            raise ValueError(
-                "give the flags of launch.train after --: "
-                "python -m launch.supervise --max_restarts=10 -- --flagfile=digits."
-            )
+        theirs = parted(values, argv, "launch.supervise --max_restarts=10 -- --flagfile=digits")
         settings = read_command(theirs).settings
     run_dir = pathlib.Path(settings.run.run_dir)
     supervisor = Supervisor(

@@ -53,6 +53,22 @@ def read_command(argv: Sequence[str], values: flags.FlagValues | None = None) ->
         return Command(training_settings(values), data_settings(values), values, lines)
 
 
+def parted(values: flags.FlagValues, argv: Sequence[str], example: str) -> list[str]:
+    """The flags of launch.train behind `--`; those before it fill `values`.
+
+    Args:
+      example: of the command, for who has given none.
+
+    Raises:
+      ValueError: there are none, or the others are wrong.
+    """
+    mark = list(argv).index("--") if "--" in argv else len(argv)
+    theirs = list(argv[mark + 1 :])
+    if not theirs or parse(values, argv[:mark]):
+        raise ValueError(f"give the flags of launch.train after --: python -m {example}.")
+    return theirs
+
+
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Fills `values` and returns the positional arguments.
 

@@ -7,6 +7,7 @@ from launch.flags.parsing import one_of, parsed
 from trainer.plan.precision import POLICIES
 from trainer.plan.settings import MOST_THREADS, Communication, DeviceSettings
 
+CLUSTERS = ("auto", "slurm", "kubernetes", "tf_config", "none")
 ALL_REDUCE = ("auto", "nccl", "ring", "hierarchical_copy", "reduce_to_one")
 _MOST_MB = 1_000_000
 _LEAST_GB = 0.1
@@ -22,34 +23,8 @@ def define_device_flags(values: flags.FlagValues) -> None:
         0,
         "Devices to train on.\n0: every GPU, or one CPU; on a CPU, N makes N logical devices.",
     )
-    add.text("gpus", "", "Which GPUs: 0,2.\nAs nvidia-smi numbers them; empty: all.", rare=True)
-    add.number(
-        "gpu_memory_gb",
-        0.0,
-        "The most memory to take of each GPU.\n0: as much as the run comes to need.",
-        rare=True,
-    )
-    add.text(
-        "gpu_allocator",
-        "auto",
-        "auto or async: who hands out GPU memory.\nasync: CUDA itself, which leaves fewer gaps; "
-        "auto: TensorFlow.",
-        rare=True,
-    )
-    add.text(
-        "cluster",
-        "auto",
-        "auto, slurm, kubernetes, tf_config or none.\nWhat tells this process of the others that "
-        "it trains with; auto: whichever does; none: it trains alone.",
-        rare=True,
-    )
-    add.number(
-        "join_timeout_s",
-        300.0,
-        "Seconds to wait for the other workers.\nWho has not come by then is named, and the exit "
-        "code is 75.",
-        rare=True,
-    )
+    _define_gpu_flags(add)
+    _define_worker_flags(add)
     add.integer("global_batch", 64, 1, "Examples an update, over all replicas.", decisive=True)
     add.integer(
         "micro_batch",
@@ -85,6 +60,40 @@ def define_device_flags(values: flags.FlagValues) -> None:
         rare=True,
     )
     _define_exchange_flags(add)
+
+
+def _define_gpu_flags(add: Group) -> None:
+    add.text("gpus", "", "Which GPUs: 0,2.\nAs nvidia-smi numbers them; empty: all.", rare=True)
+    add.number(
+        "gpu_memory_gb",
+        0.0,
+        "The most memory to take of each GPU.\n0: as much as the run comes to need.",
+        rare=True,
+    )
+    add.text(
+        "gpu_allocator",
+        "auto",
+        "auto or async: who hands out GPU memory.\nasync: CUDA itself, which leaves fewer gaps; "
+        "auto: TensorFlow.",
+        rare=True,
+    )
+
+
+def _define_worker_flags(add: Group) -> None:
+    add.text(
+        "cluster",
+        "auto",
+        "auto, slurm, kubernetes, tf_config or none.\nWhat tells this process of the others that "
+        "it trains with; auto: whichever does; none: it trains alone.",
+        rare=True,
+    )
+    add.number(
+        "join_timeout_s",
+        300.0,
+        "Seconds to wait for the other workers.\nWho has not come by then is named, and the exit "
+        "code is 75.",
+        rare=True,
+    )
 
 
 def _define_exchange_flags(add: Group) -> None:
@@ -155,6 +164,7 @@ def device_settings(values: flags.FlagValues) -> DeviceSettings:
             f"--gpu_memory_gb={values.gpu_memory_gb:g} is too little for any training; give at "
             f"least {_LEAST_GB:g}, or 0 for no limit."
         )
+    one_of("cluster", values.cluster, CLUSTERS)
     return DeviceSettings(
         device=one_of("device", values.device, ("auto", "gpu", "cpu")),
         replicas=values.replicas or None,

@@ -12,7 +12,6 @@ from typing import Any
 
 from trainer.plan.cluster import Cluster
 
-KINDS = ("auto", "none", "slurm", "tf_config", "kubernetes")
 # What launch.kubernetes gives each pod: the addresses of all; Kubernetes itself gives the index.
 WORKERS, _INDEX = "LOCKSTEP_WORKERS", "JOB_COMPLETION_INDEX"
 # What launchers tell each of the processes that they start: how many there are. A step of a Slurm

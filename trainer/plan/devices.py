@@ -98,6 +98,12 @@ def _of_each(
             f"--replicas={asked} are those of all {workers} workers together; give {allowed}, or "
             "leave it out."
         )
+    most = workers * (1 if on_cpus else len(settings.gpus) or gpus)
+    if asked > most:
+        raise ValueError(
+            f"--replicas={asked} are those of all {workers} workers together, and this one has "
+            f"{most // workers} GPUs for it; use at most {most}."
+        )
     share = dataclasses.replace(settings, replicas=1 if on_cpus else asked // workers or None)
     devices = choose_devices(share, gpus, cores, capabilities)
     text = f"{workers} workers by {cluster.because}, each with {devices.because}"

@@ -277,6 +277,7 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "GPUs for it; use at most □": "test_replicas_that_workers_cannot_share",
     "is not on the volume": "tests/launch/test_kubernetes.py",
     "do not name a pod of an indexed Job": "tests/launch/process/test_workers.py",
     "start it by srun, or leave --cluster": "tests/launch/process/test_workers.py",

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from trainer.plan.cluster import Cluster
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.precision import choose_precision, precision_text
 from trainer.plan.settings import DeviceSettings
@@ -127,3 +128,37 @@ def test_precision_by_what_the_cards_are_fast_in(
 )
 def test_rounded_products_are_said_where_there_are_some(tf32: bool, kind: str, text: str) -> None:
     assert precision_text("float32", tf32, kind) == text
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "replicas", "found"),
+    [
+        (4, "auto", None, ("GPU", 8, 4, (0, 1, 2, 3))),
+        (4, "auto", 4, ("GPU", 4, 2, (0, 1))),
+        (0, "auto", None, ("CPU", 2, 1, ())),
+        (4, "cpu", 2, ("CPU", 2, 1, ())),
+    ],
+)
+def test_workers_have_equal_shares_of_the_replicas(
+    gpus: int, device: str, replicas: int | None, found: tuple[object, ...]
+) -> None:
+    cluster = Cluster(("a:1", "b:2"), 1, "the test")
+    settings = DeviceSettings(device, replicas, global_batch=64)
+    chosen = choose_devices(settings, gpus, 2, cluster=cluster)
+    assert (chosen.kind, chosen.replicas, chosen.here, chosen.gpus) == found
+    assert chosen.workers == 2 and chosen.because.startswith("2 workers by the test, each with ")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "replicas", "said"),
+    [
+        (4, 3, "a multiple of 2"),
+        (4, 10, "this one has 4 GPUs for it; use at most 8"),
+        (0, 4, "give 2, one a worker"),
+        (0, 1, "give 2, one a worker"),
+    ],
+)
+def test_replicas_that_workers_cannot_share(gpus: int, replicas: int, said: str) -> None:
+    cluster = Cluster(("a:1", "b:2"), 0, "the test")
+    with pytest.raises(ValueError, match=said):
+        choose_devices(DeviceSettings("auto", replicas, 64), gpus, 2, cluster=cluster)
