@@ -1,6 +1,5 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
-import contextlib
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
@@ -14,7 +13,7 @@ from launch.terminal.plan_text import plan_text
 from launch.training.attempt import last_saved, train
 from launch.training.gpus import say_what_is_amiss
 from launch.training.job import Job
-from launch.training.join import joined
+from launch.training.join import join
 from launch.training.startup import Startup
 from trainer.run_folder.resume import rederived
 from trainer.run_folder.run_folder import tidy
@@ -29,17 +28,11 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
 def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: StopRequests) -> int:
     """Carries the command out until its end, or until somebody asks `stop`; the exit code."""
     startup = Startup()
-    with contextlib.ExitStack() as opened:
-        with cli.wrong_command():
-            command = read_command(argv, values)
-            startup.done("imports")
-            job = opened.enter_context(joined(command))
-        return train_job(job, stop, startup)
-
-
-def train_job(job: Job, stop: StopRequests, startup: Startup) -> int:
-    """Shows the plan and trains, if there is anything left to train; the exit code."""
-    stop.limit(job.command.settings.recovery, lambda: last_saved(job))
+    with cli.wrong_command():
+        command = read_command(argv, values)
+        startup.done("imports")
+        job = join(command)
+    stop.limit(command.settings.recovery, lambda: last_saved(job))
     show(job)
     if job.complete():
         print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
@@ -48,7 +41,7 @@ def train_job(job: Job, stop: StopRequests, startup: Startup) -> int:
         for line in tidy(job.run_dir, job.found, job.fallback):
             print(line, flush=True)
     startup.done("data")
-    cli.import_tensorflow(job.command.values.verbosity)
+    cli.import_tensorflow(values.verbosity)
     say_what_is_amiss(job)
     with job.held:
         return train(job, stop, startup)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainer.replicas.all_reduce import of_one_process
 from trainer.replicas.checksums import checksums_of
 from trainer.replicas.streams import Batch
 from trainer.replicas.sums import Sums
@@ -89,8 +90,8 @@ class Audit:
             tf.cond(is_new, lambda: self._keep(checksums), lambda: None)
 
         # The keys of collectives between machines come in from the outermost function alone.
-        apart = isinstance(self.strategy, tf.distribute.MirroredStrategy)
-        tf.cond(self.due.read_value(), _aside(audit) if apart else audit, lambda: None)
+        due = _aside(audit) if of_one_process(self.strategy) else audit
+        tf.cond(self.due.read_value(), due, lambda: None)
         self.steps.assign_add(1)
         self.due.assign(self._next_is_due())
 

@@ -33,8 +33,8 @@ from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices
 from trainer.plan.plan import Plan
 from trainer.plan.settings import LayerSettings, Settings
-from trainer.replicas.all_reduce import make_exchange, sparse_text
-from trainer.replicas.strategy import make_strategy, on_this_host
+from trainer.replicas.all_reduce import make_exchange, of_one_process, sparse_text
+from trainer.replicas.strategy import make_strategy
 from trainer.replicas.streams import Batch, MakeDataset, Stream, distribute
 from trainer.replicas.sums import choose_pieces
 from trainer.replicas.variables import host_variable, unique_names
@@ -250,7 +250,7 @@ def build_step(
         clipping=settings.optimizer.clipping,
         xla=xla,
         # Not where replicas talk within the pass, nor where sums may be in any order.
-        stop=None if on_this_host(strategy) else host_variable(np.float32(0), "stop"),
+        stop=None if of_one_process(strategy) else host_variable(np.float32(0), "stop"),
         alone=bool(plan.exact or plan.audit_every) and not mixes_replicas(model, plan),
         exchange=make_exchange(strategy, pieces, plan.exact, devices.communication, plan.device),
     )

@@ -48,20 +48,42 @@ def meet(
       ValueError: the facts differ.
       TryAgainError: a worker is missing or cannot be reached, or this one cannot listen.
     """
-    until = time.monotonic() + seconds
-    with _listening(cluster, until, seconds) as listener:
+    wait = _Wait(seconds, say)
+    with _listening(cluster, wait) as listener:
         if cluster.chief:
-            _receive(cluster, listener, facts, told, until, seconds, say)
+            _receive(cluster, listener, facts, told, wait)
             return dict(told)
-        return _report(cluster, facts, until, seconds, say)
+        return _report(cluster, facts, wait)
+
+
+class _Wait:
+    """A wait of so many seconds for others, of which a person is told once it takes a while."""
+
+    def __init__(self, seconds: float, say: Callable[[str], object]) -> None:
+        self.seconds, self._say, self._quiet = seconds, say, True
+        self._began = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds; less than 0 once it is over."""
+        return self._began + self.seconds - time.monotonic()
+
+    def goes_on(self, whom: str = "") -> bool:
+        """Whether it is not over yet; then says whom it is for, and lets a moment pass."""
+        if self.left() < 0:
+            return False
+        if whom and self._quiet and self.seconds - self.left() > _QUIET_SECONDS:
+            self._quiet = False
+            self._say(f"waiting for {whom}")
+        time.sleep(_POLL_SECONDS)
+        return True
 
 
 @contextlib.contextmanager
-def _listening(cluster: Cluster, until: float, seconds: float) -> Iterator[socket.socket]:
+def _listening(cluster: Cluster, wait: _Wait) -> Iterator[socket.socket]:
     """The socket that others reach this worker at."""
     host, number = _parted(cluster.addresses[cluster.index])
     me = cluster.name(cluster.index)
-    family, address = _resolved(host, number, until)
+    family, address = _resolved(host, wait)
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.bind((address, 0))
@@ -78,18 +100,17 @@ def _listening(cluster: Cluster, until: float, seconds: float) -> Iterator[socke
             )
             break
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+            if error.errno != errno.EADDRINUSE or not wait.goes_on():
                 raise TryAgainError(
-                    f"the port of {me} cannot be taken ({error.strerror}) after {seconds:g} s; "
-                    "what has it may be the process before this one; end that, or give another "
+                    f"the port of {me} cannot be taken ({error.strerror}) after {wait.seconds:g} s;"
+                    " what has it may be the process before this one; end that, or give another "
                     "port."
                 ) from None
-            time.sleep(_POLL_SECONDS)
     with listener:
         yield listener
 
 
-def _resolved(host: str, number: int, until: float) -> tuple[socket.AddressFamily, str]:
+def _resolved(host: str, wait: _Wait) -> tuple[socket.AddressFamily, str]:
     """The family and address of a host's name, which a cluster may come to know a little later.
 
     Raises:
@@ -97,15 +118,14 @@ def _resolved(host: str, number: int, until: float) -> tuple[socket.AddressFamil
     """
     while True:
         try:
-            found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-            return found[0], found[4][0]
+            family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+            return family, address[0]
         except OSError as error:
-            if time.monotonic() > until:
+            if not wait.goes_on():
                 raise TryAgainError(
                     f"the name {host} is not known here ({error.strerror}); see whether it is this "
                     "machine's."
                 ) from None
-        time.sleep(_POLL_SECONDS)
 
 
 def _receive(
@@ -113,59 +133,61 @@ def _receive(
     listener: socket.socket,
     facts: Mapping[str, Any],
     told: Mapping[str, Any],
-    until: float,
-    seconds: float,
-    say: Callable[[str], object],
+    wait: _Wait,
 ) -> None:
     """The chief's part."""
-    there: dict[int, tuple[_Line, dict[str, Any]]] = {}
-    began, quiet = time.monotonic(), True
-    listener.settimeout(_POLL_SECONDS)
+    lines: dict[int, _Line] = {}
     try:
-        while len(there) < len(cluster.addresses) - 1:
-            missing = [n for n in range(1, len(cluster.addresses)) if n not in there]
-            names = ", ".join(map(cluster.name, missing))
-            if time.monotonic() > until:
-                raise TryAgainError(
-                    f"{names} did not come within {seconds:g} s (--join_timeout_s); see whether "
-                    f"{'it was' if len(missing) == 1 else 'they were'} started, and reach "
-                    f"{cluster.addresses[0]}."
-                )
-            if quiet and time.monotonic() > began + _QUIET_SECONDS:
-                quiet = False
-                say(f"waiting for {names}")
-            with contextlib.suppress(TimeoutError):
-                line = _Line(listener.accept()[0])
-                hello = line.read(_REACH_SECONDS)
-                if hello and hello.get("index") in missing:
-                    there[hello["index"]] = line, hello.get("facts", {})
-        for index, (_, theirs) in sorted(there.items()):
+        for index, theirs in sorted(_gather(cluster, listener, wait, lines).items()):
             check_same(cluster, index, facts, theirs)
-        for line, _ in there.values():
+        for line in lines.values():
             line.write({"facts": dict(told)})
-        for index, (line, _) in sorted(there.items()):
+        for index, line in sorted(lines.items()):
             answer = line.read(_REACH_SECONDS * len(cluster.addresses))
             if answer is None or answer.get("unreachable"):
                 whom = ", ".join(map(cluster.name, (answer or {}).get("unreachable", ())))
                 reason = f"cannot reach {whom}" if whom else "has gone"
                 raise TryAgainError(f"{cluster.name(index)} {reason}; see their network.")
     except (ValueError, TryAgainError) as error:
-        for line, _ in there.values():
+        for line in lines.values():
             line.write({"error": str(error), "again": isinstance(error, TryAgainError)})
         raise
-    for line, _ in there.values():
+    for line in lines.values():
         line.write({})
 
 
-def _report(
-    cluster: Cluster,
-    facts: Mapping[str, Any],
-    until: float,
-    seconds: float,
-    say: Callable[[str], object],
-) -> dict[str, Any]:
+def _gather(
+    cluster: Cluster, listener: socket.socket, wait: _Wait, lines: dict[int, "_Line"]
+) -> dict[int, dict[str, Any]]:
+    """What every other worker is about to do; `lines` takes their connections.
+
+    Raises:
+      TryAgainError: some have not come.
+    """
+    others, facts = range(1, len(cluster.addresses)), {}
+    listener.settimeout(_POLL_SECONDS)
+    while len(facts) < len(others):
+        missing = [number for number in others if number not in facts]
+        names = ", ".join(map(cluster.name, missing))
+        if not wait.goes_on(names):
+            raise TryAgainError(
+                f"{names} did not come within {wait.seconds:g} s (--join_timeout_s); see whether "
+                f"{'it was' if len(missing) == 1 else 'they were'} started, and reach "
+                f"{cluster.addresses[0]}."
+            )
+        with contextlib.suppress(TimeoutError):
+            line = _Line(listener.accept()[0])
+            hello = line.read(_REACH_SECONDS) or {}
+            # One that has ended and was started again takes its own place.
+            index, theirs = hello.get("index"), hello.get("facts")
+            if index in others and isinstance(theirs, dict):
+                facts[index], lines[index] = theirs, line
+    return facts
+
+
+def _report(cluster: Cluster, facts: Mapping[str, Any], wait: _Wait) -> dict[str, Any]:
     """The part of every other worker."""
-    line, told = _heard(cluster, facts, until, seconds, say)
+    line, told = _heard(cluster, facts, wait)
     others = [n for n in range(1, len(cluster.addresses)) if n != cluster.index]
     line.write({"unreachable": [n for n in others if not _reached(cluster.addresses[n])]})
     answer = line.read(_REACH_SECONDS * (len(cluster.addresses) + 1))
@@ -176,33 +198,24 @@ def _report(
 
 
 def _heard(
-    cluster: Cluster,
-    facts: Mapping[str, Any],
-    until: float,
-    seconds: float,
-    say: Callable[[str], object],
+    cluster: Cluster, facts: Mapping[str, Any], wait: _Wait
 ) -> tuple["_Line", dict[str, Any]]:
     """The connection to the chief, and its answer to what this worker is about to do."""
-    chief, began, quiet, why = cluster.name(0), time.monotonic(), True, "it said nothing"
-    while True:
+    chief, why = cluster.name(0), "it said nothing"
+    while wait.goes_on(chief):
         try:
             line = _Line(socket.create_connection(_parted(cluster.addresses[0]), _REACH_SECONDS))
             line.write({"index": cluster.index, "facts": dict(facts)})
             # The chief answers once all are there; nothing where its port is still another's.
-            answer = line.read(max(until - time.monotonic(), 0.0) + _REACH_SECONDS)
+            answer = line.read(wait.left() + _REACH_SECONDS)
             if answer is not None:
                 return line, _agreed(answer)
         except OSError as error:
             why = error.strerror or str(error)
-        if time.monotonic() > until:
-            raise TryAgainError(
-                f"{chief} did not answer within {seconds:g} s (--join_timeout_s): {why}; see "
-                "whether it was started."
-            )
-        if quiet and time.monotonic() > began + _QUIET_SECONDS:
-            quiet = False
-            say(f"waiting for {chief}")
-        time.sleep(_POLL_SECONDS)
+    raise TryAgainError(
+        f"{chief} did not answer within {wait.seconds:g} s (--join_timeout_s): {why}; see whether "
+        "it was started."
+    )
 
 
 def check_same(

@@ -18,11 +18,16 @@ from launch.terminal.plan_text import print_run
 from launch.terminal.summary import summary_text
 from launch.training.gpus import check_sum
 from launch.training.job import Job
-from launch.training.join import agreement_of, losing_workers, meeting, share_checkpoints
 from launch.training.model_card import MODEL_CARD, model_card
 from launch.training.session import Session
 from launch.training.startup import Startup
 from launch.training.streams import training_data
+from launch.training.together import (
+    agreement_of,
+    losing_workers,
+    meeting,
+    share_checkpoints,
+)
 from trainer.files.storage import Storage
 from trainer.files.whole_files import read_lines, write_json, write_text
 from trainer.loop import Block

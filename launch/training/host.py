@@ -9,11 +9,11 @@ from input_pipeline.class_names import names_text
 from launch.process.watchdog import EVALUATING, WRITING, Watchdog, watch
 from launch.terminal.progress import Progress
 from launch.training.job import Job, decided
-from launch.training.join import shared_requests
 from launch.training.model_card import model_card
 from launch.training.restore import note_start, open_run
 from launch.training.session import Session
 from launch.training.streams import evaluation_data
+from launch.training.together import shared_requests
 from trainer.actions.audited import audited
 from trainer.actions.control import Control
 from trainer.actions.digests import Digests

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from input_pipeline.bad_records import Faults
 from input_pipeline.pending_reads import Reads
 from launch.process.stop import StopRequests
-from launch.training.join import agreed_length
 from launch.training.startup import Startup
+from launch.training.together import agreed_length
 
 if TYPE_CHECKING:
     from trainer.replicas.agreement import Agreement

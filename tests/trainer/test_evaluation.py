@@ -126,6 +126,22 @@ def test_pieces_add_up_to_the_bits_of_the_whole() -> None:
     assert all(later <= 2 * before for before, later in itertools.pairwise(pieces))
 
 
+def test_all_processes_take_the_pieces_that_are_agreed_on() -> None:
+    values, pieces, asked = [1.0] * 9, [], []
+
+    def agreed(done: int, batches: int) -> int:
+        asked.append((done, bool(batches)))
+        return {0: 4, 4: 5}.get(done, 0)
+
+    rows = evaluate_in_pieces(adder(pieces), iter(values), 9, lambda: True, agreed)
+    assert rows.tolist() == [[9.0, 9.0, 18.0]] and pieces == [4, 5]
+    # One that is to stop says so, and all leave where the others do not agree to go on.
+    assert evaluate_in_pieces(adder([]), iter(values), 9, lambda: False, agreed) is not None
+    assert asked == [(0, True), (4, True), (0, False), (4, False)]
+    left = evaluate_in_pieces(adder([]), iter(values), 9, lambda: True, lambda done, n: 0)
+    assert left is None
+
+
 def test_a_pass_is_left_before_the_next_piece() -> None:
     pieces: list[int] = []
     answers = iter([True, False])

@@ -98,12 +98,16 @@ class Exchange:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors), options=options)
 
 
+def of_one_process(strategy: tf.distribute.Strategy) -> bool:
+    """Whether all replicas are of this process, and not of several workers."""
+    return isinstance(strategy, tf.distribute.MirroredStrategy)
+
+
 def make_exchange(
     strategy: tf.distribute.Strategy, pieces: Pieces, exact: bool, asked: Communication, kind: str
 ) -> Exchange:
     """The exchange over a strategy's replicas, which are devices of this kind, CPU or GPU."""
-    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)  # and so on this machine
-    on_one = mirrored and _on_one_device(asked.all_reduce, kind)
+    on_one = of_one_process(strategy) and _on_one_device(asked.all_reduce, kind)
     # On CPUs a micro-batch may take the cores that another one leaves idle: 1.8 times as fast where
     # they are small, for the memory of a few.
     in_turn = kind == "GPU"

@@ -33,11 +33,6 @@ def make_strategy(devices: Devices, all_reduce: str = "auto") -> tf.distribute.S
     return tf.distribute.MirroredStrategy(names, cross_device_ops(all_reduce, devices.kind))
 
 
-def on_this_host(strategy: tf.distribute.Strategy) -> bool:
-    """Whether all replicas are of this process."""
-    return isinstance(strategy, tf.distribute.MirroredStrategy)
-
-
 def _over_workers(cluster: Cluster, all_reduce: str) -> tf.distribute.Strategy:
     workers = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(

@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.replicas.all_reduce import of_one_process
+
 Batch = Mapping[str, tf.Tensor]
 # Given a pipeline's number and the number of pipelines (one a worker), that pipeline's data.
 MakeDataset = Callable[[int, int], tf.data.Dataset]
@@ -60,7 +62,7 @@ def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
 
 
 def _on_this_host(strategy: tf.distribute.Strategy) -> bool:
-    if not isinstance(strategy, tf.distribute.MirroredStrategy):
-        return False  # several workers
+    if not of_one_process(strategy):
+        return False
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
     return all(device.device_type == "CPU" for device in devices)

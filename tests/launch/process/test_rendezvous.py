@@ -109,14 +109,30 @@ def test_another_machines_address_is_an_error() -> None:
     assert isinstance(error, TryAgainError) and "no such address" in str(error)
 
 
+def test_one_that_comes_again_takes_its_own_place() -> None:
+    first, second, third = cluster_of(3)
+    port = int(first.addresses[0].rpartition(":")[2])
+
+    def ended() -> None:
+        """The second worker, which is killed while it waits."""
+        time.sleep(0.2)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(json.dumps({"index": 1, "facts": FACTS}).encode() + b"\n")
+            time.sleep(0.3)
+
+    found = gathered(meeting(first), ended, meeting(second, after=1.0), meeting(third, after=2.0))
+    assert found == [{"step": 40}, None, {"step": 40}, {"step": 40}]
+
+
 def test_strangers_are_not_taken_for_workers() -> None:
     first, second = cluster_of(2)
     port = int(first.addresses[0].rpartition(":")[2])
 
     def stranger() -> None:
         time.sleep(0.2)
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\n\r\n[1]\n")
+        for said in (b"GET / HTTP/1.1", b"[1]", b'{"index": 1}', b'{"index": [1], "facts": {}}'):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(said + b"\n")
 
     found = gathered(meeting(first), stranger, meeting(second, after=0.6))
     assert found == [{"step": 40}, None, {"step": 40}]

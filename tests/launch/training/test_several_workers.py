@@ -12,11 +12,22 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-from helpers import Ended, Run, call, finish, in_parallel, logged_step, start, wait_until
+from helpers import (
+    REPOSITORY,
+    Ended,
+    Run,
+    call,
+    finish,
+    in_parallel,
+    logged_step,
+    start,
+    wait_until,
+)
 
 from launch.cluster import free_ports, share_gpus, worst
 from launch.process.cli import FailedError
-from launch.training.join import agreed_length, gone, take_over
+from launch.training.join import take_over
+from launch.training.together import agreed_length, gone
 from trainer.learning_rate.steering import Change, Steering
 from trainer.plan.cluster import Cluster
 
@@ -31,6 +42,14 @@ LONG = (
     "--device=cpu --dataset=digits --model=mlp --dropout=0.2 --ema=0.9 --global_batch=64 "
     "--micro_batch=32 --train_for=2400st --eval_every=800st --checkpoint_every=50st "
     "--log_every=50st --check_replicas_every=50st --steps_per_loop=10 --xla=off"
+)
+
+
+# The labels of the steps 91 to 120 are wrong.
+DIVERGING = (
+    "--device=cpu --dataset=python:poisoned:wrong_labels --model=mlp --steps_per_loop=10 --xla=off "
+    "--lr_scaling=none --learning_rate=0.1 --global_batch=64 --micro_batch=32 --train_for=250st "
+    "--checkpoint_every=40st --eval_every=125st --log_every=5st --on_divergence=rollback"
 )
 
 
@@ -111,6 +130,12 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, dict[
     process.kill()
     assert psutil.wait_procs(left, timeout=30)[1] == []
     process = train_until(run.checkpoints()[-1] + 50, LONG, run, folder)
+    chief, other = workers_of(process)
+    other.suspend()
+    assert psutil.wait_procs([chief], timeout=30)[1] == []
+    other.kill()
+    ended["does not answer"] = finish(process)
+    process = train_until(run.checkpoints()[-1] + 50, LONG, run, folder)
     begin = time.monotonic()
     workers_of(process)[1].kill()
     ended["killed"] = finish(process)
@@ -139,6 +164,8 @@ def test_a_lost_one_ends_the_others_with_a_sentence(
     killed = disturbed[2]["killed"]
     assert killed.code == 75
     assert "worker 1 ended by signal 9" in killed.err
+    assert disturbed[2]["does not answer"].code == 75
+    assert "has gone, and none can go on alone" in disturbed[2]["does not answer"].out
     assert re.search(r"^\[0\] error: worker 1 \(127.0.0.1:\d+\) has gone, and", killed.out, re.M)
     assert "Traceback" not in killed.out
 
@@ -151,6 +178,16 @@ def test_all_go_on_from_the_chiefs_checkpoint_to_the_same_bits(
     assert run.rows_without_times() == alone.rows_without_times()
     assert ended["again"].code == 0
     assert "is finished at step 2,400" in ended["again"].out
+
+
+def test_all_go_back_to_the_same_checkpoint(tmp_path: pathlib.Path) -> None:
+    modules = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    alone, run = Run(tmp_path / "alone"), Run(tmp_path / "run")
+    assert call(f"{DIVERGING} --run_dir={alone.folder}", tmp_path, modules).code == 0
+    ended = call(on_workers(2, DIVERGING, run), tmp_path, modules, module="launch.cluster")
+    assert ended.code == 0, f"{ended.out}\n{ended.err}"
+    assert ended.out.count("diverged: the loss rose") >= 1
+    assert run.rows_without_times() == alone.rows_without_times()
 
 
 def test_requests_reach_all_workers(tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,7 @@
 """Two worker processes train the very weights that one process trains: all bits, every row."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,36 @@ def test_two_workers_train_the_weights_and_rows_of_one_process(
             if name != "rows/input_wait" and value.tobytes() != worker[name].tobytes()
         ] == []
     assert np.ptp(alone["rows/train/loss"]) > 0.1  # it has trained
+
+
+# The second worker is asked to stop while a long block goes on; then all exchange something.
+STOPPED = """
+import threading, time
+from trainer.plan.cluster import Cluster
+from trainer.replicas.agreement import Agreement
+source = sources["train"]
+stream = iter(run.stream(training_data(command, plan, source, 0, Faults(source))))
+run.train_loop(stream, 5)
+ask = threading.Timer(1.0, run.ask_to_stop)
+if given == 1:
+    ask.start()
+rows = run.train_loop(stream, 100_000)
+agreement = Agreement(strategy, Cluster(("a:1", "b:2"), given, "the test"))
+told = {"name": "é" * 5000, "numbers": [1, None]}  # more than travels at once
+print(json.dumps({
+    "stop": rows["stop"].tolist(),
+    "rest": run.learning_rate.progress.numpy().item(),
+    "of_all": agreement.of_all(given, 2**40 + given).tolist(),
+    "told": agreement.from_chief(told if given == 0 else "not this") == told,
+}), flush=True)
+"""
+
+
+def test_all_leave_a_block_after_the_step_that_one_is_asked_in() -> None:
+    flags = "--model=mlp --micro_batch=32 --replicas=2 --train_for=1000000st"
+    first, second = map(json.loads, run_program(STOPPED, [(0, flags), (1, flags)]))
+    assert first["stop"] == second["stop"] and first["rest"] == second["rest"]
+    assert 1 < len(first["stop"]) < 50_000
+    assert first["stop"][-1] > 0 and not any(first["stop"][:-1])
+    for one in (first, second):
+        assert one["of_all"] == [[0, 2**40], [1, 2**40 + 1]] and one["told"]
