@@ -38,19 +38,33 @@ _WORST_FIRST = (cli.WRONG_COMMAND, cli.DIVERGED, cli.FAILED, cli.STOPPED)
 def define_cluster_flags() -> absl_flags.FlagValues:
     """The flags of this command, which stand before `--`."""
     values = absl_flags.FlagValues()
-    Group(values, "workers").integer(
-        "workers", 2, 1, "Processes that train together.\nGPUs are shared out among them."
-    )
+    add = Group(values, "workers")
+    add.integer("workers", 2, 1, "Processes that train together.\nGPUs are shared out among them.")
+    add.boolean("doctor", False, "Runs launch.doctor --cluster on them, and trains nothing.")
     return values
 
 
 def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
-        theirs = parted(values, argv, "launch.cluster --workers=2 -- --flagfile=digits")
-        read_command(theirs)
+        command = command_of(values, argv)
         shares = share_gpus(values.workers, visible_gpus())
-    return Workers([sys.executable, "-m", "launch.train", *theirs], shares).run()
+    return Workers([sys.executable, "-m", *command], shares).run()
+
+
+def command_of(values: absl_flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """What each worker runs, by the flags before `--` and behind it.
+
+    Raises:
+      ValueError: they are wrong.
+    """
+    if "--doctor" in argv and "--" not in argv:
+        argv = [*argv, "--", "--cluster"]
+    theirs = parted(values, argv, "launch.cluster --workers=2 -- --flagfile=digits")
+    if values.doctor:
+        return ["launch.doctor", "--cluster", *theirs]
+    read_command(theirs)
+    return ["launch.train", *theirs]
 
 
 def visible_gpus() -> list[str]:

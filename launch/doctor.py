@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import flags as absl_flags
 
 from launch.checks.cards import Cards, find_cards
+from launch.checks.cluster_sums import Asked, lines_of, measure
 from launch.checks.collective import try_to_sum
 from launch.checks.decoding import decode
 from launch.checks.finding import ERROR, NOTE, Finding, would_train
@@ -24,6 +25,7 @@ from launch.flags.devices import ALL_REDUCE
 from launch.flags.group import Group
 from launch.flags.parsing import one_of
 from launch.process import cli
+from launch.process.workers import find_cluster
 from launch.terminal.table import table, whole
 
 
@@ -36,6 +38,13 @@ def define_doctor_flags() -> absl_flags.FlagValues:
     add.boolean("json", False, "One JSON object instead of a table.")
     add.text("run_dir", "runs", "Where runs are to be written.\nThe disk there is looked at.")
     add.text("all_reduce", "auto", "How replicas sum.\nSee launch.train --helpfull.")
+    add.boolean(
+        "cluster",
+        False,
+        "Sums over several workers instead.\nOn each of them at once, as launch.train is started: "
+        "known values of several sizes, what they take, and whether they come back right.",
+    )
+    add.number("join_timeout_s", 300.0, "Seconds to wait for the other workers.")
     add.integer("sum_within", 60, 1, "Seconds after which a sum counts as hanging.")
     return values
 
@@ -46,6 +55,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         unexpected_arguments(parse(values, argv))
         one_of("device", values.device, ("auto", "gpu", "cpu"))
         one_of("all_reduce", values.all_reduce, ALL_REDUCE)
+    if values.cluster:
+        return over_workers(values)
     facts = collect(pathlib.Path(values.run_dir), values.device)
     findings = []
     for finding in examine(facts, values):
@@ -58,6 +69,31 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         print(f"\nfor a bug report, with what stands above:\n{table(_rows(facts))}\n")
         print(conclusion(findings, values.quick))
     return cli.FINISHED if would_train(findings) else cli.FAILED
+
+
+def over_workers(values: absl_flags.FlagValues) -> int:
+    """Sums over all workers, of which this process is one; the exit code.
+
+    Raises:
+      WrongCommandError: nothing tells of other workers, or they are not alike.
+      FailedError: they came to other numbers.
+      TryAgainError: one is missing, or has gone.
+    """
+    with cli.wrong_command():
+        cluster = find_cluster("auto", os.environ)
+        if cluster is None:
+            raise ValueError(
+                "--cluster sums over several workers, and nothing tells of others here; start it "
+                "by launch.cluster --workers=2 --doctor, by srun, or with a TF_CONFIG for each."
+            )
+        asked = Asked(values.device, values.all_reduce, values.sum_within, values.join_timeout_s)
+        measured = measure(cluster, asked, _doing if cluster.chief else lambda what: None)
+    if cluster.chief and values.json:
+        print(json.dumps(dataclasses.asdict(measured), indent=1))
+    elif cluster.chief:
+        print(table([("workers", measured.devices), ("sums", "every number is right")]), "\n")
+        print(*lines_of(measured), sep="\n")
+    return cli.FINISHED
 
 
 def collect(run_dir: pathlib.Path, device: str) -> Facts:

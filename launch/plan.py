@@ -1,6 +1,7 @@
 """Shows a run before it runs: `python -m launch.plan --flagfile=digits`. Builds no model."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -12,13 +13,21 @@ from launch.flags.command import parse, read_command
 from launch.flags.group import Group
 from launch.flags.parsing import path
 from launch.flags.run import define_training_flags
+from launch.flags.scaling import (
+    Scaling,
+    define_scaling_flags,
+    failures_of,
+    read_scaling,
+    site_of,
+)
 from launch.process import cli
 from launch.terminal import plan_chart
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text
+from launch.terminal.scaling_text import scaling_text
 from launch.terminal.trial_text import trial_text
 from launch.training.job import as_begun, changed_flags, check_changes, plan_command, settled
-from launch.training.trial import run_trial
+from launch.training.trial import Trial, run_trial
 from trainer.plan import curves
 from trainer.plan.plan import Plan
 from trainer.run_folder.resume import going_on, rederived
@@ -48,6 +57,7 @@ def define_plan_flags() -> absl_flags.FlagValues:
         "Train for half a minute, too.\nIn a folder that is thrown away: the time to the first "
         "step, speed, memory, and the largest micro-batch that would fit.",
     )
+    define_scaling_flags(values)
     return values
 
 
@@ -55,32 +65,74 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         parse(values, argv)
-        if values.measure and values.compare:
-            raise ValueError("--measure is of one run; leave --compare out.")
+        many = read_scaling(values)
+        for name, asked in (("measure", values.measure), ("workers", values.workers)):
+            if asked and values.compare:
+                raise ValueError(f"--{name} is of one run; leave --compare out.")
         recipes = [recipe for recipe in values.compare.split(",") if recipe] or [None]
         planned = [
             plan_of([*([f"--flagfile={recipe}"] if recipe else []), *argv]) for recipe in recipes
         ]
         plans = [(plan, notes) for plan, notes, _ in planned]
-        out = pathlib.Path(path(values, "out") or planned[0][2])
-        rate = rate_curve([plan for plan, _ in plans], values.verbosity)
-        names = [pathlib.Path(recipe).stem if recipe else "plan" for recipe in recipes]
-        for name, (plan, notes) in zip(names, plans, strict=True):
-            if values.compare:
-                print(f"── {name} " + "─" * (76 - len(name)))
-            print(plan_text(plan))
-            print(*notes, sep="\n", end="\n" if notes else "")
-            print(f"\n{plan_chart.terminal_chart(plan, rate)}\n", flush=True)
-        picture = None
-        if values.out != "none":
-            named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
-            picture = save_picture(named, out, rate)
+        picture = show(plans, recipes, values, pathlib.Path(path(values, "out") or planned[0][2]))
+        plan, trial = plans[0][0], None
         if values.measure:
-            memory = memory_here(plans[0][0], values.gpu_memory_gb)
-            print(measured(plans[0][0], argv, memory), flush=True)
+            trial, text = measured(plan, argv, memory_here(plan, values.gpu_memory_gb))
+            print(text, flush=True)
+        if many:
+            print(on_many(many, plan, argv, trial), flush=True)
         if picture:
             print(f"picture: {picture}")
     return cli.FINISHED
+
+
+def show(
+    plans: Sequence[tuple[Plan, list[str]]],
+    recipes: Sequence[str | None],
+    values: absl_flags.FlagValues,
+    out: pathlib.Path,
+) -> pathlib.Path | None:
+    """Prints each plan with what there is to say of it, and draws all; the picture, if any."""
+    rate = rate_curve([plan for plan, _ in plans], values.verbosity)
+    names = [pathlib.Path(recipe).stem if recipe else "plan" for recipe in recipes]
+    for name, (plan, notes) in zip(names, plans, strict=True):
+        if values.compare:
+            print(f"── {name} " + "─" * (76 - len(name)))
+        print(plan_text(plan))
+        print(*notes, sep="\n", end="\n" if notes else "")
+        print(f"\n{plan_chart.terminal_chart(plan, rate)}\n", flush=True)
+    if values.out == "none":
+        return None
+    named = [(name, plan) for name, (plan, _) in zip(names, plans, strict=True)]
+    return save_picture(named, out, rate)
+
+
+def on_many(many: Scaling, plan: Plan, argv: Sequence[str], trial: Trial | None) -> str:
+    """What the run would do on many workers that each do what this machine is to do.
+
+    Args:
+      trial: of the command, where its step was not given.
+
+    Raises:
+      ValueError: the model cannot be built.
+      FailedError: the trial timed no step.
+    """
+    seconds = many.step_ms / 1000
+    if not seconds:
+        if not trial.steps:
+            raise cli.FailedError("no step was timed, so give --step_ms, or a longer run.")
+        seconds = trial.seconds / trial.steps
+    command = read_command(argv, define_plan_flags())
+    cli.import_tensorflow(command.values.verbosity)
+    from trainer.models.make_model import make_model
+    from trainer.models.sizes import trainable_parameters
+    from trainer.run import build_model, check
+    from trainer.tasks.make_task import make_task
+
+    model = build_model(command.settings, plan, make_model)
+    check(model, make_task(command.settings, plan), plan)
+    site = site_of(many, plan, trainable_parameters(model), command.values.pack_mb, seconds)
+    return scaling_text(site, many.workers, functools.partial(failures_of, many, plan))
 
 
 def memory_here(plan: Plan, gpu_memory_gb: float) -> int:
@@ -91,8 +143,8 @@ def memory_here(plan: Plan, gpu_memory_gb: float) -> int:
     return min(filter(None, (least, int(gpu_memory_gb * 1e9))), default=0)
 
 
-def measured(plan: Plan, argv: Sequence[str], memory: int) -> str:
-    """What training takes here, by trials of the command, and of one with half the batch.
+def measured(plan: Plan, argv: Sequence[str], memory: int) -> tuple[Trial, str]:
+    """A trial of the command, and what training takes here by it and one with half the batch.
 
     Args:
       memory: bytes, see `memory_here`.
@@ -110,7 +162,7 @@ def measured(plan: Plan, argv: Sequence[str], memory: int) -> str:
         # It may be refused, as what mixes pairs of examples is for micro-batches of one.
         with contextlib.suppress(cli.WrongCommandError, cli.FailedError):
             half = run_trial([*argv, *smaller], 0.0)
-    return trial_text(plan, whole, half, memory, host_cores())
+    return whole, trial_text(plan, whole, half, memory, host_cores())
 
 
 def rate_curve(plans: Sequence[Plan], verbosity: int) -> plan_chart.Curve:

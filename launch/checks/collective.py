@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from launch.checks.finding import ERROR, OK, Finding
 from launch.checks.tensorflow_log import told
 from launch.process import cli
+from launch.terminal import output
 
 if TYPE_CHECKING:
     from trainer.replicas.preflight import AllReduceError, Reduce
@@ -90,7 +91,7 @@ def sum_findings(
     strategy = make_strategy(Devices(kind, replicas, "", gpus=gpus), all_reduce)
     many = preflight.MANY_ON_GPUS if kind == "GPU" else preflight.MANY_ON_CPUS
     try:
-        took = preflight.check_all_reduce(
+        *_, took = preflight.check_all_reduce(
             strategy, (preflight.A_FEW, many), seconds, reduce or preflight.sum_over_replicas
         )
     except preflight.AllReduceError as error:
@@ -108,16 +109,37 @@ def works_finding(seconds: float, elements: int, replicas: int, kind: str) -> Fi
     )
 
 
-def failed_findings(error: "AllReduceError", kind: str, nccl_log: str) -> list[Finding]:
+def failed_findings(
+    error: "AllReduceError", kind: str, nccl_log: str, workers: int = 1
+) -> list[Finding]:
     """The findings where it hangs, fails or brings wrong numbers, with what NCCL has written."""
     try:
         said = pathlib.Path(nccl_log).read_text(encoding="utf-8", errors="backslashreplace")
     except OSError:
         said = ""
-    return [Finding("all-reduce", ERROR, str(error), _advice(kind)), *told(said)]
+    return [Finding("all-reduce", ERROR, str(error), _advice(kind, workers)), *told(said)]
 
 
-def _advice(kind: str) -> str:
+def give_up(error: "AllReduceError", kind: str, workers: int) -> NoReturn:
+    """Ends a process whose sums do not work: at once where one hangs, since nothing interrupts it.
+
+    Raises:
+      FailedError: they come to other numbers, or fail.
+      OpError: TensorFlow's, which tells who of several workers has gone.
+    """
+    if workers > 1 and error.__cause__:
+        raise error.__cause__ from None
+    (found,) = failed_findings(error, kind, os.devnull, workers)
+    said = f"{found.text}; {found.advice}."
+    if error.hangs:
+        print(f"error: {said}", file=sys.stderr)
+        output.leave(cli.STOPPED if workers > 1 else cli.FAILED)
+    raise cli.FailedError(said) from error
+
+
+def _advice(kind: str, workers: int = 1) -> str:
+    if kind == "CPU" and workers > 1:
+        return "see the network between the workers (python -m launch.doctor --cluster on each)"
     if kind == "CPU":
         return "this is a fault of TensorFlow's installation: install it anew"
     return f"try one after the other: {'; '.join(ATTEMPTS)}"

@@ -11,9 +11,11 @@ from trainer.plan.call_syntax import call_text
 from trainer.plan.dataset import DatasetFacts
 from trainer.plan.learning_rate import phases
 from trainer.plan.plan import Plan
+from trainer.plan.traffic import BFLOAT16_BYTES, FLOAT32_BYTES, Link, moved_bytes
 
 if TYPE_CHECKING:
     from trainer.optimizer.variable_groups import Group
+    from trainer.replicas.all_reduce import Exchange
     from trainer.run import Run
 
 
@@ -142,6 +144,25 @@ def print_run(run: "Run", plan: Plan) -> None:
         print(textwrap.fill(note, 80, break_long_words=False, break_on_hyphens=False))
     if not run.noise.measured and plan.micro_batches > 1:
         print("gradient noise: not measured, synchronized BatchNormalization mixes the replicas")
+
+
+def exchange_text(exchange: "Exchange", parameters: int, plan: Plan, link: Link) -> str:
+    """What an update moves between the replicas, and how long that takes by what was measured.
+
+    Args:
+      parameters: that train.
+    """
+    size = BFLOAT16_BYTES if exchange.asked.gradient_dtype == "bfloat16" else FLOAT32_BYTES
+    gradients = size * parameters
+    gathered = exchange.gathered(plan.accumulate)
+    moved = moved_bytes(gradients, plan.replicas, gathered)
+    how = "gathered, to be added in one order" if gathered else "summed on the way"
+    text = (
+        f"{gradients / 1e6:.3g} MB of gradients, {how}: {moved / 1e6:.3g} MB an update to each "
+        f"replica, some {1000 * link.seconds(moved):.3g} ms ({1000 * link.latency:.3g} ms and "
+        f"{link.bandwidth / 1e9:.3g} GB/s, measured)"
+    )
+    return table([("all-reduce", text)])
 
 
 def print_groups(groups: "Sequence[Group]", what: str) -> None:

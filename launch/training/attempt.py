@@ -14,7 +14,7 @@ from launch.process.asked_by import asked_by
 from launch.process.stop import StopRequests
 from launch.process.watchdog import EVALUATING
 from launch.terminal import output
-from launch.terminal.plan_text import print_run
+from launch.terminal.plan_text import exchange_text, print_run
 from launch.terminal.summary import summary_text
 from launch.training.gpus import check_sum
 from launch.training.job import Job
@@ -56,7 +56,7 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
       The exit code.
     """
     startup.done("imports")
-    with losing_workers(job):
+    with losing_workers(job.devices.cluster):
         with cli.wrong_command():
             job, session = make_session(job, stop, startup)
         stop.when_asked(session.run.ask_to_stop)
@@ -77,14 +77,18 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
       FailedError: a device has no memory for it.
     """
     from launch.training.memory import memory_named
+    from trainer.models.sizes import trainable_parameters
     from trainer.run import build_run
 
-    with memory_named(job.plan, built=False), meeting(job):
+    together = meeting(job.devices.cluster, job.command.values.join_timeout_s)
+    with memory_named(job.plan, built=False), together:
         run = build_run(first_settings(job), job.plan, job.devices)
     stop.listen()  # TensorFlow takes SIGTERM for itself where there are several workers
     startup.done("build")
-    if check_sum(run, job.plan):
+    if link := check_sum(run, job):
         startup.done("all-reduce")
+        exchange, parameters = run.train_loop.step.exchange, trainable_parameters(run.model)
+        print(exchange_text(exchange, parameters, job.plan, link), flush=True)
     if run.taken:
         write_json(job.run_dir / INIT_FROM, run.taken.to_json())
     reads = {name: Reads(source) for name, source in job.sources.items()}

@@ -3,18 +3,16 @@
 import os
 import pathlib
 import platform
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from launch.checks.collective import failed_findings
+from launch.checks.collective import give_up
 from launch.checks.finding import OK
 from launch.checks.quick import quick_findings, why_no_gpu
 from launch.process import cli
 from launch.process.cuda_libraries import device_files
-from launch.terminal import output
 from launch.terminal.table import table
-from trainer.plan.plan import Plan
+from trainer.plan.traffic import FLOAT32_BYTES, Link, link_of, moved_bytes
 
 if TYPE_CHECKING:
     from launch.training.job import Job
@@ -71,32 +69,34 @@ def say_what_is_amiss(job: "Job") -> None:
         print(table(rows), end="\n" if rows else "", flush=True)
 
 
-def check_sum(run: "Run", plan: Plan) -> bool:
-    """Sees that the GPUs can sum, before the first step has to: in a collective they may hang.
+def check_sum(run: "Run", job: "Job") -> Link | None:
+    """Sees that the replicas can sum, before the first step has to: in a collective they may hang.
 
     A sum that does not come back ends the process, since nothing can interrupt it.
 
     Returns:
-      Whether there was anything to sum over.
+      How fast they can; None where there is no link to sum over, as within a processor.
 
     Raises:
-      FailedError: they cannot, or come to other numbers.
+      FailedError: they come to other numbers.
+      OpError: TensorFlow's, where workers have lost one of them.
     """
-    if plan.device != "GPU" or plan.replicas == 1:
-        return False
+    plan, workers = job.plan, job.devices.workers
+    if plan.replicas == 1 or (plan.device != "GPU" and workers == 1):
+        return None
     from trainer.replicas import preflight
 
-    sizes = (preflight.A_FEW, preflight.MANY_ON_GPUS)
+    many = preflight.MANY_ON_GPUS if plan.device == "GPU" else preflight.MANY_ON_CPUS
+    sizes, exchange = (preflight.A_FEW, many), run.train_loop.step.exchange
     try:
-        preflight.check_all_reduce(run.strategy, sizes, _SUM_SECONDS)
+        took = preflight.check_all_reduce(
+            run.strategy, sizes, _SUM_SECONDS, lambda values: exchange.over_replicas([values])[0]
+        )
     except preflight.AllReduceError as error:
-        found, *_ = failed_findings(error, plan.device, os.devnull)
-        said = f"{found.text}; {found.advice}."
-        if not error.hangs:
-            raise cli.FailedError(said) from error
-        print(f"error: {said}", file=sys.stderr)
-        output.leave(cli.FAILED)
-    return True
+        give_up(error, plan.device, workers)
+    gathered = exchange.gathered(1)  # of one tensor, however many micro-batches a step has
+    moved = (moved_bytes(FLOAT32_BYTES * size, plan.replicas, gathered) for size in sizes)
+    return link_of(*zip(moved, took, strict=True))
 
 
 def capabilities(gpus: int) -> list[tuple[int, ...]]:

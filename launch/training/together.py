@@ -56,12 +56,16 @@ def share_checkpoints(job: Job, agreement: "Agreement | None") -> None:
 
 
 @contextlib.contextmanager
-def meeting(job: Job) -> Iterator[None]:
-    """Around the building of the run, whose strategy waits for the other workers without end."""
-    if job.devices.cluster is None:
+def meeting(cluster: Cluster | None, seconds: float) -> Iterator[None]:
+    """Around the building of a strategy, which waits for the other workers without end.
+
+    Args:
+      seconds: --join_timeout_s.
+    """
+    if cluster is None:
         yield
         return
-    seconds = max(_BUILD_SECONDS, job.command.values.join_timeout_s)
+    seconds = max(_BUILD_SECONDS, seconds)
 
     def give_up() -> None:
         print(
@@ -81,13 +85,13 @@ def meeting(job: Job) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def losing_workers(job: Job) -> Iterator[None]:
+def losing_workers(cluster: Cluster | None) -> Iterator[None]:
     """Around all that workers do together: what TensorFlow says of a lost one becomes a sentence.
 
     Raises:
       TryAgainError: another worker has gone.
     """
-    if job.devices.cluster is None:
+    if cluster is None:
         yield
         return
     import tensorflow as tf
@@ -98,7 +102,7 @@ def losing_workers(job: Job) -> Iterator[None]:
         yield
     except lost as error:
         raise cli.TryAgainError(
-            f"{gone(job.devices.cluster, str(error))} has gone, and none can go on alone; start "
+            f"{gone(cluster, str(error))} has gone, and none can go on alone; start "
             "all of them again, and they go on from the newest checkpoint."
         ) from error
 

@@ -49,10 +49,15 @@ def size_of(name: str, shape: tuple[int, int, int] | None, classes: int | None) 
         facts = DatasetFacts("none", 1, 1, count, shape, targets=targets)
         spec = tf.TensorSpec([1, *shape], tf.uint8)
     model = make_model(name, facts)
-    parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
-    size = Size(name, tuple(spec.shape[1:]), facts.num_classes, parameters, products(model, spec))
+    parameters, of = trainable_parameters(model), products(model, spec)
+    size = Size(name, tuple(spec.shape[1:]), facts.num_classes, parameters, of)
     keras.utils.clear_session()  # or the next one's names would count on
     return size
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """The numbers that train."""
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
 def products(model: keras.Model, spec: tf.TensorSpec) -> int:

@@ -18,7 +18,8 @@ import keras
 import tensorflow as tf
 
 from trainer.plan.settings import Communication
-from trainer.replicas.summation import add, is_subtree, sum_in_order
+from trainer.plan.traffic import is_subtree, parts_gathered
+from trainer.replicas.summation import add, sum_in_order
 from trainer.replicas.sums import Pieces, Sums
 
 _Implementation = tf.distribute.experimental.CommunicationImplementation
@@ -73,11 +74,20 @@ class Exchange:
         if self.exact and not is_subtree(self.replicas):
             packs = _gathered([packed(make) for make in micro_batches])
         else:
-            packs = self._over_replicas(sum_in_order(micro_batches, _add_packs, packed))
+            packs = self.over_replicas(sum_in_order(micro_batches, _add_packs, packed))
         return parts[0].unpack(packs)
 
-    def _over_replicas(self, packs: Packs) -> Packs:
-        """The sums over the replicas of what each has added up over its micro-batches."""
+    def gathered(self, micro_batches: int) -> int:
+        """The parts that a replica with so many micro-batches hands to all others; 0: none."""
+        parts = parts_gathered(self.exact, self.replicas, micro_batches)
+        return 0 if self.on_one_device and is_subtree(self.replicas) else parts
+
+    def over_replicas(self, packs: Packs) -> Packs:
+        """The sums over the replicas of what each has added up over its micro-batches.
+
+        Args:
+          packs: the first of them, the statistics, is always summed in float32.
+        """
         if self.replicas == 1 and self.asked.gradient_dtype == "float32":
             return packs
         if self.exact and not self.on_one_device:

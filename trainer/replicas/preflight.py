@@ -7,6 +7,7 @@ adds without rounding in any order, and looks at what comes back, number by numb
 
 import dataclasses
 import queue
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 A_FEW = 7
 MANY_ON_GPUS, MANY_ON_CPUS = 6_250_000, 250_000  # 25 MB, 1 MB
+_TIMES = 5
 _PERIOD = 251  # numbers after which the values repeat: a prime, and no size of a buffer
 Reduce = Callable[[tf.Tensor], tf.Tensor]  # called on every replica: the sum over them
 
@@ -51,7 +53,7 @@ def check_all_reduce(
     sizes: Sequence[int],
     seconds: float,
     reduce: Reduce = sum_over_replicas,
-) -> float:
+) -> list[float]:
     """Sums known values over the replicas, a few and many, and compares every one.
 
     Args:
@@ -61,15 +63,12 @@ def check_all_reduce(
       reduce: the all-reduce.
 
     Returns:
-      The seconds of the last one, without its tracing.
+      The seconds of each, the median of some, without the tracing and the comparison.
 
     Raises:
       AllReduceError: see there.
     """
-    took = 0.0
-    for elements in sizes:
-        took = _within(strategy, elements, seconds, reduce)
-    return took
+    return [_within(strategy, elements, seconds, reduce) for elements in sizes]
 
 
 def _within(
@@ -118,16 +117,30 @@ def _sum_and_compare(
     def all_reduce() -> tuple:
         return tuple(strategy.experimental_local_results(one) for one in strategy.run(on_replica))
 
-    for _ in range(2):  # the first traces
+    counts, places, values = ([one.numpy() for one in of] for of in all_reduce())
+    for replica, count in enumerate(counts):
+        if count:
+            place = int(places[replica])
+            right = (1 + place % _PERIOD) * replicas * (replicas + 1) / 2
+            return (
+                f"came back with {count:,} wrong numbers on replica {replica}, the first "
+                f"{values[replica]:g} instead of {right:g}"
+            )
+    return _timed(strategy, elements, reduce)
+
+
+def _timed(strategy: tf.distribute.Strategy, elements: int, reduce: Reduce) -> float:
+    """The median seconds of sums of so many ones."""
+
+    @tf.function
+    def all_reduce() -> tuple[tf.Tensor, ...]:
+        last = strategy.run(lambda: reduce(tf.ones([elements]))[-1])
+        return strategy.experimental_local_results(last)
+
+    took = []
+    for _ in range(1 + _TIMES):  # the first traces
         began = time.monotonic()
-        counts, places, values = ([one.numpy() for one in of] for of in all_reduce())
-        took = time.monotonic() - began
-        for replica, count in enumerate(counts):
-            if count:
-                place = int(places[replica])
-                right = (1 + place % _PERIOD) * replicas * (replicas + 1) / 2
-                return (
-                    f"came back with {count:,} wrong numbers on replica {replica}, the first "
-                    f"{values[replica]:g} instead of {right:g}"
-                )
-    return took
+        for one in all_reduce():
+            one.numpy()
+        took.append(time.monotonic() - began)
+    return statistics.median(took[1:])

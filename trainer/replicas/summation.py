@@ -42,8 +42,3 @@ def add(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     of its own. It does not look through a snapshot, which copies nothing.
     """
     return tf.raw_ops.Snapshot(input=one + other)
-
-
-def is_subtree(replicas: int) -> bool:
-    """Whether every R-th micro-batch is a subtree, which a replica can add up by itself."""
-    return replicas & (replicas - 1) == 0

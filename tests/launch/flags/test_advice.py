@@ -278,6 +278,9 @@ TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
     "GPUs for it; use at most □": "test_replicas_that_workers_cannot_share",
+    "give --step_ms, or --measure to find": "tests/launch/test_plan_scaling.py",
+    "give --bandwidth in GB/s": "tests/launch/test_plan_scaling.py",
+    "launch.cluster --workers=2 --doctor": "tests/launch/test_doctor_cluster.py",
     "is not on the volume": "tests/launch/test_kubernetes.py",
     "do not name a pod of an indexed Job": "tests/launch/process/test_workers.py",
     "start it by srun, or leave --cluster": "tests/launch/process/test_workers.py",

@@ -4,6 +4,8 @@ import dataclasses
 import glob
 import pathlib
 import re
+import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +19,12 @@ from launch.terminal import output
 from launch.training import gpus, job
 from launch.training.gpus import count_gpus, settings_for
 from launch.training.job import plan_command
+from trainer.plan.cluster import Cluster
+from trainer.plan.devices import Devices
 from trainer.plan.plan import Plan
+from trainer.plan.settings import Communication
 from trainer.replicas import preflight, strategy
+from trainer.replicas.all_reduce import Exchange
 
 CACHE = "--tf_xla_persistent_cache_directory=/home/me/.cache/lockstep/xla/"
 
@@ -121,29 +127,62 @@ def planned(device: str, replicas: int) -> Plan:
     return dataclasses.replace(plan_command(command)[0], device=device)
 
 
+def job_on(device: str, replicas: int, cluster: Cluster | None = None) -> SimpleNamespace:
+    devices = Devices(device, replicas, "", cluster=cluster)
+    return SimpleNamespace(plan=planned(device, replicas), devices=devices)
+
+
+RUN = SimpleNamespace(
+    strategy=None,
+    train_loop=SimpleNamespace(
+        step=SimpleNamespace(exchange=Exchange(2, "one", False, False, True, Communication()))
+    ),
+)
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 def test_gpus_that_cannot_sum_end_the_run_before_its_first_step(
     hangs: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codes = []
-
-    def fails(*_: object) -> float:
+    def fails(*_: object) -> list[float]:
         raise preflight.AllReduceError(2, 7, hangs, "did not come back within 60 s")
 
     monkeypatch.setattr(preflight, "check_all_reduce", fails)
-    monkeypatch.setattr(output, "leave", codes.append)
-    run = SimpleNamespace(strategy=None)
+    monkeypatch.setattr(output, "leave", sys.exit)
     said = r"^the all-reduce of a few numbers over 2 replicas did not come back .*hierarchical_copy"
     if hangs:  # what hangs cannot be interrupted
-        gpus.check_sum(run, planned("GPU", 2))
-        assert codes == [cli.FAILED]
+        with pytest.raises(SystemExit) as left:
+            gpus.check_sum(RUN, job_on("GPU", 2))
+        assert left.value.code == cli.FAILED
         assert re.search(said.replace("^", "^error: "), capsys.readouterr().err)
     else:
         with pytest.raises(cli.FailedError, match=said):
-            gpus.check_sum(run, planned("GPU", 2))
-        assert not codes
+            gpus.check_sum(RUN, job_on("GPU", 2))
     for device, replicas in (("CPU", 2), ("GPU", 1)):  # with nothing to be found out
-        gpus.check_sum(run, planned(device, replicas))
+        assert gpus.check_sum(RUN, job_on(device, replicas)) is None
+
+
+def test_workers_that_cannot_sum_may_try_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = Cluster(("a:1", "b:1"), 0, "TF_CONFIG")
+    failed = preflight.AllReduceError(2, 7, False, "failed: Connection reset")
+    wrong = preflight.AllReduceError(2, 7, False, "came back with 7 wrong numbers")
+    failed.__cause__ = tf.errors.UnavailableError(None, None, "/job:worker/task:1 is gone")
+    for error, raised, said in (
+        (failed, tf.errors.UnavailableError, "task:1"),
+        (wrong, cli.FailedError, "see the network between the workers"),
+        (preflight.AllReduceError(2, 7, True, "did not come back"), SystemExit, "75"),
+    ):
+
+        def fails(*_: object, error: Exception = error) -> list[float]:
+            raise error
+
+        monkeypatch.setattr(preflight, "check_all_reduce", fails)
+        monkeypatch.setattr(output, "leave", sys.exit)
+        with pytest.raises(raised, match=said):
+            gpus.check_sum(RUN, job_on("CPU", 2, two))
+    assert "did not come back; see the network" in capsys.readouterr().err
 
 
 def test_what_is_amiss_is_said_before_a_run_on_gpus_and_what_is_well_is_not(
@@ -181,11 +220,17 @@ def test_compiled_programs_lie_where_caches_are_to() -> None:
 
 def test_the_first_sum_is_of_a_few_numbers_and_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(preflight, "check_all_reduce", lambda _, *how: asked.append(how))
-    run = SimpleNamespace(strategy=None)
-    assert gpus.check_sum(run, planned("GPU", 2))  # which the start-up then tells of
+
+    def timed(strategy: object, sizes: Sequence[int], seconds: float, reduce: object) -> list:
+        asked.append((sizes, seconds))
+        return [0.001, 0.002]
+
+    monkeypatch.setattr(preflight, "check_all_reduce", timed)
+    link = gpus.check_sum(RUN, job_on("GPU", 2))  # which the start-up then tells of
     assert asked == [((preflight.A_FEW, preflight.MANY_ON_GPUS), 60.0)]
-    assert not gpus.check_sum(run, planned("GPU", 1))
+    assert link.latency == 0.001
+    assert link.bandwidth == pytest.approx(4 * (preflight.MANY_ON_GPUS - 7) / 0.001)
+    assert gpus.check_sum(RUN, job_on("GPU", 1)) is None
 
 
 def test_a_plan_is_made_for_the_cards_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:

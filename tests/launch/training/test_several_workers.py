@@ -70,9 +70,25 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run]:
         )
         for number, run in found.items()
     }
-    for ended in in_parallel(tasks).values():
+    for name, ended in in_parallel(tasks).items():
         assert ended.code == 0, f"{ended.out}\n{ended.err}"
+        (folder / name).write_text(ended.out, encoding="utf-8")
     return found
+
+
+@pytest.mark.parametrize(("number", "parts"), [(2, 1), (3, 2)])
+def test_the_chief_says_what_an_update_moves(runs: dict[int, Run], number: int, parts: int) -> None:
+    said = (runs[number].folder.parent / str(number)).read_text(encoding="utf-8")
+    lines = " ".join(line.removeprefix("[0] ") for line in said.splitlines())
+    found = re.search(
+        r"all-reduce +([\d.]+) MB of gradients, gathered, to be added in one order: ([\d.]+) MB an "
+        r"update to each replica, some ([\d.]+) ms \(([\d.]+) ms and ([\d.e-]+) GB/s, measured\)",
+        re.sub(" +", " ", lines),
+    )
+    size, moved, took, latency, rate = map(float, found.groups())
+    # Of three, no power of two, each hands on the parts of all its micro-batches.
+    assert moved == pytest.approx((number - 1) * parts * size, rel=0.01)
+    assert took == pytest.approx(latency + moved / rate, rel=0.02)
 
 
 @pytest.mark.parametrize("number", [2, 3])

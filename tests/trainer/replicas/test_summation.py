@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from helpers import in_parallel, run_program
 
-from trainer.replicas.summation import add, is_subtree, sum_in_order
+from trainer.plan.traffic import is_subtree
+from trainer.replicas.summation import add, sum_in_order
 
 ORDERS = {
     1: "0",
