@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import flags as absl_flags
 
 from launch.checks.cards import Cards, find_cards
-from launch.checks.cluster_sums import Asked, lines_of, measure
 from launch.checks.collective import try_to_sum
 from launch.checks.decoding import decode
 from launch.checks.finding import ERROR, NOTE, Finding, would_train
@@ -27,6 +26,7 @@ from launch.flags.parsing import one_of
 from launch.process import cli
 from launch.process.workers import find_cluster
 from launch.terminal.table import table, whole
+from launch.training.cluster_sums import Asked, lines_of, measure
 
 
 def define_doctor_flags() -> absl_flags.FlagValues:

@@ -1,5 +1,6 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
+import sys
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
@@ -9,7 +10,7 @@ from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.process.stop import StopRequests
 from launch.terminal.changes import changes_text, rederived_text
-from launch.terminal.plan_text import plan_text
+from launch.terminal.plan_text import plan_text, worker_text
 from launch.training.attempt import last_saved, train
 from launch.training.gpus import say_what_is_amiss
 from launch.training.job import Job
@@ -50,6 +51,8 @@ def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: Stop
 def show(job: Job) -> None:
     """Prints the plan, and what differs from what the run's folder was made with."""
     print(plan_text(job.plan), flush=True)
+    if job.devices.cluster:  # each for itself: the chief's lines are all that is printed else
+        print(worker_text(job.plan, job.devices), file=sys.stderr, flush=True)
     for line in job.told:
         print(line, flush=True)
     if job.changes:

@@ -12,12 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from launch.checks.finding import ERROR, OK, Finding
 from launch.checks.tensorflow_log import told
 from launch.process import cli
-from launch.terminal import output
 
 if TYPE_CHECKING:
     from trainer.replicas.preflight import AllReduceError, Reduce
@@ -118,23 +117,6 @@ def failed_findings(
     except OSError:
         said = ""
     return [Finding("all-reduce", ERROR, str(error), _advice(kind, workers)), *told(said)]
-
-
-def give_up(error: "AllReduceError", kind: str, workers: int) -> NoReturn:
-    """Ends a process whose sums do not work: at once where one hangs, since nothing interrupts it.
-
-    Raises:
-      FailedError: they come to other numbers, or fail.
-      OpError: TensorFlow's, which tells who of several workers has gone.
-    """
-    if workers > 1 and error.__cause__:
-        raise error.__cause__ from None
-    (found,) = failed_findings(error, kind, os.devnull, workers)
-    said = f"{found.text}; {found.advice}."
-    if error.hangs:
-        print(f"error: {said}", file=sys.stderr)
-        output.leave(cli.STOPPED if workers > 1 else cli.FAILED)
-    raise cli.FailedError(said) from error
 
 
 def _advice(kind: str, workers: int = 1) -> str:

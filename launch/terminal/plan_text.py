@@ -9,6 +9,7 @@ from input_pipeline.class_names import escaped
 from launch.terminal.table import table, whole
 from trainer.plan.call_syntax import call_text
 from trainer.plan.dataset import DatasetFacts
+from trainer.plan.devices import Devices
 from trainer.plan.learning_rate import phases
 from trainer.plan.plan import Plan
 from trainer.plan.traffic import BFLOAT16_BYTES, FLOAT32_BYTES, Link, moved_bytes
@@ -46,6 +47,8 @@ def plan_text(plan: Plan) -> str:
     return table(rows)
 
 
+# Of a worker's micro-batches.
+_NUMBERS_SHOWN = 8
 # Of so many classes at most the names are shown.
 _CLASSES_SHOWN = 20
 # Rows that are there only where something was asked for, and what they quote of the plan.
@@ -134,6 +137,18 @@ def reading_text(plan: Plan) -> str:
         return text
     taken = plan.replicas * plan.micro_batch
     return f"{text}; each replica reads {plan.micro_batch:,} of every {taken:,} examples, in turn"
+
+
+def worker_text(plan: Plan, devices: Devices) -> str:
+    """Which worker this is, and what it reads of the one order."""
+    numbers = devices.reads(plan.micro_batches)
+    listed = ", ".join(str(number + 1) for number in numbers[:_NUMBERS_SHOWN])
+    listed += ", …" if len(numbers) > _NUMBERS_SHOWN else ""
+    text = (
+        f"reads micro-batch{'es' * (len(numbers) > 1)} {listed} of the {plan.micro_batches:,} of "
+        f"each step, {plan.micro_batch:,} examples each"
+    )
+    return table([(f"worker {devices.cluster.index}", text)])
 
 
 def print_run(run: "Run", plan: Plan) -> None:

@@ -86,4 +86,4 @@ def advice(step: Scaled, site: Site, failures: Failures) -> list[str]:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms" if seconds < 10 else f"{seconds:.3g} s"
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -3,19 +3,22 @@
 import os
 import pathlib
 import platform
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from launch.checks.collective import give_up
+from launch.checks.collective import failed_findings
 from launch.checks.finding import OK
 from launch.checks.quick import quick_findings, why_no_gpu
 from launch.process import cli
 from launch.process.cuda_libraries import device_files
+from launch.terminal import output
 from launch.terminal.table import table
 from trainer.plan.traffic import FLOAT32_BYTES, Link, link_of, moved_bytes
 
 if TYPE_CHECKING:
     from launch.training.job import Job
+    from trainer.replicas.preflight import AllReduceError
     from trainer.run import Run
 
 # What CUDA takes for "none"; Slurm says NoDevFiles to a job that was given no GPU.
@@ -97,6 +100,23 @@ def check_sum(run: "Run", job: "Job") -> Link | None:
     gathered = exchange.gathered(1)  # of one tensor, however many micro-batches a step has
     moved = (moved_bytes(FLOAT32_BYTES * size, plan.replicas, gathered) for size in sizes)
     return link_of(*zip(moved, took, strict=True))
+
+
+def give_up(error: "AllReduceError", kind: str, workers: int) -> NoReturn:
+    """Ends a process whose sums do not work: at once where one hangs, since nothing interrupts it.
+
+    Raises:
+      FailedError: they come to other numbers, or fail.
+      OpError: TensorFlow's, which tells who of several workers has gone.
+    """
+    if workers > 1 and error.__cause__:
+        raise error.__cause__ from None
+    (found,) = failed_findings(error, kind, os.devnull, workers)
+    said = f"{found.text}; {found.advice}."
+    if error.hangs:
+        print(f"error: {said}", file=sys.stderr)
+        output.leave(cli.STOPPED if workers > 1 else cli.FAILED)
+    raise cli.FailedError(said) from error
 
 
 def capabilities(gpus: int) -> list[tuple[int, ...]]:

@@ -7,7 +7,7 @@ import re
 import pytest
 from helpers import call, finish, start
 
-from launch.checks.cluster_sums import Measured, Sums, lines_of
+from launch.training.cluster_sums import Measured, Sums, lines_of
 
 
 def test_two_workers_sum_and_are_timed(tmp_path: pathlib.Path) -> None:

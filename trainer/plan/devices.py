@@ -30,6 +30,15 @@ class Devices:
         """The replicas of this process."""
         return self.replicas // self.workers
 
+    def reads(self, micro_batches: int) -> list[int]:
+        """Which micro-batches of a step, by their numbers in the one order, this process reads.
+
+        They go to the replicas in turn.
+        """
+        first = self.here * (self.cluster.index if self.cluster else 0)
+        own = range(first, first + self.here)
+        return [n for n in range(micro_batches) if n % self.replicas in own]
+
 
 def choose_devices(
     settings: DeviceSettings,

@@ -73,6 +73,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run]:
     for name, ended in in_parallel(tasks).items():
         assert ended.code == 0, f"{ended.out}\n{ended.err}"
         (folder / name).write_text(ended.out, encoding="utf-8")
+        if name == "3":
+            for index, read in enumerate(("1, 4", "2, 5", "3, 6")):
+                said = f"[{index}] worker {index}       reads micro-batches {read} of the 6 of"
+                assert said in ended.out
     return found
 
 

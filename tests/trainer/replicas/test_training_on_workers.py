@@ -80,3 +80,38 @@ def test_all_leave_a_block_after_the_step_that_one_is_asked_in() -> None:
     assert first["stop"][-1] > 0 and not any(first["stop"][:-1])
     for one in (first, second):
         assert one["of_all"] == [[0, 2**40], [1, 2**40 + 1]] and one["told"]
+
+
+# The examples of two steps: of each micro-batch its number in the order, and a digest of each.
+READS = """
+import hashlib
+from trainer.plan.cluster import Cluster
+from trainer.plan.devices import Devices
+from trainer.replicas.streams import next_of_each
+index, workers = given
+cluster = Cluster(("a:1", "b:2", "c:3")[:workers], index, "") if workers > 1 else None
+devices = Devices("CPU", plan.replicas, "", cluster=cluster)
+source = sources["train"]
+stream = iter(run.stream(training_data(command, plan, source, 0, Faults(source))))
+fetch, said = next_of_each(strategy, stream), []
+for step in range(2):
+    batches = [fetch() for _ in range(plan.accumulate)]
+    local = [strategy.experimental_local_results(batch["image"]) for batch in batches]
+    images = [image.numpy() for parts in local for image in parts]
+    for number, image in zip(devices.reads(plan.micro_batches), images, strict=True):
+        digests = [hashlib.sha1(one.tobytes()).hexdigest()[:12] for one in image]
+        said.append([step * plan.micro_batches + number, digests])
+print(json.dumps(said), flush=True)
+"""
+
+
+def test_workers_read_what_they_say_and_together_what_one_process_reads() -> None:
+    flags = "--model=mlp --global_batch=48 --micro_batch=8 --replicas="
+    (alone,) = run_program(READS, [], [((0, 1), f"{flags}1")])
+    expected = json.loads(alone)
+    assert [number for number, _ in expected] == list(range(12))
+    for workers in (2, 3):
+        given = [((index, workers), f"{flags}{workers}") for index in range(workers)]
+        parts = [json.loads(said) for said in run_program(READS, given)]
+        assert all(len(part) == 12 // workers for part in parts)
+        assert sorted(one for part in parts for one in part) == expected

@@ -10,9 +10,9 @@ import platform
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from launch.checks.collective import give_up
 from launch.process import cli
 from launch.process.rendezvous import meet
+from launch.training.gpus import give_up
 from launch.training.together import losing_workers, meeting
 from trainer.plan.cluster import Cluster
 from trainer.plan.devices import Devices, choose_devices
