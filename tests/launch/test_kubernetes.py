@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import pytest
+import yaml
 from helpers import call
 
 from launch.process.workers import find_cluster
@@ -26,9 +27,59 @@ def test_pods_find_each_other_by_the_names_that_jobset_gives_them(tmp_path: path
     assert ended.out.count("subdomain: mine\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_it_agrees_with_the_published_schema(tmp_path: pathlib.Path) -> None:
+# The fields of JobSet v1alpha2 by kind, as far as they are of use here, and what they are: as
+# published in hack/python-sdk/swagger.json of https://github.com/kubernetes-sigs/jobset.
+JOB_SET = {
+    "JobSet": {"apiVersion": str, "kind": str, "metadata": dict, "spec": "JobSetSpec"},
+    "JobSetSpec": {
+        "failurePolicy": "FailurePolicy",
+        "network": "Network",
+        "replicatedJobs": ["ReplicatedJob"],
+        "successPolicy": dict,
+        "suspend": bool,
+        "ttlSecondsAfterFinished": int,
+    },
+    "FailurePolicy": {"maxRestarts": int, "restartStrategy": str, "rules": ["FailurePolicyRule"]},
+    "FailurePolicyRule": {
+        "action": str,
+        "name": str,
+        "onJobFailureMessagePatterns": list,
+        "onJobFailureReasons": list,
+        "targetReplicatedJobs": list,
+    },
+    "Network": {"enableDNSHostnames": bool, "publishNotReadyAddresses": bool, "subdomain": str},
+    "ReplicatedJob": {"groupName": str, "name": str, "replicas": int, "template": dict},
+}
+ACTIONS = {"FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts"}
+
+
+def check_fields(value: object, kind: object, path: str = "") -> None:
+    """Sees that a value has the fields of a kind, and no other."""
+    if isinstance(kind, list):
+        for number, one in enumerate(value):
+            check_fields(one, kind[0], f"{path}[{number}]")
+    elif isinstance(kind, str):
+        for name, field in value.items():
+            assert name in JOB_SET[kind], f"{path} has no {name}"
+            check_fields(field, JOB_SET[kind][name], f"{path}.{name}")
+    else:
+        assert type(value) is kind, f"{path} is {value!r}"
+
+
+def test_it_has_the_fields_of_a_job_set_and_no_other(tmp_path: pathlib.Path) -> None:
+    ended = call(f"{GIVEN} -- --flagfile=digits --run_dir=/data/a", tmp_path, module=MODULE)
+    job_set = yaml.safe_load(ended.out)
+    check_fields(job_set, "JobSet")
+    for rule in job_set["spec"]["failurePolicy"]["rules"]:
+        assert rule["action"] in ACTIONS
+        assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
+    job_set["spec"]["network"]["publishNotReady"] = True
+    with pytest.raises(AssertionError, match="network has no publishNotReady"):
+        check_fields(job_set, "JobSet")
+
+
+def test_its_job_agrees_with_the_published_schema(tmp_path: pathlib.Path) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate")
-    yaml = pytest.importorskip("yaml")
     ended = call(f"{GIVEN} -- --flagfile=digits --run_dir=/data/a", tmp_path, module=MODULE)
     job_set = yaml.safe_load(ended.out)
     (workers,) = job_set["spec"]["replicatedJobs"]
