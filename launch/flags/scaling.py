@@ -14,6 +14,7 @@ from trainer.plan.traffic import FLOAT32_BYTES, Link
 
 _MOST_WORKERS = 1_000_000
 _DAY = 24 * 3600.0
+_MOST_A_DAY = 10_000  # interruptions, of which a simulated month has thirty times as many
 
 
 def define_scaling_flags(values: flags.FlagValues) -> None:
@@ -97,6 +98,12 @@ def read_scaling(values: flags.FlagValues) -> Scaling | None:
         checkpoint_every=math.inf,
         checkpoint_pause=values.checkpoint_pause_s,
     )
+    a_day = _DAY * failures.per_second(max(workers))
+    if a_day > _MOST_A_DAY:
+        raise ValueError(
+            f"{max(workers):,} workers would be interrupted {a_day:,.3g} times a day, and none of "
+            "that trains; give a larger --mtbf_days, or fewer --workers."
+        )
     return Scaling(
         workers,
         values.step_ms,

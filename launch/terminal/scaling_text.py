@@ -62,25 +62,25 @@ def line_of(site: Site, workers: int, failures: Failures) -> str:
 
 def advice(step: Scaled, site: Site, failures: Failures) -> list[str]:
     """What limits so many workers, and what would help; a line each."""
-    said, many = [], f"{step.workers:,} workers"
+    said, many = [], f"{step.workers:,} worker{'s' * (step.workers > 1)}"
     if step.limit == "reading":
         needed = site.examples / (step.seconds - step.waits)
-        said.append(f"{many} wait for data: each would have to read {needed:,.0f} examples/s.")
+        said.append(
+            f"{many}: each waits for data, and would have to read {needed:,.0f} examples/s."
+        )
     if step.limit == "the exchange":
         share = step.exchange / step.seconds
         how = "--exact_sums=off moves less" if site.exact else "--pack_mb hides some of it"
         if not site.exact and site.piece < site.gradients:
             how = "a larger --global_batch exchanges less often"
-        said.append(f"{many} spend {share:.0%} of a step on the exchange; {how}.")
-    every = (24 * 3600 * failures.per_second(step.workers), goodput(failures, step.workers))
-    said.append(
-        f"{many} are interrupted {every[0]:.2g} times a day; expected goodput {every[1]:.1%}."
-    )
-    best = best_interval(failures, step.workers)
-    if not best / _FAR < failures.checkpoint_every < best * _FAR:
+        said.append(f"{many}: {share:.0%} of a step is the exchange; {how}.")
+    a_day = 24 * 3600 * failures.per_second(step.workers)
+    share = goodput(failures, step.workers)
+    said.append(f"{many}: {a_day:.2g} interruptions a day; expected goodput {share:.1%}.")
+    best, every = best_interval(failures, step.workers), failures.checkpoint_every
+    if best and not best / _FAR < every < best * _FAR:
         said.append(
-            f"A checkpoint every {failures.checkpoint_every:,.0f} s of training; every {best:,.0f} "
-            "s would lose least."
+            f"A checkpoint every {every:,.3g} s of training; {best:,.3g} s would lose least."
         )
     return said
 

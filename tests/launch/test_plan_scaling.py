@@ -52,7 +52,9 @@ def test_a_row_of_each_number_of_workers(said: Ended) -> None:
     assert scaling == pytest.approx(100 / (1 + 100 * seconds), rel=0.01)
     assert found[1][1:3] == [10, 0] and 99 < goodput <= 100
     assert max(map(len, said.out.splitlines())) <= 80
-    assert "64 workers spend" in said.out and "interrupted 0.26 times a day" in said.out
+    share = 100 * found[64][2] / found[64][1]
+    assert f"64 workers: {share:.0f}% of a step is the exchange; --pack_mb hides" in said.out
+    assert "64 workers: 0.26 interruptions a day" in said.out
 
 
 def test_what_is_missing_or_cannot_be() -> None:
@@ -62,6 +64,7 @@ def test_what_is_missing_or_cannot_be() -> None:
         ("--workers=8,many --step_ms=10 --bandwidth=1", "give such as 8,64"),
         ("--workers=0 --step_ms=10 --bandwidth=1", "workers are 1 to 1,000,000"),
         ("--workers=8 --step_ms=10 --bandwidth=1 --mtbf_days=0", "--mtbf_days=0 cannot be"),
+        ("--workers=99 --step_ms=1 --bandwidth=1 --mtbf_days=0.001", "give a larger --mtbf_days"),
         ("--workers=8 --step_ms=10 --bandwidth=1 --compare=a.flags", "leave --compare out"),
     ):
         with pytest.raises(WrongCommandError, match=re.escape(expected)):

@@ -279,6 +279,7 @@ TRAINED = "tests/launch/training/test_trained.py"
 ELSEWHERE = {
     "GPUs for it; use at most □": "test_replicas_that_workers_cannot_share",
     "give --step_ms, or --measure to find": "tests/launch/test_plan_scaling.py",
+    "give a larger --mtbf_days": "tests/launch/test_plan_scaling.py",
     "give --bandwidth in GB/s": "tests/launch/test_plan_scaling.py",
     "launch.cluster --workers=2 --doctor": "tests/launch/test_doctor_cluster.py",
     "is not on the volume": "tests/launch/test_kubernetes.py",
