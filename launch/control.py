@@ -1,11 +1,6 @@
 """Steers a running job: `python -m launch.control RUN_DIR --scale=0.5 --reason="it oscillates"`."""
 
-import datetime
-import getpass
-import os
 import pathlib
-import secrets
-import socket
 import time
 from collections.abc import Sequence
 
@@ -14,13 +9,13 @@ from absl import flags as absl_flags
 from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import one_run_folder
+from launch.flags.steering import STEERING, define_steering_flags, make_request
 from launch.process import cli
 from trainer.files.whole_files import read_json
 from trainer.run_folder.requests import (
     Request,
     Status,
     age,
-    check_request,
     leave_request,
     read_ledger,
     read_status,
@@ -34,12 +29,8 @@ _POLL_SECONDS = 0.1
 def define_control_flags() -> absl_flags.FlagValues:
     """The flags of this command."""
     values = absl_flags.FlagValues()
+    define_steering_flags(values)
     add = Group(values, "one of")
-    add.text("scale", None, "Multiply the schedule by this; 1: as planned.")
-    add.text("learning_rate", None, "Set the rate to this now, by the scale.")
-    add.boolean("hold", False, "Keep the curve where it is.")
-    add.boolean("resume_schedule", False, "Back to the plan: scale 1, no hold or cooldown.")
-    add.text("cooldown", None, "Go down to the end rate over this, and end.")
     add.boolean("stop", False, "Save and stop; the same command goes on later.")
     add.boolean("status", False, "Say where the run is and what was asked of it.")
     add = Group(values, "why and how")
@@ -73,37 +64,13 @@ def read_request(values: absl_flags.FlagValues) -> Request | None:
     Raises:
       ValueError: there is not exactly one, or its value cannot be.
     """
-    names = ("scale", "learning_rate", "hold", "resume_schedule", "cooldown", "stop", "status")
+    names = (*STEERING, "stop", "status")
     given = [name for name in names if values[name].value not in (None, False)]
     if len(given) != 1:
         raise ValueError(f"give exactly one of {', '.join(f'--{name}' for name in names)}.")
-    action, value = given[0], values[given[0]].value
-    if action == "status":
+    if given[0] == "status":
         return None
-    if action in ("scale", "learning_rate"):
-        try:
-            value = float(value)
-        except ValueError:
-            raise ValueError(f"--{action}={value} is not a number.") from None
-    now = datetime.datetime.now(datetime.UTC)
-    return check_request(
-        {
-            # Requests are taken up in the order of their names.
-            "id": f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(3)}",
-            "action": action,
-            "value": None if value is True else value,
-            "who": f"{_user()}@{socket.gethostname()}",
-            "when": now.isoformat(timespec="seconds"),
-            "reason": " ".join(values.reason.split()),
-        }
-    )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return str(os.getuid())
+    return make_request(given[0], values[given[0]].value, values.reason)
 
 
 def wait_for_answer(run_dir: pathlib.Path, request: Request, seconds: float) -> int:

@@ -37,7 +37,9 @@ def summary_text(
         of_loss = "" if headline.name == "loss" else f", loss {shown}"
         rows.append((headline.name.replace("_", " "), f"{headline.text(value)}{of_loss}"))
     if history.best is not None:
-        where = f"at step {history.best_step:,}, in {whole(run_dir)}/best"
+        where = f"at step {history.best_step:,}"
+        if (pathlib.Path(run_dir) / "best").exists():  # not of a branch's time before
+            where += f", in {whole(run_dir)}/best"
         rows.append(("best", f"{headline.text(history.best)} {where}"))
     speed = step * plan.global_batch / seconds
     rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))

@@ -277,6 +277,9 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "give another --out.": "tests/launch/test_branch.py",
+    "give another --at.": "tests/launch/test_branch.py",
+    "or keep more by --keep_every": "tests/launch/test_branch.py",
     "GPUs for it; use at most □": "test_replicas_that_workers_cannot_share",
     "give --step_ms, or --measure to find": "tests/launch/test_plan_scaling.py",
     "give a larger --mtbf_days": "tests/launch/test_plan_scaling.py",
