@@ -22,7 +22,7 @@ from absl import flags as absl_flags
 from launch.flags.command import parted, read_command
 from launch.flags.group import Group
 from launch.process import cli
-from launch.process.cuda_libraries import device_files
+from launch.process.gpu_shares import share_gpus, visible_gpus
 from launch.process.stop import PASSED_ON, hang_up
 
 _HOST = "127.0.0.1"
@@ -48,7 +48,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         command = command_of(values, argv)
-        shares = share_gpus(values.workers, visible_gpus())
+        shares = share_gpus(values.workers, visible_gpus(), "workers")
     return Workers([sys.executable, "-m", *command], shares).run()
 
 
@@ -65,33 +65,6 @@ def command_of(values: absl_flags.FlagValues, argv: Sequence[str]) -> list[str]:
         return ["launch.doctor", "--cluster", *theirs]
     read_command(theirs)
     return ["launch.train", *theirs]
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name.strip() not in ("", "-1")]
-    found = [path for path in device_files() if path.startswith("/dev/nvidia")]
-    return [str(number) for number in range(len(found))]
-
-
-def share_gpus(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """What each worker's environment says of the GPUs; nothing where there are none.
-
-    Raises:
-      ValueError: they cannot be shared out evenly.
-    """
-    if not gpus:
-        return [{} for _ in range(workers)]
-    if len(gpus) % workers:
-        raise ValueError(
-            f"--workers={workers} cannot share {len(gpus)} GPUs evenly; give a number that divides "
-            "them, or set CUDA_VISIBLE_DEVICES to as many."
-        )
-    each = len(gpus) // workers
-    shares = [gpus[number * each : (number + 1) * each] for number in range(workers)]
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
 
 
 class Workers:

@@ -45,6 +45,11 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     with cli.wrong_command():
         theirs = parted(values, argv, "launch.supervise --max_restarts=10 -- --flagfile=digits")
         settings = read_command(theirs).settings
+        if settings.recovery.stop_at is not None:
+            raise ValueError(
+                f"--stop_at={settings.recovery.stop_at} stops, and launch.supervise goes on; start "
+                "launch.train, or leave --stop_at out."
+            )
     run_dir = pathlib.Path(settings.run.run_dir)
     supervisor = Supervisor(
         command_of(values.workers, theirs),

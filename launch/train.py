@@ -38,6 +38,9 @@ def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: Stop
     if job.complete():
         print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
         return cli.FINISHED
+    if job.found.step >= job.stops_at:
+        print(f"\n{job.run_dir} is at step {job.found.step:,}, where --stop_at has it stop.")
+        return cli.STOPPED
     with cli.wrong_command():
         for line in tidy(job.run_dir, job.found, job.fallback):
             print(line, flush=True)

@@ -92,6 +92,10 @@ class Group:
         """Adds a flag that takes any text."""
         self._add(flags.Flag(_Text(), None, name, default, help_text), **marks)
 
+    def several(self, name: str, help_text: str, **marks: bool) -> None:
+        """Adds a flag that takes any text and may be given more than once; none by default."""
+        self._add(flags.MultiFlag(_Text(), None, name, [], help_text), **marks)
+
     def integer(
         self, name: str, default: int, low: int, help_text: str, high: int = _MOST, **marks: bool
     ) -> None:

@@ -32,6 +32,12 @@ def _define_stopping(add: Group) -> None:
     add.text(
         "stop_after", "", "Save and exit with 75 after this time.\nFor queues: 3h50m.", rare=False
     )
+    add.text(
+        "stop_at",
+        "",
+        "Save and exit with 75 at this point.\nSuch as 300st or 25% of the run, which goes on from "
+        "there without it.",
+    )
     add.text("grace", "60s", "Time to save in when asked to stop.\nExit within it, in any case.")
     add.text(
         "stall_after",
@@ -79,6 +85,7 @@ def recovery_settings(values: flags.FlagValues) -> RecoverySettings:
         keep_every=duration(values, "keep_every"),
         fallback_dir=path(values, "fallback_dir"),
         stop_after=parsed(values, "stop_after", parse_time) or None if values.stop_after else None,
+        stop_at=duration(values, "stop_at") if values.stop_at else None,
         grace=parsed(values, "grace", _some_time),
         stall_after=None if stall == "auto" else parsed(values, "stall_after", parse_time),
         restart_on_stall=values.restart_on_stall,

@@ -157,7 +157,7 @@ def attempt(job: Job, session: Session) -> Outcome:
         host.close()
     if not complete:
         output.last_words(
-            f"{session.stop.reason}: stopped at step {step:,}, everything saved"
+            f"{session.stop.reason or '--stop_at'}: stopped at step {step:,}, everything saved"
             f"{host.save.elsewhere()}; the same command goes on from there"
         )
         return Outcome(cli.STOPPED)
@@ -233,11 +233,12 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
         host.evaluate.prepare()
     session.stop.training()
     host.watchdog.before_block()
+    stops_at = job.stops_at
 
     def stop_requested(step: int) -> bool:
         if host.control.stop_requested():
             session.stop.ask("launch.control")
-        return session.stop.requested() or job.reached(step)
+        return session.stop.requested() or step >= stops_at
 
     def log_done(step: int) -> None:
         """The data of a later step can end a block; the rows of those done are still written."""
@@ -254,6 +255,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
             plan.next_due(step, plan.checkpoint_every),
             host.digests.next_due(step),
             host.control.next_replay(step),
+            stops_at if stops_at > step else math.inf,
         ),
         steps_per_loop=job.command.settings.run.steps_per_loop,
         actions=host.actions(),

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -67,9 +68,19 @@ class Job:
         """The run's folder in --fallback_dir."""
         return fallback_folder(self.run_dir, self.command.settings.recovery.fallback_dir)
 
-    def reached(self, step: int) -> bool:
-        """Whether a re-execution has come to its last step."""
-        return bool(self.watched) and step >= max(self.watched)
+    @property
+    def stops_at(self) -> float:
+        """The step at which --stop_at has this process stop, or the last of a re-execution."""
+        if self.watched:
+            return max(self.watched)
+        asked, plan = self.command.settings.recovery.stop_at, self.plan
+        if asked is None:
+            return math.inf
+        examples = plan.dataset.train_examples
+        exact = asked.exact_steps(
+            global_batch=plan.global_batch, examples=examples, total=plan.last_step
+        )
+        return max(1, round(exact))
 
     def finished(self) -> bool:
         """Whether there is nothing to train or to evaluate any more."""

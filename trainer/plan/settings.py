@@ -131,6 +131,7 @@ class RecoverySettings:
     keep_every: Duration  # and one every so often, for ever
     fallback_dir: str  # where to save what the run's folder cannot take; empty: nowhere
     stop_after: float | None  # seconds; None: never
+    stop_at: Duration | None  # None: at the end of the run
     grace: float  # seconds from a request to stop to the exit
     stall_after: float | None  # seconds without a step; 0: never; None: from the median step
     restart_on_stall: bool

@@ -24,8 +24,9 @@ from helpers import (
     wait_until,
 )
 
-from launch.cluster import free_ports, share_gpus, worst
+from launch.cluster import free_ports, worst
 from launch.process.cli import FailedError
+from launch.process.gpu_shares import share_gpus
 from launch.training.join import take_over
 from launch.training.together import agreed_length, gone
 from trainer.learning_rate.steering import Change, Steering
@@ -309,8 +310,10 @@ def test_the_worst_exit_code_counts(codes: list[int], code: int) -> None:
 
 
 def test_gpus_are_shared_out() -> None:
-    assert share_gpus(2, []) == [{}, {}]
-    shares = [share["CUDA_VISIBLE_DEVICES"] for share in share_gpus(2, ["0", "1", "4", "5"])]
+    assert share_gpus(2, [], "workers") == [{}, {}]
+    shares = [
+        share["CUDA_VISIBLE_DEVICES"] for share in share_gpus(2, ["0", "1", "4", "5"], "workers")
+    ]
     assert shares == ["0,1", "4,5"]
     with pytest.raises(ValueError, match="3 GPUs evenly"):
-        share_gpus(2, ["0", "1", "2"])
+        share_gpus(2, ["0", "1", "2"], "workers")
