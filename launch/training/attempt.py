@@ -274,6 +274,8 @@ def last_saved(job: Job) -> int:
 
 def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     """Saves the trained model, prints the closing summary and returns the exit code."""
+    from launch.training.board import write_hparams
+
     if not job.chief:
         return cli.FINISHED
     folder = write_model(job, session, step, host.journal.history)
@@ -285,6 +287,9 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
         return cli.FAILED
     if folder != job.run_dir:
         print(f"the trained model is {folder / 'model.keras'}")
+    else:
+        with Storage(print).attempt("TensorBoard's HParams"):
+            write_hparams(job, ended=True)
     summary = summary_text(
         job.plan,
         step,
