@@ -44,6 +44,13 @@ def _define_durations(add: Group) -> None:
         "How often to save: 5ep or 10min.\nAlso at the end; 0: only then.",
     )
     add.text("log_every", "50st", "How often to log.\nLoss and accuracy are means since then.")
+    add.text(
+        "pictures",
+        "auto",
+        "Pictures for TensorBoard: auto, always, never.\nWhat the model sees and gets wrong, after "
+        "some evaluations. auto: where they take 1 % of the time.",
+        rare=True,
+    )
     add.integer(
         "steps_per_loop",
         0,
@@ -117,6 +124,7 @@ def _run_settings(values: flags.FlagValues) -> RunSettings:
         deterministic=values.deterministic,
         on_nonfinite=one_of("on_nonfinite", values.on_nonfinite, ("stop", "skip")),
         locate_nonfinite=values.locate_nonfinite,
+        pictures=one_of("pictures", values.pictures, ("auto", "always", "never")),
         check_replicas_every=duration(values, "check_replicas_every"),
         audit_every=duration(values, "audit_every"),
     )

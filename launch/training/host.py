@@ -10,6 +10,7 @@ from launch.process.watchdog import EVALUATING, WRITING, Watchdog, watch
 from launch.terminal.progress import Progress
 from launch.training.job import Job, decided
 from launch.training.model_card import model_card
+from launch.training.pictures import Pictures
 from launch.training.restore import note_start, open_run
 from launch.training.session import Session
 from launch.training.streams import evaluation_data
@@ -46,6 +47,7 @@ class Host:
     started: "Action"
     progress: Progress
     evaluate: Evaluate
+    pictures: Pictures
     digests: Digests
     save: Save
     control: Control
@@ -65,6 +67,7 @@ class Host:
             self.started,
             self.progress,
             self.watchdog.around(EVALUATING, self.evaluate),
+            self.watchdog.around(EVALUATING, self.pictures),
             self.watchdog.around(WRITING, self.save),
             self.storage.around(str(self.control.folder), self.control),
             self.watchdog.before_block,
@@ -123,6 +126,7 @@ def make_host(job: Job, session: Session) -> Host:
         started=session.startup.reporter(journal),
         progress=progress,
         evaluate=make_evaluate(job, session, journal, storage, watchdog),
+        pictures=make_pictures(job, session, journal),
         digests=digests,
         save=save,
         control=make_control(job, session, journal),
@@ -196,6 +200,12 @@ def make_evaluate(
         reading=session.faults["eval"].raised,
         card=functools.partial(model_card, job),
     )
+
+
+def make_pictures(job: Job, session: Session, journal: Journal) -> Pictures:
+    """The action that draws for TensorBoard; a re-execution has no need of it."""
+    when = "never" if job.watched else job.command.settings.run.pictures
+    return Pictures(job, session.run, journal, when)
 
 
 def make_control(job: Job, session: Session, journal: Journal) -> Control:

@@ -24,6 +24,7 @@ class RunSettings:
     deterministic: bool = False  # the same bits again, at the cost of speed
     on_nonfinite: str = "stop"  # stop or skip
     locate_nonfinite: bool = False
+    pictures: str = "auto"  # for TensorBoard: where they are cheap; or always or never
 
 
 @dataclasses.dataclass(frozen=True)

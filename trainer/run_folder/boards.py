@@ -133,11 +133,12 @@ class Boards:
 
     def picture(self, board: str, step: int, tag: str, png: bytes) -> None:
         """Writes a picture, a PNG file's content."""
-        self._add(board, step, picture_value(tag, png))
+        self.add(board, step, picture_value(tag, png))
 
-    def histogram(self, step: int, tag: str, buckets: np.ndarray) -> None:
-        """Writes a histogram to `train`: float64 [n, 3] of left edge, right edge and count."""
-        self._add("train", step, histogram_value(tag, buckets))
+    def add(self, board: str, step: int, value: Value) -> None:
+        """Writes a text, a picture or a histogram."""
+        event = event_of(step, summary=summary_pb2.Summary(value=[value]))
+        self._boards[board].add([event], wait=False)
 
     def close(self) -> None:
         """Writes what waits, and offers once more what could not be written."""
@@ -146,11 +147,7 @@ class Boards:
             board.close()
 
     def _tell(self, step: int, table: str) -> None:
-        self._add("plan", step, text_value("events", table))
-
-    def _add(self, board: str, step: int, value: Value) -> None:
-        event = event_of(step, summary=summary_pb2.Summary(value=[value]))
-        self._boards[board].add([event], wait=False)
+        self.add("plan", step, text_value("events", table))
 
     def _scalar(self, board: str, name: str, value: float) -> Value:
         # Not a `simple_value`, whose description TensorBoard leaves out.
