@@ -204,6 +204,16 @@ class Run:
             for tag in events.PluginTagToContent("scalars")
         }
 
+    def texts(self, name: str) -> dict[str, list[tuple[int, str]]]:
+        """The texts that TensorBoard shows of one of them, by tag with their steps."""
+        events = self.events(name)
+        return {
+            tag: [
+                (e.step, make_ndarray(e.tensor_proto).item().decode()) for e in events.Tensors(tag)
+            ]
+            for tag in events.PluginTagToContent("text")
+        }
+
     def events(self, name: str) -> EventAccumulator:
         """All that the event files of `train`, `eval` or `plan` hold, as TensorBoard reads them."""
         everything = dict.fromkeys(("scalars", "images", "histograms", "text"), 0)

@@ -249,6 +249,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
             plan.next_due(step, plan.eval_every),
             plan.next_due(step, plan.checkpoint_every),
             host.digests.next_due(step),
+            host.histograms.next_due(step),
             host.control.next_replay(step),
         ),
         steps_per_loop=job.command.settings.run.steps_per_loop,

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import platform
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,12 @@ def write_about(job: Job, run: "Run") -> None:
       OSError: it cannot be written.
     """
     headline, measured = run.task.headline, run.noise.measured
+    words = list(map(shlex.quote, shlex.split(command_text(job))))
     texts = [
         text_value("plan", _code(plan_text(job.plan)), "Every derived number: `plan.json`."),
         text_value(
             "command",
-            _code(command_text(job).replace(" --", " \\\n  --")),
+            _code(" \\\n  ".join([" ".join(words[:3]), *words[3:]])),
             "Every flag: `flags.txt`.",
         ),
         text_value("environment", environment_text(job.plan)),

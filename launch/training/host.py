@@ -20,6 +20,7 @@ from trainer.actions.control import Control
 from trainer.actions.digests import Digests
 from trainer.actions.divergence import Divergence
 from trainer.actions.evaluate import Evaluate
+from trainer.actions.histograms import Histograms
 from trainer.actions.log import Log
 from trainer.actions.monitor import Monitor
 from trainer.actions.nonfinite import NonFinite
@@ -30,6 +31,8 @@ from trainer.run_folder.journal import Journal
 from trainer.run_folder.requests import waiting
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from trainer.loop import Action, Block
     from trainer.run import Run
 
@@ -44,6 +47,7 @@ class Host:
     checks: "Sequence[Action]"  # of the devices
     divergence: Divergence
     log: Log
+    histograms: Histograms
     started: "Action"
     progress: Progress
     evaluate: Evaluate
@@ -64,6 +68,7 @@ class Host:
             *self.checks,
             self.divergence,
             self.log,
+            self.histograms,
             self.started,
             self.progress,
             self.watchdog.around(EVALUATING, self.evaluate),
@@ -123,6 +128,7 @@ def make_host(job: Job, session: Session) -> Host:
         checks=(*audited(plan, run.audit, first), *replica_check(plan, run)),
         divergence=make_divergence(job, run, journal),
         log=make_log(run, journal, progress),
+        histograms=Histograms(plan, layers_of(run), first, journal),
         started=session.startup.reporter(journal),
         progress=progress,
         evaluate=make_evaluate(job, session, journal, storage, watchdog),
@@ -172,6 +178,15 @@ def make_log(run: "Run", journal: Journal, progress: Progress) -> Log:
         groups=run.groups,
         readers=(progress.row, monitor.row),
     )
+
+
+def layers_of(run: "Run") -> "dict[str, list[tf.Variable]]":
+    """The variables that train, by their layer."""
+    layers: dict[str, list[tf.Variable]] = {}
+    for variable in run.model.trainable_variables:
+        layer = variable.path.rpartition("/")[0] or variable.path
+        layers.setdefault(layer, []).append(variable.value)
+    return layers
 
 
 def make_evaluate(
