@@ -47,13 +47,13 @@ def write_about(job: Job, run: "Run") -> None:
     headline, measured = run.task.headline, run.noise.measured
     words = list(map(shlex.quote, shlex.split(command_text(job))))
     texts = [
-        text_value("plan", _code(plan_text(job.plan)), "Every derived number: `plan.json`."),
+        text_value("1_plan", _code(plan_text(job.plan)), "Every derived number: `plan.json`."),
         text_value(
-            "command",
+            "3_command",
             _code(" \\\n  ".join([" ".join(words[:3]), *words[3:]])),
             "Every flag: `flags.txt`.",
         ),
-        text_value("environment", environment_text(job.plan)),
+        text_value("4_environment", environment_text(job.plan)),
     ]
     layout = layout_value(headline.name, measured)
     write_events(job.run_dir / "plan" / f"{_FILE}.about", [*texts, layout])

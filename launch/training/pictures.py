@@ -227,7 +227,7 @@ def text_told(
         there = row >= 0
         shown = [_readable(tokens[there], source.num_classes) for tokens in (row, answer)]
         lines += ["```", f"text  {shown[0]}", f"told  {shown[1]}", "```", ""]
-    return [text_value("sample", "\n".join(lines))]
+    return [text_value("5_sample", "\n".join(lines))]
 
 
 def _readable(tokens: np.ndarray, kinds: int) -> str:

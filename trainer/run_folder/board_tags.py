@@ -5,6 +5,8 @@ number: the loss, the task's own metric, the learning rate, the gradient, the sp
 """
 
 OVERVIEW, DETAILS = "1_overview", "2_details"
+# Of texts, too, TensorBoard opens the first two.
+EVENTS = "2_events"
 # How many things happened since the row before: marks below the curves.
 MARKS = "events"
 _FIRST = ("loss", "", "learning_rate", "gradient_norm", "noise_scale", "examples_per_second")
@@ -23,7 +25,7 @@ _DESCRIPTIONS = {
     "input_wait_fraction": "The share of the steps' time in which they waited for data.",
     "step_ms": "Milliseconds a step.",
     MARKS: "How many things happened since the row before: a start, a request, a rollback, a cut "
-    "of the rate, a new phase. What they were is under Text, `events`.",
+    "of the rate, a new phase. What they were is under Text, `2_events`.",
     "nonfinite_steps": "Steps so far that were not finite and changed nothing.",
     "loss_scale": "The factor of the loss with float16.",
     "progress": "The updates that the schedule counts.",

@@ -14,7 +14,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util import tensor_util
 
 from trainer.plan.headline import Headline
-from trainer.run_folder.board_tags import MARKS, description_of, tag_of
+from trainer.run_folder.board_tags import EVENTS, MARKS, description_of, tag_of
 from trainer.run_folder.happened import Happened, Phase
 from trainer.run_folder.tensorboard import Board, event_of
 
@@ -147,7 +147,7 @@ class Boards:
             board.close()
 
     def _tell(self, step: int, table: str) -> None:
-        self.add("plan", step, text_value("events", table))
+        self.add("plan", step, text_value(EVENTS, table))
 
     def _scalar(self, board: str, name: str, value: float) -> Value:
         # Not a `simple_value`, whose description TensorBoard leaves out.

@@ -128,12 +128,12 @@ def test_the_plan_is_drawn_to_the_end_before_it_happens(runs: dict[str, Run]) ->
 def test_texts_tell_what_was_planned_asked_for_and_done(runs: dict[str, Run]) -> None:
     run = runs["two"]
     texts = {tag: it[-1][1] for tag, it in run.texts("plan").items()}
-    assert "learning rate  0.05 = 0.2 × 64/256, linear" in texts["plan"]
-    words = shlex.split(texts["command"].strip("`\n").replace("\\\n", " "))
+    assert "learning rate  0.05 = 0.2 × 64/256, linear" in texts["1_plan"]
+    words = shlex.split(texts["3_command"].strip("`\n").replace("\\\n", " "))
     assert words[:3] == ["python", "-m", "launch.train"]
     assert set(words) >= {"--learning_rate=0.2", "--plateau=reduce(patience=0,threshold=0.9)"}
-    assert "| tensorflow | 2." in texts["environment"]
-    table = [line.split(" | ") for line in texts["events"].splitlines()[2:]]
+    assert "| tensorflow | 2." in texts["4_environment"]
+    table = [line.split(" | ") for line in texts["2_events"].splitlines()[2:]]
     assert [step for step, _ in table] == sorted(
         (step for step, _ in table), key=lambda s: int(s[2:])
     )
@@ -155,7 +155,7 @@ def test_nothing_is_there_twice_after_a_kill(runs: dict[str, Run]) -> None:
         for tag in events.Tags()["tensors"]:
             steps = [event.step for event in events.Tensors(tag)]
             assert steps == sorted(set(steps)), tag
-    assert killed.texts("plan")["events"][-1][1].count("**started**") == 2
+    assert killed.texts("plan")["2_events"][-1][1].count("**started**") == 2
     assert len(list((killed.folder / "eval").iterdir())) == 3  # two processes', and the flags
 
 
