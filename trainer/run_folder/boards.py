@@ -61,7 +61,7 @@ class Boards:
         firsts["plan"] = max(step, 1)
         self._boards = {name: Board(run_dir / name, firsts[name], warn) for name in BOARDS}
         self._headline, self._best = headline, None
-        self._described: set[tuple[str, str]] = set()
+        self._values: dict[tuple[str, str], Value] = {}  # the last of each, to be filled anew
         self._happened = Happened(phases, self._tell)
         self._recall(rows, held)
         self._happened.begin(step)
@@ -89,9 +89,7 @@ class Boards:
             self._happened.reach(step)
             for board, found in self._by_board(step, values).items():
                 if found and step > (held or {}).get(board, -1):
-                    value = [self._scalar(board, name, value) for name, value in found.items()]
-                    summary = summary_pb2.Summary(value=value)
-                    events[board].append(event_of(step, summary=summary))
+                    events[board].append(event_of(step, summary=self._scalars(board, found)))
         for name, board in self._boards.items():
             if events[name]:
                 board.add(events[name], wait=False)
@@ -126,8 +124,7 @@ class Boards:
     def scalars(self, board: str, name: str, points: Iterable[tuple[int, float]]) -> None:
         """Writes values that metrics.jsonl does not have, such as planned ones, by step."""
         events = [
-            event_of(step, summary=summary_pb2.Summary(value=[self._scalar(board, name, value)]))
-            for step, value in points
+            event_of(step, summary=self._scalars(board, {name: value})) for step, value in points
         ]
         self._boards[board].add(events, wait=False)
 
@@ -149,17 +146,19 @@ class Boards:
     def _tell(self, step: int, table: str) -> None:
         self.add("plan", step, text_value(EVENTS, table))
 
-    def _scalar(self, board: str, name: str, value: float) -> Value:
-        # Not a `simple_value`, whose description TensorBoard leaves out.
-        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
-        tag = tag_of(name, self._headline.name)
-        if (board, tag) in self._described:
-            return Value(tag=tag, tensor=tensor)
-        self._described.add((board, tag))  # TensorBoard reads it of the first value
-        metadata = scalar_metadata.create_summary_metadata(
-            display_name="", description=description_of(name, self._headline.name)
-        )
-        return Value(tag=tag, tensor=tensor, metadata=metadata)
+    def _scalars(self, board: str, values: Mapping[str, float]) -> summary_pb2.Summary:
+        """Metrics of a step; TensorBoard reads what they are of the first value of a tag."""
+        summary = summary_pb2.Summary()
+        for name, number in values.items():
+            value = self._values.get((board, name))
+            if value is None:
+                value = scalar_value(name, self._headline.name)
+            value.tensor.float_val[0] = number
+            summary.value.append(value)
+            if (board, name) not in self._values:
+                value.ClearField("metadata")
+                self._values[board, name] = value
+        return summary
 
 
 def _lacks(board: str, row: Mapping[str, Any], last: int) -> bool:
@@ -167,6 +166,19 @@ def _lacks(board: str, row: Mapping[str, Any], last: int) -> bool:
     if "event" in row or row["step"] <= last:
         return False
     return any((name.startswith("eval/")) == (board == "eval") for name in row if "/" in name)
+
+
+def scalar_value(name: str, headline: str) -> Value:
+    """A metric, 0 so far, with what it is.
+
+    Not a `simple_value`, whose description TensorBoard leaves out.
+    """
+    description = description_of(name, headline)
+    return Value(
+        tag=tag_of(name, headline),
+        tensor=tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[0.0]),
+        metadata=scalar_metadata.create_summary_metadata(display_name="", description=description),
+    )
 
 
 def text_value(tag: str, text: str, description: str = "") -> Value:
