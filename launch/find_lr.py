@@ -163,7 +163,7 @@ def open_out_folder(out: pathlib.Path) -> None:
 
 def empty_out_folder(out: pathlib.Path) -> None:
     """Removes the results of a range test before; what is written first says whose folder it is."""
-    for board in ("train", "eval"):
+    for board in ("train", "eval", "plan"):
         shutil.rmtree(out / board, ignore_errors=True)
     for name in ("metrics.jsonl", "found.flags", "range_test.png"):
         (out / name).unlink(missing_ok=True)
@@ -213,10 +213,10 @@ def run_test(
         reference=sweep.reference,
         path=picture,
     )
-    metrics = MetricsWriter(sweep.out, 0)
+    metrics = MetricsWriter(sweep.out, 0, headline=run.task.headline)
     try:
         log(metrics, sweep.plan, recorder)
-        metrics.picture(sweep.plan.steps, "range_test", picture.read_bytes())
+        metrics.boards.picture("train", sweep.plan.steps, "range_test", picture.read_bytes())
     finally:
         metrics.close()
     write_found(command, sweep, finding, suggested)

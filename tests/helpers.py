@@ -23,11 +23,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
 from tests import preloaded
+from trainer.run_folder.board_tags import name_of
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # The fields of a row of metrics.jsonl that tell of time, and so differ from run to run.
@@ -193,13 +195,30 @@ class Run:
         return json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
 
     def board(self, name: str) -> dict[str, list[tuple[int, float]]]:
-        """What TensorBoard shows of `train` or `eval`: for each name its steps and values."""
-        events = EventAccumulator(str(self.folder / name), size_guidance={"scalars": 0})
-        events.Reload()
+        """What TensorBoard shows of `train`, `eval` or `plan`: by name the steps and values."""
+        events = self.events(name)
         return {
-            tag: [(event.step, event.value) for event in events.Scalars(tag)]
-            for tag in events.Tags()["scalars"]
+            name_of(tag): [
+                (e.step, make_ndarray(e.tensor_proto).item()) for e in events.Tensors(tag)
+            ]
+            for tag in events.PluginTagToContent("scalars")
         }
+
+    def texts(self, name: str) -> dict[str, list[tuple[int, str]]]:
+        """The texts that TensorBoard shows of one of them, by tag with their steps."""
+        events = self.events(name)
+        return {
+            tag: [
+                (e.step, make_ndarray(e.tensor_proto).item().decode()) for e in events.Tensors(tag)
+            ]
+            for tag in events.PluginTagToContent("text")
+        }
+
+    def events(self, name: str) -> EventAccumulator:
+        """All that the event files of `train`, `eval` or `plan` hold, as TensorBoard reads them."""
+        everything = dict.fromkeys(("scalars", "images", "histograms", "text"), 0)
+        path = str(self.folder / name)
+        return EventAccumulator(path, {"tensors": 0}, everything).Reload()
 
 
 def relative_difference(a: np.ndarray, b: np.ndarray) -> float:

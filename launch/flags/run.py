@@ -44,6 +44,20 @@ def _define_durations(add: Group) -> None:
         "How often to save: 5ep or 10min.\nAlso at the end; 0: only then.",
     )
     add.text("log_every", "50st", "How often to log.\nLoss and accuracy are means since then.")
+    add.text(
+        "pictures",
+        "auto",
+        "Pictures for TensorBoard: auto, always, never.\nWhat the model sees and gets wrong, after "
+        "some evaluations. auto: where they take 1 % of the time.",
+        rare=True,
+    )
+    add.text(
+        "histograms_every",
+        "0",
+        "How often to write histograms of the weights.\nFor TensorBoard, with the ratio of "
+        "update to weights by layer.\nA duration, 0: never.",
+        rare=True,
+    )
     add.integer(
         "steps_per_loop",
         0,
@@ -117,6 +131,8 @@ def _run_settings(values: flags.FlagValues) -> RunSettings:
         deterministic=values.deterministic,
         on_nonfinite=one_of("on_nonfinite", values.on_nonfinite, ("stop", "skip")),
         locate_nonfinite=values.locate_nonfinite,
+        histograms_every=duration(values, "histograms_every"),
+        pictures=one_of("pictures", values.pictures, ("auto", "always", "never")),
         check_replicas_every=duration(values, "check_replicas_every"),
         audit_every=duration(values, "audit_every"),
     )

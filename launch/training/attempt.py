@@ -254,6 +254,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
             plan.next_due(step, plan.eval_every),
             plan.next_due(step, plan.checkpoint_every),
             host.digests.next_due(step),
+            host.histograms.next_due(step),
             host.control.next_replay(step),
             stops_at if stops_at > step else math.inf,
         ),
@@ -280,6 +281,8 @@ def last_saved(job: Job) -> int:
 
 def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     """Saves the trained model, prints the closing summary and returns the exit code."""
+    from launch.training.board import write_hparams
+
     if not job.chief:
         return cli.FINISHED
     folder = write_model(job, session, step, host.journal.history)
@@ -291,6 +294,9 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
         return cli.FAILED
     if folder != job.run_dir:
         print(f"the trained model is {folder / 'model.keras'}")
+    else:
+        with Storage(print).attempt("TensorBoard's HParams"):
+            write_hparams(job, ended=True)
     summary = summary_text(
         job.plan,
         step,

@@ -10,6 +10,7 @@ from launch.process.watchdog import EVALUATING, WRITING, Watchdog, watch
 from launch.terminal.progress import Progress
 from launch.training.job import Job, decided
 from launch.training.model_card import model_card
+from launch.training.pictures import Pictures
 from launch.training.restore import note_start, open_run
 from launch.training.session import Session
 from launch.training.streams import evaluation_data
@@ -19,6 +20,7 @@ from trainer.actions.control import Control
 from trainer.actions.digests import Digests
 from trainer.actions.divergence import Divergence
 from trainer.actions.evaluate import Evaluate
+from trainer.actions.histograms import Histograms
 from trainer.actions.log import Log
 from trainer.actions.monitor import Monitor
 from trainer.actions.nonfinite import NonFinite
@@ -29,6 +31,8 @@ from trainer.run_folder.journal import Journal
 from trainer.run_folder.requests import waiting
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from trainer.loop import Action, Block
     from trainer.run import Run
 
@@ -43,9 +47,11 @@ class Host:
     checks: "Sequence[Action]"  # of the devices
     divergence: Divergence
     log: Log
+    histograms: Histograms
     started: "Action"
     progress: Progress
     evaluate: Evaluate
+    pictures: Pictures
     digests: Digests
     save: Save
     control: Control
@@ -62,9 +68,11 @@ class Host:
             *self.checks,
             self.divergence,
             self.log,
+            self.histograms,
             self.started,
             self.progress,
             self.watchdog.around(EVALUATING, self.evaluate),
+            self.watchdog.around(EVALUATING, self.pictures),
             self.watchdog.around(WRITING, self.save),
             self.storage.around(str(self.control.folder), self.control),
             self.watchdog.before_block,
@@ -120,9 +128,11 @@ def make_host(job: Job, session: Session) -> Host:
         checks=(*audited(plan, run.audit, first), *replica_check(plan, run)),
         divergence=make_divergence(job, run, journal),
         log=make_log(run, journal, progress),
+        histograms=Histograms(plan, layers_of(run), first, journal),
         started=session.startup.reporter(journal),
         progress=progress,
         evaluate=make_evaluate(job, session, journal, storage, watchdog),
+        pictures=make_pictures(job, session, journal),
         digests=digests,
         save=save,
         control=make_control(job, session, journal),
@@ -170,6 +180,15 @@ def make_log(run: "Run", journal: Journal, progress: Progress) -> Log:
     )
 
 
+def layers_of(run: "Run") -> "dict[str, list[tf.Variable]]":
+    """The variables that train, by their layer."""
+    layers: dict[str, list[tf.Variable]] = {}
+    for variable in run.model.trainable_variables:
+        layer = variable.path.rpartition("/")[0] or variable.path
+        layers.setdefault(layer, []).append(variable.value)
+    return layers
+
+
 def make_evaluate(
     job: Job, session: Session, journal: Journal, storage: Storage, watchdog: Watchdog
 ) -> Evaluate:
@@ -196,6 +215,12 @@ def make_evaluate(
         reading=session.faults["eval"].raised,
         card=functools.partial(model_card, job),
     )
+
+
+def make_pictures(job: Job, session: Session, journal: Journal) -> Pictures:
+    """The action that draws for TensorBoard; a re-execution has no need of it."""
+    when = "never" if job.watched else job.command.settings.run.pictures
+    return Pictures(job, session.run, journal, when)
 
 
 def make_control(job: Job, session: Session, journal: Journal) -> Control:

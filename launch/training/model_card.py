@@ -13,7 +13,7 @@ from trainer.plan.dataset import DatasetFacts
 
 MODEL_CARD = "MODEL.md"
 _CLASSES = 20
-_PACKAGES = ("lockstep", "tensorflow", "keras", "numpy")
+PACKAGES = ("lockstep", "tensorflow", "keras", "numpy")
 
 
 def model_card(job: Job, step: int, metrics: Mapping[str, float]) -> str:
@@ -32,8 +32,8 @@ def model_card(job: Job, step: int, metrics: Mapping[str, float]) -> str:
         _inputs(facts, bool(job.command.data.image_size)),
         *_what_it_tells(job.plan.task, facts, names, bool(job.command.data.image_size), hub),
         _from(job, step),
-        _table("How good it is", {n: repr(v) for n, v in metrics.items() if "/" in n}),
-        _table("Made with", _versions((*_PACKAGES, "keras-hub") if hub else _PACKAGES)),
+        markdown_table("How good it is", {n: repr(v) for n, v in metrics.items() if "/" in n}),
+        markdown_table("Made with", versions((*PACKAGES, "keras-hub") if hub else PACKAGES)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -150,7 +150,7 @@ def _from(job: Job, step: int) -> str:
         "step": f"{step:,} (epoch {plan.epoch(step):.4g}), {plan.global_batch:,} examples each",
         "devices": f"{plan.replicas} × {plan.device}, {plan.precision}",
     }
-    return _table("Where it comes from", rows) + f"\n\n```\n{command_text(job)}\n```"
+    return markdown_table("Where it comes from", rows) + f"\n\n```\n{command_text(job)}\n```"
 
 
 def command_text(job: Job) -> str:
@@ -161,7 +161,8 @@ def command_text(job: Job) -> str:
     return shlex.join(["python", "-m", "launch.train", *lines])
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of Python and these packages, by name."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -171,6 +172,7 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _table(heading: str, rows: Mapping[str, str]) -> str:
+def markdown_table(heading: str, rows: Mapping[str, str]) -> str:
+    """A heading and a table of two columns."""
     lines = [f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in rows.items()]
     return "\n".join([f"## {heading}", "", "| | |", "|---|---|", *lines])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from input_pipeline.class_names import CLASSES, names_text
 from launch.flags.command import flagfile_text
+from launch.training.board import planned_phases, write_about, write_plan
 from launch.training.job import Job, settled
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.checkpoint.on_disk import Keep
@@ -36,9 +37,20 @@ def open_run(
     """
     checkpoints = _checkpoints(job, run, say)
     history, unwritten = _restored(job, run, checkpoints)
-    with storage.attempt("flags.txt, plan.json, classes.txt or held_out.txt"):
+    with storage.attempt("flags.txt, plan.json, classes.txt, held_out.txt or TensorBoard's texts"):
         _write_files(job)
-    metrics = MetricsWriter(job.run_dir, job.found.step, unwritten, say, history.to_evaluate)
+        if job.chief:
+            write_about(job, run)
+    metrics = MetricsWriter(
+        job.run_dir,
+        job.found.step,
+        unwritten,
+        say,
+        history.to_evaluate,
+        headline=run.task.headline,
+        phases=planned_phases(job.plan),
+    )
+    write_plan(metrics.boards, job.plan, job.found.step)
     return checkpoints, Journal(metrics, job.plan, history, say)
 
 

@@ -158,6 +158,7 @@ TEXTS = (
 # Right values that a mutation starts from, beside the flag's default.
 RIGHT = {
     "audit_every": ("100st", "1ep", "10%"),
+    "histograms_every": ("100st", "1ep", "10%"),
     "warmup": ("linear(5ep,start=0.01)", "exponential(1ep,start=0.001)", "constant(1ep,start=1)"),
     "decay": (
         *("exponential(period=1ep,rate=0.9,staircase=true)", "step(3ep:0.1,6ep:0.1)", "linear"),

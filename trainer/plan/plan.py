@@ -66,6 +66,7 @@ class Plan:
     xla: str = "off"  # or on, or auto until it is measured
     unfreeze_at: float = 0.0  # the progress from which on what is frozen trains; 0: never
     checkpoint_seconds: float | None = None  # where checkpoints are made by the clock
+    histograms_every: float = 0.0  # steps; 0: never
     keep_every: float = 0.0  # steps, of the checkpoints that are kept for ever; 0: none
     # A run is measured in examples. Its step numbers only ever count on, so after a change of the
     # global batch step s is the step s + ahead of this plan, and has used `offset` examples more
@@ -213,6 +214,7 @@ def _periods(
     if by_clock:
         every["checkpoint_every"] = float(steps)
         because["checkpoint_every"] = f"by the clock: {run.checkpoint_every}"
+    every["histograms_every"] = _period(run.histograms_every, units)
     every["keep_every"] = _period(settings.recovery.keep_every, units)
     every["audit_every"], because_audit = _audits(run, devices, accumulate, units)
     return every, because | because_audit

@@ -21,9 +21,11 @@ class RunSettings:
     resume: str  # auto, exact or never
     check_replicas_every: Duration
     audit_every: Duration
+    histograms_every: Duration
     deterministic: bool = False  # the same bits again, at the cost of speed
     on_nonfinite: str = "stop"  # stop or skip
     locate_nonfinite: bool = False
+    pictures: str = "auto"  # for TensorBoard: where they are cheap; or always or never
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,19 +6,17 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.compat.tensorflow_stub import dtypes
-from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.util import tensor_util
 
 from trainer.files.append_file import AppendFile
 from trainer.files.from_json import AnyFloat, Count, from_json
 from trainer.files.whole_files import parse_line, read_file
+from trainer.plan.headline import Headline
+from trainer.run_folder.boards import Boards
+from trainer.run_folder.happened import Phase
 from trainer.run_folder.journal import Row
-from trainer.run_folder.tensorboard import Board, event_of
+from trainer.run_folder.tensorboard import last_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +44,11 @@ class MetricsWriter:
       unwritten: lines up to s that the interrupted process had in memory only, see `unwritten()`.
       warn: tells a person that a file cannot be written; its lines are then kept in memory.
       to_evaluate: whether the evaluation at s is still to be made; its row goes too, then.
+      headline: the task's metric, which TensorBoard shows behind the loss; None: the loss itself.
+      phases: of the learning rate, which TensorBoard marks.
+
+    Attributes:
+      boards: TensorBoard's files.
 
     Raises:
       ValueError: a line of metrics.jsonl from before s cannot be read.
@@ -58,57 +61,29 @@ class MetricsWriter:
         unwritten: Sequence[str] = (),
         warn: Callable[[str], None] = print,
         to_evaluate: bool = False,
+        headline: Headline | None = None,
+        phases: Sequence[Phase] = (),
     ) -> None:
         path = run_dir / "metrics.jsonl"
-        kept, lines, rows = rows_to_go_on_with(path, resumed_at, unwritten, to_evaluate)
-        first = min((row["step"] for row in rows), default=resumed_at + 1)
+        kept, lines, _ = rows_to_go_on_with(path, resumed_at, unwritten, to_evaluate)
         self._file = AppendFile(path, warn, begin=sum(map(len, kept)))
-        # From step 0 too: a process that was killed before its first checkpoint has written events.
-        firsts = {"train": first, "eval": min(first, resumed_at) if to_evaluate else first}
-        self._boards = {name: Board(run_dir / name, it, warn) for name, it in firsts.items()}
         self._file.add(*lines)
-        self._add_to_boards((row["step"], row) for row in rows if "event" not in row)
+        held = {name: min(last_step(run_dir / name), resumed_at) for name in ("train", "eval")}
+        rows = _rows_for_boards(kept + lines, held["train"])
+        self.boards = Boards(
+            run_dir, resumed_at, to_evaluate, rows, held, headline or Headline(), phases, warn
+        )
 
     def write_all(self, rows: Sequence[Row]) -> None:
         """Hands rows over, in one go and without waiting for the disk: training goes on beside."""
         self._file.add(*map(_line_of, rows), wait=False)
-        self._add_to_boards((row.step, row.values) for row in rows)
-
-    def _add_to_boards(self, rows: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
-        events: dict[str, list[event_pb2.Event]] = {name: [] for name in self._boards}
-        for step, values in rows:
-            summaries = {name: summary_pb2.Summary() for name in self._boards}
-            for name, value in values.items():
-                if name in ("step", "epoch", "seconds") or value is None:
-                    continue
-                board, _, tag = name.partition("/")
-                if board not in self._boards:
-                    board, tag = "train", name
-                summaries[board].value.add(tag=tag, simple_value=value)
-            for name, summary in summaries.items():
-                if summary.value:
-                    events[name].append(event_of(step, summary=summary))
-        for name, board in self._boards.items():
-            if events[name]:
-                board.add(events[name], wait=False)
+        self.boards.rows((row.step, row.values) for row in rows)
 
     def note(self, step: int, epoch: float, seconds: float, event: Mapping[str, Any]) -> None:
         """Writes an event: plain JSON, named by its key `event`; TensorBoard gets it as text."""
         row = {"step": step, "epoch": round(epoch, 6), "seconds": round(seconds, 3)} | event
         self._file.add(_line(row))
-        text = ", ".join(f"{key} {value}" for key, value in event.items() if value is not None)
-        metadata = text_metadata.create_summary_metadata(display_name="", description="")
-        tensor = tensor_util.make_tensor_proto(text, dtype=dtypes.string)
-        value = summary_pb2.Summary.Value(
-            tag=f"events/{event['event']}", metadata=metadata, tensor=tensor
-        )
-        self._boards["train"].add([event_of(step, summary=summary_pb2.Summary(value=[value]))])
-
-    def picture(self, step: int, tag: str, png: bytes) -> None:
-        """Gives TensorBoard a picture, a PNG file's content."""
-        image = summary_pb2.Summary.Image(encoded_image_string=png, colorspace=3)
-        value = summary_pb2.Summary.Value(tag=tag, image=image)
-        self._boards["train"].add([event_of(step, summary=summary_pb2.Summary(value=[value]))])
+        self.boards.note(step, event)
 
     def unwritten(self) -> list[bytes]:
         """The lines that are not known to be on the disk; a checkpoint keeps them."""
@@ -124,8 +99,22 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Offers once more what could not be written."""
-        for file in (self._file, *self._boards.values()):
-            file.close()
+        self._file.close()
+        self.boards.close()
+
+
+def _rows_for_boards(lines: Sequence[bytes], held: int) -> list[dict[str, Any]]:
+    """Of the lines all events and evaluations, and the rows of training from `held` on.
+
+    That is the newest one that TensorBoard's files have, and those that they lack.
+    """
+    rows, found = [], False
+    for line in reversed(lines):
+        training = b'"event": ' not in line and b'"train/' in line
+        if b'"event": ' in line or b'"eval/' in line or (training and not found):
+            rows.append(json.loads(line))
+            found = found or (training and rows[-1]["step"] <= held)
+    return rows[::-1]
 
 
 def _line_of(row: Row) -> bytes:

@@ -1,17 +1,22 @@
 """TensorBoard's event files, written through `AppendFile` so that a kill loses no row."""
 
+import contextlib
 import io
+import math
 import os
 import pathlib
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from trainer.files.append_file import AppendFile
+from trainer.files.whole_files import read_file, write_bytes
 
 
 class Board:
@@ -38,6 +43,45 @@ class Board:
     def close(self) -> None:
         """Offers once more what could not be written."""
         self._file.close()
+
+
+def write_events(path: pathlib.Path, values: Sequence[Any], step: int = 0) -> None:
+    """Writes a whole event file of summary values of a step, in place of the one before.
+
+    Args:
+      path: `events.out.tfevents.SECOND.NAME`: with a SECOND such as 1 TensorBoard reads it first.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+    events = [version, *(event_of(step, summary={"value": [value]}) for value in values)]
+    path.parent.mkdir(exist_ok=True)
+    write_bytes(path, b"".join(_framed(event.SerializeToString()) for event in events))
+
+
+def last_step(folder: pathlib.Path) -> int:
+    """The last step that the event files of a folder have; 0 of none, and of damaged ones."""
+    purged = math.inf
+    with contextlib.suppress(OSError, ValueError, DecodeError):
+        for path in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
+            last = event_pb2.Event.FromString(_last_record(read_file(path)))
+            if last.HasField("summary"):
+                return int(min(last.step, purged))
+            if last.HasField("session_log"):
+                purged = min(purged, last.step - 1)
+    return 0
+
+
+def _last_record(content: bytes) -> bytes:
+    """The last whole record of an event file; empty if there is none."""
+    at, last = 0, b""
+    while at + 12 <= len(content):  # the length, its checksum, the record, its checksum
+        (length,) = struct.unpack_from("<Q", content, at)
+        if at + 16 + length > len(content):
+            break
+        last, at = content[at + 12 : at + 12 + length], at + 16 + length
+    return last
 
 
 def _seconds_of_event_files(folder: pathlib.Path) -> Iterator[int]:

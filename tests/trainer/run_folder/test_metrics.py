@@ -68,3 +68,32 @@ def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path: pathlib
 
     row = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
     assert (row["train/loss"], row["gradient_norm"]) == (None, None)
+
+
+@pytest.mark.parametrize("starts", [0, 1])
+def test_rows_that_tensorboards_files_have_lost_are_written_again(
+    tmp_path: pathlib.Path, starts: int
+) -> None:
+    """As after a power cut, with processes in between that did nothing but start."""
+    write(tmp_path, 0, range(1, 9), factor=1)
+    for board in ("train", "eval"):
+        (file,) = (tmp_path / board).iterdir()
+        content = file.read_bytes()
+        file.write_bytes(content[: 2 * len(content) // 3])
+    cut = Run(tmp_path).board("train")["loss"]
+    assert 1 < len(cut) < 7
+    for _ in range(starts):
+        MetricsWriter(tmp_path, 2).boards.close()
+        (tmp_path / "metrics.jsonl").write_bytes(b"".join(lines(range(1, 9))))
+    write(tmp_path, 7, range(8, 11), factor=1)
+    for board in ("train", "eval"):
+        assert Run(tmp_path).board(board)["loss"] == [(n, float(n)) for n in range(1, 11)]
+
+
+def lines(steps: range) -> list[bytes]:
+    """What `write` writes to metrics.jsonl."""
+    return [
+        f'{{"step": {step}, "epoch": {step / 4}, "seconds": {step}, {values}}}\n'.encode()
+        for step in steps
+        for values in (f'"train/loss": {step}, "learning_rate": 0.5', f'"eval/loss": {step}')
+    ]
