@@ -4,11 +4,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
 
 import numpy as np
 import tqdm
 
+from launch.terminal.last_line import printed_above
 from trainer.loop import Block
 from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
@@ -27,8 +27,7 @@ class Progress:
 
     def __init__(self, plan: Plan, headline: Headline) -> None:
         self._plan, self._headline = plan, headline
-        self._out = sys.stdout
-        self._on_terminal = self._out.isatty()
+        self._on_terminal = sys.stdout.isatty()
         self._bar: tqdm.tqdm | None = None
         self._redirected = contextlib.ExitStack()
 
@@ -54,6 +53,12 @@ class Progress:
             parts = _parts(self._plan.epoch(step), values, self._headline)
             print(f"step {step:,}/{self._plan.last_step:,}", *parts)
 
+    def doing(self, what: str) -> None:
+        """Says on the bar what is done until the next block."""
+        if self._bar is not None:
+            self._bar.postfix = self._fitting([f"{what} …"])
+            self._bar.refresh()
+
     def say(self, text: str) -> None:
         """Prints a line, above the bar."""
         print(text)
@@ -66,18 +71,16 @@ class Progress:
 
     def _make_bar(self, done: int) -> tqdm.tqdm:
         """Begins with the steps done: what came before, tracing above all, says nothing of time."""
+        self._out = sys.stdout  # not before, when it may be what prints above another last line
         bar = tqdm.tqdm(
             total=self._plan.last_step,
             initial=done,
             file=self._out,
             dynamic_ncols=True,
             bar_format=_FORMAT,
+            smoothing=0,  # the time left is that of the mean so far, with evaluations and all
         )
-        # Both go one way, or they would overtake each other.
-        above = _AboveBar(bar, self._out)
-        self._redirected.enter_context(contextlib.redirect_stdout(above))
-        if sys.stderr.isatty():
-            self._redirected.enter_context(contextlib.redirect_stderr(above))
+        self._redirected.enter_context(printed_above(bar, self._out))
         return bar
 
     def _fitting(self, parts: list[str]) -> str:
@@ -89,26 +92,6 @@ class Progress:
         room = columns - _FIXED - 2 * len(str(self._plan.last_step))
         fitting = range(len(parts), -1, -1)
         return next(text for n in fitting if len(text := " ".join(parts[:n])) <= max(0, room))
-
-
-class _AboveBar:
-    """A stream whose lines come above the bar; everything else is that of the bar's stream."""
-
-    def __init__(self, bar: tqdm.tqdm, stream: TextIO) -> None:
-        self._bar, self._stream = bar, stream
-        self._begun = ""
-
-    def write(self, text: str) -> int:
-        with self._bar.get_lock():
-            lines, end, self._begun = (self._begun + text).rpartition("\n")
-            if end:
-                self._bar.clear(nolock=True)
-                self._stream.write(lines + end)
-                self._bar.refresh(nolock=True)
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def _parts(epoch: float, values: Mapping[str, float], headline: Headline) -> list[str]:

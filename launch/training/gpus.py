@@ -71,19 +71,19 @@ def say_what_is_amiss(job: "Job") -> None:
         print(table(rows), end="\n" if rows else "", flush=True)
 
 
-def check_sum(run: "Run", plan: Plan) -> bool:
+def sums_on_gpus(plan: Plan) -> bool:
+    """Whether the replicas are GPUs that have to sum."""
+    return plan.device == "GPU" and plan.replicas > 1
+
+
+def check_sum(run: "Run", plan: Plan) -> None:
     """Sees that the GPUs can sum, before the first step has to: in a collective they may hang.
 
     A sum that does not come back ends the process, since nothing can interrupt it.
 
-    Returns:
-      Whether there was anything to sum over.
-
     Raises:
       FailedError: they cannot, or come to other numbers.
     """
-    if plan.device != "GPU" or plan.replicas == 1:
-        return False
     from trainer.replicas import preflight
 
     sizes = (preflight.A_FEW, preflight.MANY_ON_GPUS)
@@ -96,7 +96,6 @@ def check_sum(run: "Run", plan: Plan) -> bool:
             raise cli.FailedError(said) from error
         print(f"error: {said}", file=sys.stderr)
         output.leave(cli.FAILED)
-    return True
 
 
 def capabilities(gpus: int) -> list[tuple[int, ...]]:

@@ -104,6 +104,10 @@ class MetricsWriter:
         )
         self._boards["train"].add([event_of(step, summary=summary_pb2.Summary(value=[value]))])
 
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Gives TensorBoard's `train` values by name that metrics.jsonl has in an event."""
+        self._add_to_boards([(step, values)])
+
     def picture(self, step: int, tag: str, png: bytes) -> None:
         """Gives TensorBoard a picture, a PNG file's content."""
         image = summary_pb2.Summary.Image(encoded_image_string=png, colorspace=3)

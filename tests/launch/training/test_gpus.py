@@ -143,7 +143,7 @@ def test_gpus_that_cannot_sum_end_the_run_before_its_first_step(
             gpus.check_sum(run, planned("GPU", 2))
         assert not codes
     for device, replicas in (("CPU", 2), ("GPU", 1)):  # with nothing to be found out
-        gpus.check_sum(run, planned(device, replicas))
+        assert not gpus.sums_on_gpus(planned(device, replicas))
 
 
 def test_what_is_amiss_is_said_before_a_run_on_gpus_and_what_is_well_is_not(
@@ -183,9 +183,9 @@ def test_the_first_sum_is_of_a_few_numbers_and_of_many(monkeypatch: pytest.Monke
     asked = []
     monkeypatch.setattr(preflight, "check_all_reduce", lambda _, *how: asked.append(how))
     run = SimpleNamespace(strategy=None)
-    assert gpus.check_sum(run, planned("GPU", 2))  # which the start-up then tells of
+    assert gpus.sums_on_gpus(planned("GPU", 2))  # which the start-up then tells of
+    gpus.check_sum(run, planned("GPU", 2))
     assert asked == [((preflight.A_FEW, preflight.MANY_ON_GPUS), 60.0)]
-    assert not gpus.check_sum(run, planned("GPU", 1))
 
 
 def test_a_plan_is_made_for_the_cards_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
