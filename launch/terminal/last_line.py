@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 import tqdm
 
+from launch.terminal import output
+
 _LOOK_SECONDS = 1.0
 # In a log file a phase is worth a line once it has taken so long.
 _LONG_SECONDS = 20.0
@@ -68,17 +70,18 @@ class Phases:
             if self._out.isatty():
                 self._bar = tqdm.tqdm(file=self._out, leave=False, bar_format="{desc}")
                 self._shown.enter_context(printed_above(self._bar, self._out))
+                output.before_leaving(self.close)
             threading.Thread(target=self._look, daemon=True, name="phases").start()
         if self._bar is not None:
             self._bar.set_description_str(f"{doing} …")
 
     def close(self) -> None:
-        """Takes the line away."""
+        """Takes the line away, once."""
+        bar, self._bar = self._bar, None
         self._ended.set()
         self._shown.close()
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        if bar is not None:
+            bar.close()
 
     def _look(self) -> None:
         told = ""

@@ -1,6 +1,6 @@
 """Where the time of a run went, for a person: the shares, the goodput, and what is out of order.
 
-The rules of the advice are those of docs/seeing.md.
+The rules of the advice are those of docs/time.md.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The closing verdict: what a run has come to, in one to three sentences; nothing if all is well.
 
-The rules are those of docs/seeing.md. They would rather miss a sick run than frighten a healthy
+The rules are those of docs/time.md. They would rather miss a sick run than frighten a healthy
 one. They are pure functions of the log's rows and of where the time went.
 """
 
