@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,10 +30,13 @@ class Progress:
         self._plan, self._headline = plan, headline
         self._on_terminal = sys.stdout.isatty()
         self._bar: tqdm.tqdm | None = None
+        # After the first block, since what came before, tracing above all, says nothing of time.
+        self._first: tuple[int, float] | None = None
         self._redirected = contextlib.ExitStack()
 
     def __call__(self, block: Block) -> None:
         """Moves the bar to the end of the block; the first one makes it."""
+        self._first = self._first or (block.last, time.monotonic())
         if not self._on_terminal:
             return
         values = {name: float(np.mean(column)) for name, column in block.rows.items()}
@@ -51,7 +55,15 @@ class Progress:
         """Prints a logged row where there is no bar."""
         if not self._on_terminal:
             parts = _parts(self._plan.epoch(step), values, self._headline)
-            print(f"step {step:,}/{self._plan.last_step:,}", *parts)
+            print(f"step {step:,}/{self._plan.last_step:,}", *parts, *self._left(step))
+
+    def _left(self, step: int) -> list[str]:
+        """The time left by the mean so far, as on the bar; nothing before the second block."""
+        if self._first is None or not self._first[0] < step < self._plan.last_step:
+            return []
+        first, since = self._first
+        seconds = (time.monotonic() - since) / (step - first) * (self._plan.last_step - step)
+        return [f"{tqdm.tqdm.format_interval(seconds)} left"]
 
     def doing(self, what: str) -> None:
         """Says on the bar what is done until the next block."""

@@ -12,6 +12,7 @@ checkpoint, lies within what the main thread waits for.
 
 import contextlib
 import itertools
+import math
 import os
 import pathlib
 import time
@@ -113,7 +114,7 @@ class Account:
                 rows = train_loop(stream, steps)
             finally:
                 seconds = self._leave()
-            waited = float(rows["input_wait"].sum(dtype="float64"))
+            waited = math.fsum(rows["input_wait"].tolist())
             if waited > 0 and of != FIRST:  # not where it is NaN
                 self.move(of, WAITING, min(waited, seconds))
             return rows

@@ -10,12 +10,17 @@ import struct
 import subprocess
 import sys
 import termios
+import types
 
+import numpy as np
 import pytest
 from helpers import REPOSITORY
 
+from launch.terminal.progress import Progress
 from launch.terminal.summary import tensorboard
 from launch.terminal.table import command_text, table, whole
+from trainer.loop import Block
+from trainer.plan.headline import Headline
 
 # Nine blocks of a run, and everything that may be printed while its bar stands.
 BAR = """
@@ -126,6 +131,26 @@ def test_the_bar_fits_a_narrow_terminal() -> None:
     *_, bar, end, _ = screen([sys.executable, "-c", BAR, "10", "200"], 40)
     assert end == "the end" and len(bar) <= 40
     assert " left" in bar and "lr" not in bar
+
+
+def test_a_row_of_a_log_has_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    plan = types.SimpleNamespace(last_step=200, global_batch=64, epoch=lambda step: step / 20)
+    progress = Progress(plan, Headline("accuracy", lower_is_better=False, percent=True))
+    values = {"train/loss": 0.5, "train/accuracy": 0.9, "learning_rate": 0.1}
+    progress.row(10, values)
+    progress(Block(0, {name: np.full(10, value) for name, value in values.items()}, None))
+    now += 7.0
+    progress.row(20, values)
+    progress.row(200, values)
+    assert capsys.readouterr().out.splitlines() == [
+        "step 10/200 ep 0.5 loss 0.5000 acc 90.0% lr 0.1",
+        "step 20/200 ep 1.0 loss 0.5000 acc 90.0% lr 0.1 02:06 left",
+        "step 200/200 ep 10.0 loss 0.5000 acc 90.0% lr 0.1",
+    ]
 
 
 def test_the_bar_fits_a_terminal_that_has_become_narrower(tmp_path: pathlib.Path) -> None:
