@@ -16,6 +16,7 @@ import operator
 import pathlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,7 @@ def _check_names(given: Iterable[str], values: absl_flags.FlagValues) -> None:
 def _carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Trains; the first interrupt stops after the step in hand, the second as Python does."""
     stop, before = StopRequests(), signal.getsignal(signal.SIGINT)
+    began = time.perf_counter()
 
     def interrupted(*_: Any) -> None:
         signal.signal(signal.SIGINT, before)
@@ -145,7 +147,7 @@ def _carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     try:
         signal.signal(signal.SIGINT, interrupted)
         cli.import_tensorflow(0, charts=True)  # a notebook may go on to draw them
-        return train_command(argv, values, stop)
+        return train_command(argv, values, stop, began)
     except RuntimeError as error:
         if "initialized" not in str(error):
             raise

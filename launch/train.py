@@ -1,5 +1,6 @@
 """Trains: `python -m launch.train --flagfile=launch/recipes/digits.flags`."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from launch.flags.command import read_command
 from launch.flags.run import define_training_flags
 from launch.process import cli
 from launch.process.stop import StopRequests
+from launch.process.workers import find_cluster
 from launch.terminal.changes import changes_text, rederived_text
 from launch.terminal.plan_text import plan_text, worker_text
 from launch.training.attempt import last_saved, train
@@ -16,6 +18,7 @@ from launch.training.gpus import say_what_is_amiss
 from launch.training.job import Job
 from launch.training.join import join
 from launch.training.startup import Startup
+from trainer.run_folder.account import DATA, IMPORTS
 from trainer.run_folder.resume import rederived
 from trainer.run_folder.run_folder import tidy
 
@@ -26,13 +29,35 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         return train_command(argv, values, stop)
 
 
-def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: StopRequests) -> int:
-    """Carries the command out until its end, or until somebody asks `stop`; the exit code."""
-    startup = Startup()
+def train_command(
+    argv: Sequence[str],
+    values: absl_flags.FlagValues,
+    stop: StopRequests,
+    began: float | None = None,
+) -> int:
+    """Carries the command out until its end, or until somebody asks `stop`; the exit code.
+
+    Args:
+      began: when, by `time.perf_counter`; None: with the process.
+    """
+    with Startup(began) as startup:
+        return _train(argv, values, stop, startup)
+
+
+def _train(
+    argv: Sequence[str], values: absl_flags.FlagValues, stop: StopRequests, startup: Startup
+) -> int:
     with cli.wrong_command():
         command = read_command(argv, values)
-        startup.done("imports")
+        if find_cluster(values.cluster, os.environ) is None:
+            startup.show()
+        startup.begin(DATA)
+        before = cli.importing_seconds()
         job = join(command)
+        # Where there may be GPUs, it is TensorFlow that counts them.
+        startup.account.move(DATA, IMPORTS, cli.importing_seconds() - before)
+    if job.chief:
+        startup.show()
     stop.limit(command.settings.recovery, lambda: last_saved(job))
     show(job)
     if job.complete():
@@ -44,7 +69,7 @@ def train_command(argv: Sequence[str], values: absl_flags.FlagValues, stop: Stop
     with cli.wrong_command():
         for line in tidy(job.run_dir, job.found, job.fallback):
             print(line, flush=True)
-    startup.done("data")
+    startup.begin(IMPORTS)
     cli.import_tensorflow(values.verbosity)
     say_what_is_amiss(job)
     with job.held:

@@ -32,8 +32,9 @@ from tests import preloaded
 from trainer.run_folder.board_tags import name_of
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-# The fields of a row of metrics.jsonl that tell of time, and so differ from run to run.
-TIMES = {"seconds", "step_ms", "examples_per_second", "input_wait_fraction"}
+# What tells of time, and so differs from run to run: fields of a row of metrics.jsonl, and of the
+# history that a checkpoint keeps.
+TIMES = {"seconds", "step_ms", "examples_per_second", "input_wait_fraction", "spent", "until"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +188,8 @@ class Run:
 
     def rows_without_times(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl that another run of the same command repeats."""
-        rows = [row for row in self.rows() if row.get("event") not in ("started", "refused")]
+        left_out = ("started", "refused", "time")
+        rows = [row for row in self.rows() if row.get("event") not in left_out]
         return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
     def plan(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import json
 import pathlib
 import shlex
 import sys
+import time
 
+import launch
 from launch import train
 from launch.process import cli
 
@@ -22,6 +24,7 @@ def main() -> None:
     for name, command in json.loads(path.read_text(encoding="utf-8")).items():
         out = path.with_name(f"{name}.out")
         with out.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            launch.BEGAN = time.perf_counter()
             code = train.main(shlex.split(command))
         if code not in (cli.FINISHED, cli.DIVERGED):
             raise SystemExit(f"exit code {code}: {command}")

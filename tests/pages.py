@@ -17,7 +17,7 @@ RUN += (
     "docs/doctor.md",
     "docs/recovery.md",
 )
-RUN += ("docs/equality.md",)
+RUN += ("docs/equality.md", "docs/time.md")
 RUN += ("docs/models.md", "docs/tasks.md", "docs/coming_from.md", "docs/notebook.md")
 RUN += ("docs/serving.md", "docs/benchmarks.md", "docs/architecture.md", "BUILD.md")
 RUN += ("CONTRIBUTING.md",)

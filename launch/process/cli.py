@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TypeVar
@@ -20,6 +21,7 @@ from launch.terminal import output
 T = TypeVar("T")
 Main = Callable[[Sequence[str]], int]  # takes the arguments, returns the exit code
 _kept: list[object] = []
+_importing: list[float] = []  # seconds of each import of TensorFlow, of which the first takes long
 _LONGEST = 1_000  # characters of a line of a message
 FINISHED, WRONG_COMMAND, FAILED, STOPPED, DIVERGED = 0, 2, 70, 75, 76
 
@@ -159,6 +161,7 @@ def import_tensorflow(verbosity: int, *, charts: bool = False) -> None:
       charts: whether Keras's own charts will work; to import what they are drawn by takes a fifth
         of the time, and no command draws them.
     """
+    began = time.perf_counter()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if verbosity == 0:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -178,3 +181,9 @@ def import_tensorflow(verbosity: int, *, charts: bool = False) -> None:
         with contextlib.suppress(RuntimeError):
             see_gpus(gpus[:1])
     tf.get_logger().setLevel(("ERROR", "WARNING", "INFO")[min(verbosity, 2)])
+    _importing.append(time.perf_counter() - began)
+
+
+def importing_seconds() -> float:
+    """How long this process has imported TensorFlow so far."""
+    return sum(_importing)

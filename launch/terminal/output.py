@@ -167,6 +167,7 @@ def _lines(piece: bytes) -> int:
 
 
 _to_remove: list[str] = []
+_before_leaving: list[Callable[[], None]] = []
 _installed: list[io.TextIOWrapper] = []
 
 
@@ -239,6 +240,8 @@ def leave(code: int, patience: float | None = PATIENCE) -> NoReturn:
         end, as for a command that has nothing to do but to tell.
     """
     with contextlib.suppress(KeyboardInterrupt):
+        for call in _before_leaving:
+            call()
         for stream in _installed:
             stream.flush()
             stream.buffer.drain(patience)
@@ -249,6 +252,11 @@ def leave(code: int, patience: float | None = PATIENCE) -> NoReturn:
     for folder in _to_remove:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(code)
+
+
+def before_leaving(call: Callable[[], None]) -> None:
+    """Has `leave` call this, which must not wait for anything, from whichever thread."""
+    _before_leaving.append(call)
 
 
 def remove_at_end(folder: str) -> None:

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping
-from typing import Any, TextIO
 
 import numpy as np
 import tqdm
 
+from launch.terminal.last_line import printed_above
 from trainer.loop import Block
 from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
@@ -27,13 +28,15 @@ class Progress:
 
     def __init__(self, plan: Plan, headline: Headline) -> None:
         self._plan, self._headline = plan, headline
-        self._out = sys.stdout
-        self._on_terminal = self._out.isatty()
+        self._on_terminal = sys.stdout.isatty()
         self._bar: tqdm.tqdm | None = None
+        # After the first block, since what came before, tracing above all, says nothing of time.
+        self._first: tuple[int, float] | None = None
         self._redirected = contextlib.ExitStack()
 
     def __call__(self, block: Block) -> None:
         """Moves the bar to the end of the block; the first one makes it."""
+        self._first = self._first or (block.last, time.monotonic())
         if not self._on_terminal:
             return
         values = {name: float(np.mean(column)) for name, column in block.rows.items()}
@@ -52,7 +55,21 @@ class Progress:
         """Prints a logged row where there is no bar."""
         if not self._on_terminal:
             parts = _parts(self._plan.epoch(step), values, self._headline)
-            print(f"step {step:,}/{self._plan.last_step:,}", *parts)
+            print(f"step {step:,}/{self._plan.last_step:,}", *parts, *self._left(step))
+
+    def _left(self, step: int) -> list[str]:
+        """The time left by the mean so far, as on the bar; nothing before the second block."""
+        if self._first is None or not self._first[0] < step < self._plan.last_step:
+            return []
+        first, since = self._first
+        seconds = (time.monotonic() - since) / (step - first) * (self._plan.last_step - step)
+        return [f"{tqdm.tqdm.format_interval(seconds)} left"]
+
+    def doing(self, what: str) -> None:
+        """Says on the bar what is done until the next block."""
+        if self._bar is not None:
+            self._bar.postfix = self._fitting([f"{what} …"])
+            self._bar.refresh()
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar."""
@@ -66,18 +83,16 @@ class Progress:
 
     def _make_bar(self, done: int) -> tqdm.tqdm:
         """Begins with the steps done: what came before, tracing above all, says nothing of time."""
+        self._out = sys.stdout  # not before, when it may be what prints above another last line
         bar = tqdm.tqdm(
             total=self._plan.last_step,
             initial=done,
             file=self._out,
             dynamic_ncols=True,
             bar_format=_FORMAT,
+            smoothing=0,  # the time left is that of the mean so far, with evaluations and all
         )
-        # Both go one way, or they would overtake each other.
-        above = _AboveBar(bar, self._out)
-        self._redirected.enter_context(contextlib.redirect_stdout(above))
-        if sys.stderr.isatty():
-            self._redirected.enter_context(contextlib.redirect_stderr(above))
+        self._redirected.enter_context(printed_above(bar, self._out))
         return bar
 
     def _fitting(self, parts: list[str]) -> str:
@@ -89,26 +104,6 @@ class Progress:
         room = columns - _FIXED - 2 * len(str(self._plan.last_step))
         fitting = range(len(parts), -1, -1)
         return next(text for n in fitting if len(text := " ".join(parts[:n])) <= max(0, room))
-
-
-class _AboveBar:
-    """A stream whose lines come above the bar; everything else is that of the bar's stream."""
-
-    def __init__(self, bar: tqdm.tqdm, stream: TextIO) -> None:
-        self._bar, self._stream = bar, stream
-        self._begun = ""
-
-    def write(self, text: str) -> int:
-        with self._bar.get_lock():
-            lines, end, self._begun = (self._begun + text).rpartition("\n")
-            if end:
-                self._bar.clear(nolock=True)
-                self._stream.write(lines + end)
-                self._bar.refresh(nolock=True)
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def _parts(epoch: float, values: Mapping[str, float], headline: Headline) -> list[str]:

@@ -5,17 +5,16 @@ import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from launch.terminal.table import command_text, table, whole
+from launch.terminal.time_text import advice, goodput_text, spent_text
 from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
     from trainer.run_folder.history import History
-
-# Below this share of the time, waiting for data is not worth a line.
-_INPUT_BOUND = 0.05
 
 
 def summary_text(
@@ -25,11 +24,17 @@ def summary_text(
     run_dir: str,
     *,
     noise_scale: float | None,
-    wait: float,
+    spent: Mapping[str, float],
+    verdict: Sequence[str],
     bad_records: int,
     headline: Headline,
 ) -> str:
-    """The closing summary: the headline, time, speed, input, batch size, where everything is."""
+    """The closing summary: the headline, time, speed, verdict, batch size, where everything is.
+
+    Args:
+      spent: where the time went, see `trainer.run_folder.account`.
+      verdict: the sentences of `launch.terminal.verdict`.
+    """
     rows, seconds = [], history.now()
     value, loss = (history.evaluation.get(f"eval/{name}") for name in (headline.name, "loss"))
     if value is not None:
@@ -43,8 +48,11 @@ def summary_text(
         rows.append(("best", f"{headline.text(history.best)} {where}"))
     speed = step * plan.global_batch / seconds
     rows.append(("time", f"{seconds:.1f} s for {step:,} steps, {speed:,.0f} examples/s"))
-    if wait >= _INPUT_BOUND:
-        rows.append(("input", input_verdict(plan.device, wait, os.cpu_count() or 1)))
+    rows.append(("where it went", spent_text(spent)))
+    rows.append(("goodput", goodput_text(spent)))
+    sentences = [*verdict, advice(spent, plan.device, os.cpu_count() or 1)]
+    if any(sentences):
+        rows.append(("verdict", " ".join(filter(None, sentences))))
     if noise_scale is not None:
         rows.append(("batch", batch_verdict(plan.global_batch, noise_scale)))
     if history.nonfinite_steps:
@@ -68,18 +76,6 @@ def tensorboard() -> tuple[str, ...]:
     if beside.is_relative_to(pathlib.Path.cwd()):
         return (str(beside.relative_to(pathlib.Path.cwd())),)
     return (str(beside),)
-
-
-def input_verdict(device: str, wait: float, cores: int) -> str:
-    """One line on a run that waited for its data for this share of the time.
-
-    The input needs 1 / (1 - wait) times its present rate; on GPUs all the cores work for it.
-    """
-    text = f"input-bound: {wait:.0%} of the time was spent waiting for data"
-    if device == "CPU":
-        return f"{text}; the same {cores} cores prepare it and train"
-    more = math.ceil(cores * wait / (1 - wait)) if wait < 1 else cores
-    return f"{text}; {more} more core{'s' * (more != 1)} would do"
 
 
 def batch_verdict(global_batch: int, noise_scale: float) -> str:

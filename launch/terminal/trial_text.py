@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from launch.terminal.summary import input_verdict
 from launch.terminal.table import table
+from launch.terminal.time_text import INPUT_BOUND, input_verdict
 from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
     from launch.training.trial import Trial
 
-_INPUT_BOUND = 0.05  # a share of the time below which waiting is not worth a line
 # Of a memory, what a run can have: others need some, and it comes in pieces.
 _SHARE_OF_MEMORY = 0.9
 # Of the smaller trial: what two trials differ by without meaning it.
@@ -33,7 +32,7 @@ def trial_text(plan: Plan, whole: "Trial", half: "Trial | None", memory: int, co
         ("speed", speed_text(plan, whole)),
         ("memory", memory_text(plan, whole, half, memory)),
     ]
-    if whole.waited >= _INPUT_BOUND:
+    if whole.waited >= INPUT_BOUND:
         rows.append(("input", input_verdict(plan.device, whole.waited, cores)))
     rows.append(("xla", whole.xla))
     return table(rows)

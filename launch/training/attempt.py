@@ -1,10 +1,12 @@
 """Builds the run and trains it, in more than one attempt where it diverges and is rolled back."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from input_pipeline.bad_records import Faults
 from input_pipeline.class_names import CLASSES, names_text
@@ -12,11 +14,11 @@ from input_pipeline.pending_reads import Reads
 from launch.process import cli
 from launch.process.asked_by import asked_by
 from launch.process.stop import StopRequests
-from launch.process.watchdog import EVALUATING
 from launch.terminal import output
 from launch.terminal.plan_text import exchange_text, print_run
 from launch.terminal.summary import summary_text
-from launch.training.gpus import check_sum
+from launch.terminal.verdict import Chance, chance_of, verdict
+from launch.training.gpus import check_sum, has_link
 from launch.training.job import Job
 from launch.training.model_card import MODEL_CARD, model_card
 from launch.training.session import Session
@@ -29,16 +31,19 @@ from launch.training.together import (
     share_checkpoints,
 )
 from trainer.files.storage import Storage
-from trainer.files.whole_files import read_lines, write_json, write_text
+from trainer.files.whole_files import write_json, write_text
 from trainer.loop import Block
 from trainer.plan.settings import Settings
+from trainer.run_folder.account import BUILD, CHECK, DATA, HOST, MODELS, TRACE, XLA, steps_name
 from trainer.run_folder.history import History
+from trainer.run_folder.metrics_writer import read_rows
 from trainer.run_folder.run_folder import INIT_FROM, checkpoint_steps
 
 if TYPE_CHECKING:
     from launch.training.host import Host
     from trainer.actions.diverged import DivergedError
     from trainer.run import Run
+    from trainer.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,6 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
     Returns:
       The exit code.
     """
-    startup.done("imports")
     with losing_workers(job.devices.cluster):
         with cli.wrong_command():
             job, session = make_session(job, stop, startup)
@@ -80,40 +84,44 @@ def make_session(job: Job, stop: StopRequests, startup: Startup) -> tuple[Job, S
     from trainer.models.sizes import trainable_parameters
     from trainer.run import build_run
 
+    startup.begin(BUILD)
     together = meeting(job.devices.cluster, job.command.values.join_timeout_s)
     with memory_named(job.plan, built=False), together:
         run = build_run(first_settings(job), job.plan, job.devices)
     stop.listen()  # TensorFlow takes SIGTERM for itself where there are several workers
-    startup.done("build")
-    if link := check_sum(run, job):
-        startup.done("all-reduce")
-        exchange, parameters = run.train_loop.step.exchange, trainable_parameters(run.model)
-        print(exchange_text(exchange, parameters, job.plan, link), flush=True)
+    if has_link(job):
+        startup.begin(CHECK)
+        link, exchange = check_sum(run, job), run.train_loop.step.exchange
+        print(exchange_text(exchange, trainable_parameters(run.model), job.plan, link), flush=True)
+        startup.begin(BUILD)
     if run.taken:
         write_json(job.run_dir / INIT_FROM, run.taken.to_json())
     reads = {name: Reads(source) for name, source in job.sources.items()}
     job = dataclasses.replace(job, sources={name: it.source for name, it in reads.items()})
     bad_records, limit = job.run_dir / "bad_records.jsonl", job.command.data.max_bad_records
     faults = {name: Faults(it, limit, bad_records) for name, it in job.sources.items()}
-    with memory_named(job.plan, built=True):
-        run = faster(job, run, faults["train"])
-    if job.plan.xla == "auto" and not job.devices.cluster:
-        startup.done("xla")
+    if chooses_xla(job):
+        startup.begin(XLA)
+        with memory_named(job.plan, built=True):
+            run = faster(job, run, faults["train"])
+        startup.begin(BUILD)
     job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, xla=run.xla))
     agreement = agreement_of(job, run)
     return job, Session(run, reads, faults, startup, stop, agreement)
 
 
-def faster(job: Job, run: "Run", faults: Faults) -> "Run":
-    """The run, compiled where --xla=auto finds that this is faster."""
-    plan = job.plan
+def chooses_xla(job: Job) -> bool:
+    """Whether it has to be found whether the run is faster compiled."""
     # Several workers would not find the same.
-    if plan.xla != "auto" or job.finished() or job.devices.cluster:
-        return run
+    return job.plan.xla == "auto" and not job.finished() and not job.devices.cluster
+
+
+def faster(job: Job, run: "Run", faults: Faults) -> "Run":
+    """The run, compiled where that is faster."""
     from trainer.replicas.streams import spec_of_each
     from trainer.xla_choice import choose
 
-    first = job.found.step
+    plan, first = job.plan, job.found.step
     data = training_data(job.command, plan, job.sources["train"], plan.position(first), faults)
     spec = spec_of_each(run.stream(data))
     run, said = choose(run, plan, spec, plan.last_step - first)
@@ -136,9 +144,9 @@ def attempt(job: Job, session: Session) -> Outcome:
     from trainer.actions.faulty_device import FaultyDeviceError
     from trainer.checkpoint.checkpoints import SaveError
 
+    session.startup.begin(BUILD)
     with cli.wrong_command():
         host = make_host(job, session)
-    session.startup.done("build")
     try:
         if job.finished():  # and a kill came before its model was written
             return Outcome(conclude(job, session, host, job.found.step))
@@ -151,11 +159,13 @@ def attempt(job: Job, session: Session) -> Outcome:
         return Outcome(cli.FAILED)
     except FaultyDeviceError as error:
         host.journal.say(f"error: {error}")
+        host.tell_spent(error.step)
         host.journal.note(error.step, error.event)
         return Outcome(cli.FAILED)
     finally:
         host.close()
     if not complete:
+        host.tell_spent(step)
         output.last_words(
             f"{session.stop.reason or '--stop_at'}: stopped at step {step:,}, everything saved"
             f"{host.save.elsewhere()}; the same command goes on from there"
@@ -174,6 +184,7 @@ def diverged(job: Job, session: Session, host: "Host", error: "DivergedError") -
     host.journal.say(told)
     if back is None:
         event = {"event": "diverged", "what": told.removeprefix("diverged: ")}
+        host.tell_spent(error.step)
         host.journal.note(error.step, event)
     return Outcome(cli.DIVERGED, go_on=back)
 
@@ -198,11 +209,10 @@ def _train_on(job: Job, session: Session, host: "Host") -> tuple[int, bool]:
     with host.watchdog, asked_by(host.control.stop_waits, lambda: stop.ask("launch.control")):
         ended = first >= job.plan.last_step or schedule_ended(session)
         if history.to_evaluate:
-            with host.watchdog.during(EVALUATING):
-                host.evaluate.evaluate(first)
+            host.evaluate_left_out(first)
             host.digests.note(first, final=ended)
             if ended and not history.to_evaluate:
-                host.save.save(first, final=True)
+                host.save_now(first, final=True)
         if ended and not history.to_evaluate:
             return first, True
         host.take_up(first)
@@ -224,11 +234,12 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     plan, run, startup, first = job.plan, session.run, session.startup, job.found.step
     source, faults = job.sources["train"], session.faults["train"]
     data = training_data(job.command, plan, source, plan.position(first), faults)
+    startup.begin(DATA)
     with cli.wrong_command():  # a dataset of the user's own is made here
         stream = cli.keep(iter(run.stream(data)))
-    startup.done("data")
+    startup.begin(TRACE)
     run.trace(stream)
-    startup.done("trace")
+    startup.begin(HOST)
     if session.agreement is None:  # workers have to trace what they say to each other in one order
         host.evaluate.prepare()
     session.stop.training()
@@ -245,8 +256,9 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
         if any(map(len, run.train_loop.before_error.values())):
             host.log(Block(step, run.train_loop.before_error, None))
 
+    clock = not job.command.settings.run.deterministic
     return loop.train(
-        run.train_loop,
+        startup.account.steps(run.train_loop, steps_name(plan.replicas, clock)),
         stream,
         first=first,
         last=plan.last_step,
@@ -285,7 +297,10 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
 
     if not job.chief:
         return cli.FINISHED
-    folder = write_model(job, session, step, host.journal.history)
+    host.account.begin(HOST)
+    with host.account.during(MODELS):
+        folder = write_model(job, session, step, host.journal.history)
+    spent = host.tell_spent(step)
     if folder is None:
         print(
             "error: the model was not written; its weights are in the checkpoint of step "
@@ -297,14 +312,19 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     else:
         with Storage(print).attempt("TensorBoard's HParams"):
             write_hparams(job, ended=True)
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError):  # the run is over, whatever became of its log
+        rows = read_rows(job.run_dir / "metrics.jsonl")
+    headline = session.run.task.headline
     summary = summary_text(
         job.plan,
         step,
         host.journal.history,
         str(job.run_dir),
-        noise_scale=noise_scale(job.run_dir) if session.run.noise.measured else None,
-        wait=host.log.input_wait_fraction(),
-        headline=session.run.task.headline,
+        noise_scale=noise_scale(rows) if session.run.noise.measured else None,
+        spent=spent,
+        verdict=verdict(rows, step, chance(job, session.run.task), headline),
+        headline=headline,
         bad_records=sum(split.count for split in session.faults.values()),
     )
     print(f"\n{summary}")
@@ -329,9 +349,16 @@ def write_model(job: Job, session: Session, step: int, history: History) -> path
     return None
 
 
-def noise_scale(run_dir: pathlib.Path) -> float:
+def noise_scale(rows: Sequence[Mapping[str, Any]]) -> float:
     """The run's typical gradient noise scale: the median over the log, infinite where unknown."""
-    rows = [
-        row["noise_scale"] for row in read_lines(run_dir / "metrics.jsonl") if "noise_scale" in row
-    ]
-    return statistics.median(math.inf if row is None else row for row in rows) if rows else math.inf
+    scales = [row["noise_scale"] for row in rows if "noise_scale" in row]
+    known = (math.inf if scale is None else scale for scale in scales)
+    return statistics.median(known) if scales else math.inf
+
+
+def chance(job: Job, task: "Task") -> Chance | None:
+    """What the evaluation would give to who has learned nothing, as far as it is known."""
+    source = job.sources["eval"]
+    plain = not source.weighted and job.plan.task == "classification"
+    labels = source.labels if plain else None
+    return chance_of(task.chance, labels, job.plan.dataset.num_classes, task.headline)

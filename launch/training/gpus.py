@@ -72,21 +72,24 @@ def say_what_is_amiss(job: "Job") -> None:
         print(table(rows), end="\n" if rows else "", flush=True)
 
 
-def check_sum(run: "Run", job: "Job") -> Link | None:
+def has_link(job: "Job") -> bool:
+    """Whether the replicas sum over a link, and not within a processor."""
+    return job.plan.replicas > 1 and (job.plan.device == "GPU" or job.devices.workers > 1)
+
+
+def check_sum(run: "Run", job: "Job") -> Link:
     """Sees that the replicas can sum, before the first step has to: in a collective they may hang.
 
     A sum that does not come back ends the process, since nothing can interrupt it.
 
     Returns:
-      How fast they can; None where there is no link to sum over, as within a processor.
+      How fast they can.
 
     Raises:
       FailedError: they come to other numbers.
       OpError: TensorFlow's, where workers have lost one of them.
     """
     plan, workers = job.plan, job.devices.workers
-    if plan.replicas == 1 or (plan.device != "GPU" and workers == 1):
-        return None
     from trainer.replicas import preflight
 
     many = preflight.MANY_ON_GPUS if plan.device == "GPU" else preflight.MANY_ON_CPUS

@@ -27,6 +27,14 @@ from trainer.actions.nonfinite import NonFinite
 from trainer.actions.replica_check import replica_check
 from trainer.actions.save import Save
 from trainer.files.storage import Storage
+from trainer.run_folder.account import (
+    CHECKPOINT,
+    EVALUATION,
+    LOGGING,
+    Account,
+    signs_of_life,
+)
+from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal
 from trainer.run_folder.requests import waiting
 
@@ -55,6 +63,7 @@ class Host:
     digests: Digests
     save: Save
     control: Control
+    account: Account
 
     def actions(self) -> "Sequence[Action]":
         """The actions, each of which is called with every block that has ended, in this order.
@@ -63,17 +72,18 @@ class Host:
         faulty device before that, which a divergence may come of. What is logged and evaluated is
         in the checkpoint of its step. Requests come last: they hold for the next block.
         """
+        around = self.account.around
         return [
             self.watchdog.after_block,
             *self.checks,
             self.divergence,
-            self.log,
-            self.histograms,
-            self.started,
-            self.progress,
-            self.watchdog.around(EVALUATING, self.evaluate),
-            self.watchdog.around(EVALUATING, self.pictures),
-            self.watchdog.around(WRITING, self.save),
+            around(LOGGING, self.log),
+            around(LOGGING, self.histograms),
+            around(LOGGING, self.started),
+            around(LOGGING, self.progress),
+            around(EVALUATION, self.watchdog.around(EVALUATING, self.evaluate)),
+            around(LOGGING, self.watchdog.around(EVALUATING, self.pictures)),
+            around(CHECKPOINT, self.watchdog.around(WRITING, self.save)),
             self.storage.around(str(self.control.folder), self.control),
             self.watchdog.before_block,
         ]
@@ -83,15 +93,32 @@ class Host:
         with self.storage.attempt(str(self.control.folder)):
             self.control.take_up(step)
 
+    def evaluate_left_out(self, step: int) -> None:
+        """Makes the evaluation that a stop has left out."""
+        with self.account.during(EVALUATION), self.watchdog.during(EVALUATING):
+            self.evaluate.evaluate(step)
+
+    def save_now(self, step: int, final: bool = False) -> None:
+        """Saves a checkpoint, and returns when it is on the disk."""
+        with self.account.during(CHECKPOINT):
+            self.save.save(step, final)
+
     def save_stopped(self, block: "Block") -> None:
         """Saves what a stop after this block leaves, and tells `launch.control --status` of it."""
-        self.save.save(block.last)
+        self.save_now(block.last)
         with self.storage.attempt(str(self.control.folder)):
             self.control.write_status(block)
 
+    def tell_spent(self, step: int) -> dict[str, float]:
+        """Writes down where the time went up to now, and returns it."""
+        spent = self.account.spent()
+        self.journal.spent(step, spent)
+        return spent
+
     def close(self) -> None:
         """Lets a checkpoint that is being written become whole, and closes the files."""
-        self.save.close()
+        with self.account.during(CHECKPOINT):
+            self.save.close()
         self.progress.close()
         self.journal.metrics.close()
 
@@ -105,8 +132,10 @@ def make_host(job: Job, session: Session) -> Host:
     plan, run, settings, first = job.plan, session.run, job.command.settings, job.found.step
     progress = Progress(plan, run.task.headline)
     storage = Storage(progress.say)
+    account, seen = session.startup.account, signs_of_life(job.run_dir)
     checkpoints, journal = open_run(job, run, storage, progress.say)
     recovery, history = settings.recovery, journal.history
+    go_on(account, job, history, seen)
     watchdog = watch(
         job.run_dir, session.reads, recovery, replicas=plan.replicas, first=first, journal=journal
     )
@@ -118,6 +147,7 @@ def make_host(job: Job, session: Session) -> Host:
         checkpoints=checkpoints,
         digests=digests,
         flags=decided(job.command, plan),
+        account=account,
         headline=run.task.headline,
         keep_best=recovery.keep_best,
     )
@@ -131,16 +161,28 @@ def make_host(job: Job, session: Session) -> Host:
         histograms=Histograms(plan, layers_of(run), first, journal),
         started=session.startup.reporter(journal),
         progress=progress,
-        evaluate=make_evaluate(job, session, journal, storage, watchdog),
+        evaluate=make_evaluate(job, session, journal, storage, watchdog, progress),
         pictures=make_pictures(job, session, journal),
         digests=digests,
         save=save,
         control=make_control(job, session, journal),
+        account=account,
     )
     note_start(job, journal)
     if recovery.on_divergence == "rollback" and job.found.state is None:
-        save.save(0)  # the way back of a training that diverges before its first checkpoint
+        host.save_now(0)  # the way back of a training that diverges before its first checkpoint
     return host
+
+
+def go_on(account: Account, job: Job, history: History, seen: tuple[float, float] | None) -> None:
+    """Goes on with the account of the processes before, or of before a rollback.
+
+    A run that had come to its end was not down until somebody gave it more to do, and a checkpoint
+    without an account is from before there were any.
+    """
+    state = job.found.state
+    known = state is None or (history.until > 0 and not state.final)
+    account.go_on(history.spent, history.until, seen if known else None)
 
 
 def make_divergence(job: Job, run: "Run", journal: Journal) -> Divergence:
@@ -190,12 +232,18 @@ def layers_of(run: "Run") -> "dict[str, list[tf.Variable]]":
 
 
 def make_evaluate(
-    job: Job, session: Session, journal: Journal, storage: Storage, watchdog: Watchdog
+    job: Job,
+    session: Session,
+    journal: Journal,
+    storage: Storage,
+    watchdog: Watchdog,
+    progress: Progress,
 ) -> Evaluate:
     """The evaluation; each of its pieces is a sign of life, and a stop leaves the others out."""
 
     def go_on() -> bool:
         watchdog.sign()
+        progress.doing(EVALUATING)
         return not session.stop.requested()
 
     data = evaluation_data(job.command, job.plan, job.sources["eval"], session.faults["eval"])
@@ -214,6 +262,7 @@ def make_evaluate(
         keeps=job.chief,
         reading=session.faults["eval"].raised,
         card=functools.partial(model_card, job),
+        during=session.startup.account.during,
     )
 
 

@@ -21,6 +21,7 @@ from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_blocks
 from launch.training.job import Job, open_job
 from launch.training.startup import Startup
+from trainer.run_folder.account import DATA, IMPORTS
 
 if TYPE_CHECKING:
     from trainer.loop import Block
@@ -76,11 +77,11 @@ def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
       FailedError: a device has no memory for it.
     """
     with StopRequests() as stop:
+        startup.begin(DATA)
         with cli.wrong_command():
             job = open_job(command)
-        startup.done("data")
+        startup.begin(IMPORTS)
         cli.import_tensorflow(0)
-        startup.done("imports")
         from launch.training.memory import memory_named
         from trainer.actions.diverged import DivergedError
         from trainer.checkpoint.checkpoints import SaveError
@@ -91,7 +92,6 @@ def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
         from launch.training.host import make_host
 
         host, meter = make_host(job, session), Meter(seconds, stop)
-        startup.done("build")
         host = dataclasses.replace(host, checks=(*host.checks, meter))
         try:
             faults = session.faults["train"]
@@ -162,7 +162,6 @@ def main(argv: Sequence[str]) -> int:
     startup = Startup()
     with cli.wrong_command():
         command = read_command(argv[1:], define_plan_flags())
-    startup.done("imports")
     print(json.dumps(dataclasses.asdict(try_out(command, startup, float(argv[0])))))
     return cli.FINISHED
 

@@ -6,6 +6,7 @@ import math
 import pathlib
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def build_lockstep(
     """The data, the run, and what trains a block of so many steps and returns their rows.
 
     The rows reach the host, are looked at for what is not finite or a spike, and go to
-    metrics.jsonl and TensorBoard; the replicas are compared.
+    metrics.jsonl and TensorBoard; the replicas are compared, and the time is accounted for.
     """
 
     from trainer.actions.divergence import Divergence
@@ -49,6 +50,7 @@ def build_lockstep(
     from trainer.loop import Block
     from trainer.replicas.streams import spec_of_each
     from trainer.run import build_run
+    from trainer.run_folder.account import CHECKPOINT, COMPUTE, EVALUATION, LOGGING, Account
     from trainer.run_folder.history import History
     from trainer.run_folder.journal import Journal
     from trainer.run_folder.metrics_writer import MetricsWriter
@@ -67,13 +69,19 @@ def build_lockstep(
     log = Log(plan, history, journal, run.groups, ())
     nonfinite = NonFinite(True, history, run.places, journal)
     divergence = Divergence(nonfinite, history, journal, run.task.chance, rollback=False)
-    host = (divergence, *replica_check(plan, run), log)
+    account = Account(time.perf_counter())
+    train_loop = account.steps(run.train_loop, COMPUTE)
+    # What is not due is asked every time.
+    not_due = [
+        account.around(name, lambda block: None) for name in (LOGGING, EVALUATION, CHECKPOINT)
+    ]
+    host = (divergence, *replica_check(plan, run), account.around(LOGGING, log), *not_due)
     done = 0
 
     def block(steps: int) -> dict[str, np.ndarray]:
         nonlocal done
         # The time of a step is for the log alone.
-        one = Block(done, run.train_loop(stream, steps), 1.0)
+        one = Block(done, train_loop(stream, steps), 1.0)
         done = one.last
         for action in host:
             action(one)

@@ -35,17 +35,26 @@ OPTIONS = {
     "--xla=on": ("--xla=on",),
     "--xla=auto": ("--xla=auto",),  # the default of launch.train
     "without the noise scale": (),
+    "without the account": (),
 }
 # The options change the work, so only the control must come to the plain step's: see `main`.
 _ANY_WORK = float("inf")
 
 
 def train(option: str, cell: Cell, turns: Turns) -> None:
-    """Lockstep with an option; the noise scale has no flag: the run is told of one micro-batch."""
+    """Lockstep with an option; the noise scale has no flag: the run is told of one micro-batch.
+
+    Nor has the account of where the time goes.
+    """
     if option == "without the noise scale":
         import trainer.run
 
         trainer.run.comparable_micro_batches = lambda *_: 1
+    if option == "without the account":
+        from trainer.run_folder.account import Account
+
+        Account.around = lambda self, name, call: call
+        Account.steps = lambda self, train_loop, name: train_loop
     share = cell.network.global_batch // cell.replicas
     sizes = {"half": share // 2, "eighth": share // 8}
     given = ["--batch_norm=local", *OPTIONS[option]]

@@ -127,7 +127,11 @@ def _host_differences(theirs: Run, ours: Run, step: int) -> Iterable[str]:
             yield name
     for name in ("train", "eval"):
         boards = [
-            {tag: rows for tag, rows in run.board(name).items() if tag not in {*TIMES, "events"}}
+            {
+                tag: rows
+                for tag, rows in run.board(name).items()
+                if tag not in {*TIMES, "events"} and not tag.startswith("time/")
+            }
             for run in (theirs, ours)
         ]
         yield from (f"TensorBoard: {name}/{tag}" for tag in _different(*boards))

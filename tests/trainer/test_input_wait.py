@@ -6,7 +6,8 @@ import pytest
 from helpers import run_program
 
 from launch.flags.command import read_command
-from launch.terminal.summary import input_verdict, summary_text
+from launch.terminal.summary import summary_text
+from launch.terminal.time_text import input_verdict
 from launch.training.job import plan_command
 from trainer.plan.headline import Headline
 from trainer.run_folder.history import History
@@ -94,21 +95,30 @@ def test_computing_is_no_waiting(replicas: int) -> None:
 @pytest.mark.parametrize(
     ("device", "wait", "cores", "expected"),
     [
-        ("GPU", 0.38, 4, "input-bound: 38% of the time was spent waiting for data; 3 more cores"),
-        ("GPU", 0.1, 8, "input-bound: 10% of the time was spent waiting for data; 1 more core "),
-        ("CPU", 0.38, 2, "input-bound: 38% of the time was spent waiting for data; the same 2"),
+        ("GPU", 0.38, 4, "38% of the steps' time was spent waiting for data; 3 more cores"),
+        ("GPU", 0.1, 8, "10% of the steps' time was spent waiting for data; 1 more core "),
+        ("CPU", 0.38, 2, "38% of the steps' time was spent waiting for data; the same 2"),
     ],
 )
 def test_the_verdict_says_how_many_cores_more(
     device: str, wait: float, cores: int, expected: str
 ) -> None:
-    assert input_verdict(device, wait, cores).startswith(expected)
+    assert input_verdict(device, wait, cores).startswith(f"input-bound: {expected}")
 
 
 @pytest.mark.parametrize(("wait", "said"), [(0.049, False), (0.051, True)])
 def test_the_summary_says_it_from_five_percent_on(wait: float, said: bool) -> None:
     plan, _, _ = plan_command(read_command(["--device=cpu"]))
+    spent = {"waiting for data": 1000 * wait, "compute": 1000 * (1 - wait)}
     text = summary_text(
-        plan, 10, History(), "run", noise_scale=None, wait=wait, bad_records=0, headline=Headline()
+        plan,
+        10,
+        History(),
+        "run",
+        noise_scale=None,
+        spent=spent,
+        verdict=[],
+        bad_records=0,
+        headline=Headline(),
     )
-    assert ("input-bound: 5% of the time" in text) == said
+    assert ("Input-bound: 5% of the steps' time" in text) == said

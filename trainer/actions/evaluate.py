@@ -20,6 +20,7 @@ from trainer.plan.plan import Plan
 from trainer.plan.settings import PlateauSettings
 from trainer.replicas.streams import Batch, Stream
 from trainer.run import Run
+from trainer.run_folder.account import MODELS, TRACE
 from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal
 
@@ -36,6 +37,7 @@ class Evaluate:
       keeps: whether the best model is written; of several workers only the chief does.
       reading: entered around a pass, to tell of what ends the reading of its data.
       card: makes the text of its MODEL.md of the step and the metrics.
+      during: entered around what is something else than evaluating, with its name in the account.
     """
 
     run: Run
@@ -52,6 +54,7 @@ class Evaluate:
     keeps: bool = True
     reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     card: Callable[[int, Mapping[str, float]], str] = lambda step, metrics: ""
+    during: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
     left: list[Any] = dataclasses.field(default_factory=list)
     begun: list["concurrent.futures.Future[Iterator[Batch]]"] = dataclasses.field(
         default_factory=list
@@ -76,6 +79,12 @@ class Evaluate:
         # Not one that the end of the process would wait for.
         threading.Thread(target=begin, name="evaluation", daemon=True).start()
 
+    def _iterator(self) -> Iterator[Batch]:
+        if not self.begun:
+            return iter(self.stream)
+        with self.during(TRACE):
+            return self.begun.pop().result()
+
     def __call__(self, block: Block) -> None:
         """Evaluates if it is time."""
         if block.final or self.plan.due(block.last, self.plan.eval_every):
@@ -90,7 +99,7 @@ class Evaluate:
         """
         batches = -(-self.plan.dataset.eval_examples // self.plan.eval_batch)
         with self.reading():
-            iterator = self.begun.pop().result() if self.begun else iter(self.stream)
+            iterator = self._iterator()
             rows = evaluate_in_pieces(self.run.evaluate, iterator, batches, self.go_on, self.agreed)
         self.history.to_evaluate = rows is None
         if rows is None:
@@ -102,7 +111,8 @@ class Evaluate:
         best = self.history.take_in(step, values, self.run.task.headline)
         if best and self.keeps:
             kept = {"step": step, "epoch": epoch, **self.history.evaluation}
-            with self.storage.attempt(f"the best model, that of step {step:,},"):
+            told = f"the best model, that of step {step:,},"
+            with self.during(MODELS), self.storage.attempt(told):
                 save_model(self.run, self.folder / "model.keras")
                 write_json(self.folder / "metrics.json", kept)
                 write_text(self.folder / "classes.txt", self.classes)

@@ -11,6 +11,7 @@ from trainer.checkpoint.checkpoints import Checkpoints, SaveError
 from trainer.loop import Block
 from trainer.plan.headline import Headline
 from trainer.plan.plan import Plan
+from trainer.run_folder.account import Account
 from trainer.run_folder.history import History
 from trainer.run_folder.metrics_writer import MetricsWriter
 from trainer.run_folder.state import Digest
@@ -29,6 +30,7 @@ class Save:
 
     Args:
       flags: what the run was started with, as the checkpoint keeps it.
+      account: where the time goes; the checkpoint keeps it up to now.
       headline: of the task.
       keep_best: how many of the best evaluations' checkpoints are kept.
     """
@@ -41,13 +43,14 @@ class Save:
         checkpoints: Checkpoints,
         digests: Digests,
         flags: Mapping[str, Any],
+        account: Account,
         headline: Headline,
         keep_best: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints = checkpoints
         self._plan, self._history, self._metrics, self._flags = plan, history, metrics, flags
-        self._digests, self._headline = digests, headline
+        self._digests, self._headline, self._account = digests, headline, account
         self._keep_best, self._clock = keep_best, clock
         self._last, self._owed = clock(), False
 
@@ -119,6 +122,7 @@ class Save:
           digest: of the state as it is, if it is known.
         """
         self._history.position, self._history.ahead = self._plan.position(step), self._plan.ahead
+        self._history.spent, self._history.until = self._account.kept()
         state = {
             "flags": dict(self._flags),
             "dataset": dataclasses.asdict(self._plan.dataset),

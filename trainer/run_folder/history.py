@@ -13,6 +13,7 @@ from trainer.run_folder.rollbacks import Rollback, backoff_factor
 # What the devices say is float32.
 Single = Annotated[float, Within(-3.5e38, 3.5e38)]
 SingleNotNegative = Annotated[float, Within(0, 3.5e38)]
+Seconds = Annotated[float, Within(0, 1e12)]
 # NaN where the evaluation was of no weight, or not finite.
 Metric = Annotated[float, Within(-3.5e38, 3.5e38, finite=False)]
 
@@ -79,6 +80,9 @@ class History:
     backoff: Backoff = dataclasses.field(default_factory=dict)  # of the rate, see below
     position: Count = 0  # examples used, and those that rollbacks left out
     ahead: float = 0.0  # steps that it counts for beyond its number, see `Plan.ahead`
+    # Where the time went, and up to when in seconds since 1970, see `trainer.run_folder.account`.
+    spent: dict[str, Seconds] = dataclasses.field(default_factory=dict)
+    until: Seconds = 0.0
     started: float = dataclasses.field(default_factory=time.perf_counter, init=False)
 
     def __post_init__(self) -> None:

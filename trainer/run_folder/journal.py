@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.plan.plan import Plan
+from trainer.run_folder.account import event_of
 from trainer.run_folder.history import History
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class Journal:
     def note(self, step: int, event: Mapping[str, Any]) -> None:
         """Writes an event of this step: plain JSON, named by its key `event`."""
         self.metrics.note(step, self.plan.epoch(step), self.history.now(), event)
+
+    def spent(self, step: int, spent: Mapping[str, float]) -> None:
+        """Writes where the time went up to this step, where a process ends; for TensorBoard too."""
+        event = event_of(spent)
+        self.note(step, event)
+        values = {f"time/{name}": value for name, value in event.items() if name != "event"}
+        self.metrics.scalars(step, values)
+        self.metrics.close()
 
     def rows(self, values: Mapping[int, Mapping[str, float]]) -> None:
         """Writes a row of metrics for each of these steps: its values by name."""

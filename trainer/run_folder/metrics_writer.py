@@ -85,6 +85,11 @@ class MetricsWriter:
         self._file.add(_line(row))
         self.boards.note(step, event)
 
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Gives TensorBoard's `train` values by name that metrics.jsonl has in an event."""
+        for name, value in values.items():
+            self.boards.scalars("train", name, [(step, value)])
+
     def unwritten(self) -> list[bytes]:
         """The lines that are not known to be on the disk; a checkpoint keeps them."""
         return self._file.unsynced()

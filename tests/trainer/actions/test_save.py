@@ -21,6 +21,7 @@ from trainer.checkpoint.on_disk import Keep, best_steps, checkpoint_steps, read_
 from trainer.files.from_json import from_json
 from trainer.loop import Block
 from trainer.plan.headline import Headline
+from trainer.run_folder.account import Account
 from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal, Row
 from trainer.run_folder.metrics_writer import MetricsWriter, read_rows
@@ -59,6 +60,7 @@ class Saver:
             checkpoints=self.checkpoints,
             digests=self.digests,
             flags={},
+            account=Account(0.0, lambda: self.now),
             keep_best=keep.best,
             clock=lambda: self.now,
         )
