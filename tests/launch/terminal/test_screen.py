@@ -143,12 +143,12 @@ def test_a_row_of_a_log_has_the_time_left(
     values = {"train/loss": 0.5, "train/accuracy": 0.9, "learning_rate": 0.1}
     progress.row(10, values)
     progress(Block(0, {name: np.full(10, value) for name, value in values.items()}, None))
-    now += 7.0
+    now += 7.5
     progress.row(20, values)
     progress.row(200, values)
     assert capsys.readouterr().out.splitlines() == [
         "step 10/200 ep 0.5 loss 0.5000 acc 90.0% lr 0.1",
-        "step 20/200 ep 1.0 loss 0.5000 acc 90.0% lr 0.1 02:06 left",
+        "step 20/200 ep 1.0 loss 0.5000 acc 90.0% lr 0.1 02:15 left",
         "step 200/200 ep 10.0 loss 0.5000 acc 90.0% lr 0.1",
     ]
 
@@ -210,6 +210,27 @@ def test_who_waits_for_a_start_sees_its_phase() -> None:
     # In the end there is what was printed, and nothing else.
     lines = screen([sys.executable, "-c", STARTS])
     assert lines == ["the plan", "in parts", "error", "started", ""]
+
+
+# A bar whose host was made while a phase was shown.
+AFTER = BAR.replace(
+    "    progress = Progress(",
+    "    phases = Phases()\n    phases.begin('a')\n    progress = Progress(",
+).replace(
+    '    print(f"going',
+    """    phases.close()
+    progress(block(first, None))
+    sys.stdout.buffer.wait(10)
+    os.write(1, b"past it")
+    print(f"going""",
+)
+AFTER = f"import os\nfrom launch.terminal.last_line import Phases\n{AFTER}"
+
+
+def test_the_bar_behind_the_phases_moves_at_once() -> None:
+    text = written([sys.executable, "-c", AFTER, "10", "200"])
+    before, _ = text.split("past it")
+    assert "| 20/200 " in before
 
 
 def test_in_a_log_a_phase_has_a_line_if_it_takes_long() -> None:
