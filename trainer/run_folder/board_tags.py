@@ -63,6 +63,10 @@ def description_of(name: str, headline: str) -> str:
         return "The rate of a group of variables."
     if name.startswith("update_ratio/"):
         return "‖update‖ / ‖weights‖ of a layer in this step; about 0.001 is usual."
+    if name == "time/goodput":
+        return "The share of the run's whole time, restarts included, in which steps were computed."
+    if name.startswith("time/"):
+        return "Seconds of the run's whole time that went there, over all its starts."
     if name.endswith("_raw"):
         return "Of the weights that train, where those evaluated are averages."
     return ""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 # An event of every checkpoint, which tells a person nothing.
-_UNTOLD = ("digest",)
+_UNTOLD = ("digest", "time")
 # The table has the newest; metrics.jsonl has all.
 _MOST = 50
 _COMMON = ("step", "epoch", "seconds", "event")
