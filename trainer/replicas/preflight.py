@@ -6,6 +6,7 @@ adds without rounding in any order, and looks at what comes back, number by numb
 """
 
 import dataclasses
+import functools
 import queue
 import statistics
 import threading
@@ -113,7 +114,7 @@ def _sum_and_compare(
         first = tf.argmax(wrong)
         return tf.math.count_nonzero(wrong), first, total[first]
 
-    @tf.function
+    @functools.partial(tf.function, autograph=False)
     def all_reduce() -> tuple:
         return tuple(strategy.experimental_local_results(one) for one in strategy.run(on_replica))
 
@@ -132,7 +133,7 @@ def _sum_and_compare(
 def _timed(strategy: tf.distribute.Strategy, elements: int, reduce: Reduce) -> float:
     """The median seconds of sums of so many ones."""
 
-    @tf.function
+    @functools.partial(tf.function, autograph=False)
     def all_reduce() -> tuple[tf.Tensor, ...]:
         last = strategy.run(lambda: reduce(tf.ones([elements]))[-1])
         return strategy.experimental_local_results(last)
