@@ -312,9 +312,7 @@ def conclude(job: Job, session: Session, host: "Host", step: int) -> int:
     else:
         with Storage(print).attempt("TensorBoard's HParams"):
             write_hparams(job, ended=True)
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError, ValueError):  # the run is over, whatever became of its log
-        rows = read_rows(job.run_dir / "metrics.jsonl")
+    rows = rows_in_the_end(job.run_dir)
     headline = session.run.task.headline
     summary = summary_text(
         job.plan,
@@ -347,6 +345,13 @@ def write_model(job: Job, session: Session, step: int, history: History) -> path
             write_text(folder / MODEL_CARD, model_card(job, step, metrics))
             return folder
     return None
+
+
+def rows_in_the_end(run_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of the log; none where it cannot be read: the run is over, whatever became of it."""
+    with contextlib.suppress(OSError, ValueError):
+        return read_rows(run_dir / "metrics.jsonl")
+    return []
 
 
 def noise_scale(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -15,8 +15,10 @@ from input_pipeline.bad_records import Faults
 from launch.control import status_text
 from launch.flags.command import Command, flagfile_text, read_command
 from launch.terminal.changes import changes_text
+from launch.terminal.time_text import advice, goodput_text, spent_text
+from launch.terminal.verdict import verdict
 from launch.training import job
-from launch.training.attempt import noise_scale
+from launch.training.attempt import noise_scale, rows_in_the_end
 from trainer.actions.control import Control
 from trainer.actions.monitor import Monitor
 from trainer.actions.spikes import Detector
@@ -24,7 +26,9 @@ from trainer.checkpoint import on_disk
 from trainer.files.whole_files import append_line, write_json, write_text
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.plan.durations import next_due
+from trainer.plan.headline import Headline
 from trainer.run_folder import metrics_writer
+from trainer.run_folder.account import Account, signs_of_life
 from trainer.run_folder.history import History
 from trainer.run_folder.requests import Request, Status, write_status
 from trainer.run_folder.resume import progress_ratio
@@ -131,6 +135,8 @@ def _write_checkpoint(
         rollbacks=int(after),
         backoff={"factor": 0.5, "since": 40.0, "over": 50.0} if after else {},
         position=step * 64 + after * SKIPPED,
+        spent={"imports": 2.0, "compute": step / 20, "behind the last checkpoint": 1.0},
+        until=1.7e9 + step,
     )
     names = {"model/dense/kernel": [64, 10], "learning_rate/progress": []}
     state = {
@@ -193,7 +199,7 @@ class Loader:
         metrics_writer.rows_to_go_on_with(
             run_dir / "metrics.jsonl", found.step, unwritten, history.to_evaluate
         )
-        noise_scale(run_dir)
+        self._look_back(history, found.step, run_dir)
         for source in opened.sources.values():
             Faults(source, 5, run_dir / "bad_records.jsonl")
         decides = {
@@ -217,6 +223,17 @@ class Loader:
         recalls["factors"] = [(one.factor, one.over) for one in found.rollbacks]
         self._judge_on(history, found.step, plan)
         return Outcome(json_of(decides), json_of(recalls), tuple(told))
+
+    @staticmethod
+    def _look_back(history: History, step: int, run_dir: pathlib.Path) -> None:
+        """What the closing summary makes of the log, and of where the time went."""
+        rows, account = rows_in_the_end(run_dir), Account(0.0)
+        account.go_on(history.spent, history.until, signs_of_life(run_dir))
+        spent = account.spent()
+        for text in (spent_text(spent), goodput_text(spent), advice(spent, "CPU", 2)):
+            assert "nan" not in text
+        noise_scale(rows)
+        verdict(rows, step, None, Headline())
 
     def _steered(self, opened: job.Job, told: list[str]) -> list[Any]:
         """What requests of before and new ones do, step by step."""
