@@ -232,6 +232,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     if session.agreement is None:  # workers have to trace what they say to each other in one order
         host.evaluate.prepare()
     session.stop.training()
+    host.profile.begin_at(first)
     host.watchdog.before_block()
 
     def stop_requested(step: int) -> bool:
@@ -254,6 +255,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
             plan.next_due(step, plan.checkpoint_every),
             host.digests.next_due(step),
             host.control.next_replay(step),
+            host.profile.next_boundary(step),
         ),
         steps_per_loop=job.command.settings.run.steps_per_loop,
         actions=host.actions(),
@@ -261,6 +263,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
         stop_requested=stop_requested,
         after_error=log_done,
         agreed=session.agreed,
+        around=host.profile.step,
     )
 
 

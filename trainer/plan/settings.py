@@ -5,6 +5,7 @@ import dataclasses
 from trainer.plan.call_syntax import Value
 from trainer.plan.curve_settings import CurveSettings
 from trainer.plan.durations import Duration
+from trainer.plan.span import NO_STEPS, Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RunSettings:
     deterministic: bool = False  # the same bits again, at the cost of speed
     on_nonfinite: str = "stop"  # stop or skip
     locate_nonfinite: bool = False
+    profile: Span = NO_STEPS  # those that are profiled
 
 
 @dataclasses.dataclass(frozen=True)

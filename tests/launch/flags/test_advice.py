@@ -277,6 +277,7 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "goes beyond step": "tests/trainer/actions/test_profile.py",
     "give another --out.": "tests/launch/test_branch.py",
     "give another --at.": "tests/launch/test_branch.py",
     "or keep more by --keep_every": "tests/launch/test_branch.py",
