@@ -16,8 +16,6 @@ from trainer.files.whole_files import write_bytes
 from trainer.loop import Block
 from trainer.plan.span import Span
 
-_PLUGIN = "xprof"  # of TensorBoard
-
 
 class Profile:
     """Profiles the steps of a span into RUN_DIR/profile, where TensorBoard's plugin looks.
@@ -94,8 +92,9 @@ class Profile:
             tf.profiler.experimental.stop(save=done.end > done.begin)
             for path in set(self._written()) - before:
                 group_by_markers(path)
-                missing = "" if importlib.util.find_spec(_PLUGIN) else f", by pip install {_PLUGIN}"
-                self._say(f"profiled {done}: look at TensorBoard's tab Profile{missing}")
+                self._say(f"profiled {done}: see TensorBoard's tab Profile")
+                if importlib.util.find_spec("xprof") is None:
+                    self._say("the tab comes with pip install 'lockstep[profile]'")
 
     @property
     def _folder(self) -> pathlib.Path:
