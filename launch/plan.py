@@ -30,6 +30,7 @@ from launch.training.job import as_begun, changed_flags, check_changes, plan_com
 from launch.training.trial import Trial, run_trial
 from trainer.plan import curves
 from trainer.plan.plan import Plan
+from trainer.plan.span import check_span
 from trainer.run_folder.resume import going_on, rederived
 from trainer.run_folder.run_folder import fallback_folder, newest_checkpoint
 
@@ -210,6 +211,7 @@ def plan_of(argv: Sequence[str]) -> tuple[Plan, list[str], pathlib.Path]:
     told = check_changes(command, plan, found)
     changes = changed_flags(command, plan, found)
     plan = going_on(plan, found)
+    check_span(command.settings.run.profile, plan.last_step)
     notes = [*told, changes_text(found.step, changes)] if changes else told
     notes += filter(None, [rederived_text(found.step, rederived(plan, found))])
     notes += [f"warning: {path} is damaged: {reason}" for path, reason in found.damaged]

@@ -1,5 +1,6 @@
 """The outer loop: a block of device steps, then the host's actions, until the end or a stop."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,7 @@ def train(
     stop_requested: Callable[[int], bool],
     after_error: Callable[[int], object] = lambda step: None,
     agreed: Callable[[int, int], int] = lambda step, steps: steps,
+    around: Callable[[int], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Block | None:
     """Trains from step `first` to step `last`.
 
@@ -87,6 +89,7 @@ def train(
       after_error: called where a block raises, with the steps done before it.
       agreed: of the steps done and the steps of the next block, 0 for none, those that all
         processes take.
+      around: what every block is done in, given the steps done before it.
 
     Returns:
       The last block, or None if it was asked to stop before the first.
@@ -99,7 +102,8 @@ def train(
             break
         begin = time.perf_counter()
         try:
-            rows = train_loop(stream, length)
+            with around(step):
+                rows = train_loop(stream, length)
         except Exception:
             after_error(step)
             raise

@@ -139,7 +139,8 @@ class TrainStep:
         (`add_loss`, activity regularizers) is their mean over the micro-batches by weight.
         """
         batch, task = self.task.weigh(batch), self.task
-        with tf.GradientTape() as tape:
+        # The names of scopes are what a profile shows.
+        with tf.GradientTape() as tape, tf.name_scope("forward"):
             # Random layers draw by the examples' positions: the same numbers on any replica. What
             # layers assign is only noted: each micro-batch begins with the same state.
             with self.draws(batch), Noted(tape) as noted:
@@ -157,8 +158,9 @@ class TrainStep:
         # The backward pass starts from the scale in place of 1, so that float16 does not underflow.
         scale = self.loss_scale.scale.read_value() if self.loss_scale else None
         sources = [noted.sources(v) for v in self.model.trainable_variables]
-        parts = tape.gradient(objective, sources, scale, unconnected_gradients="zero")
-        gradient = [sum(each[1:], each[0]) for each in parts]
+        with tf.name_scope("backward"):
+            parts = tape.gradient(objective, sources, scale, unconnected_gradients="zero")
+            gradient = [sum(each[1:], each[0]) for each in parts]
         if self.held:
             gradient = self.held.masked(gradient)
         # That of an embedding's table comes sparse, and is summed with the others.
@@ -246,7 +248,8 @@ class TrainStep:
 
     def apply(self, gradients: list[tf.Tensor], state: State) -> None:
         """On every replica: assigns the layers' state, updates the weights, then their averages."""
-        assign_state(self.model, state)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
-        if self.averages is not None:
-            self.averages.update()
+        with tf.name_scope("update"):
+            assign_state(self.model, state)
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+            if self.averages is not None:
+                self.averages.update()

@@ -6,8 +6,9 @@ from absl import flags
 
 from launch.flags import data, devices, learning_rate, model, optimizer, recovery
 from launch.flags.group import Group
-from launch.flags.parsing import duration, duration_or_time, one_of, path
+from launch.flags.parsing import duration, duration_or_time, one_of, parsed, path
 from trainer.plan.settings import RunSettings, Settings
+from trainer.plan.span import parse_span
 
 
 def define_training_flags() -> flags.FlagValues:
@@ -97,6 +98,13 @@ def _define_conduct(add: Group) -> None:
         "Name the place that was first not finite.\nAn input, weight, layer, the loss, a gradient.",
         rare=True,
     )
+    add.text(
+        "profile",
+        "",
+        "Steps to profile for TensorBoard: 100:110.\nThose after step 100 up to 110, each in a "
+        "device loop of its own.",
+        rare=True,
+    )
 
 
 def training_settings(values: flags.FlagValues) -> Settings:
@@ -135,6 +143,7 @@ def _run_settings(values: flags.FlagValues) -> RunSettings:
         pictures=one_of("pictures", values.pictures, ("auto", "always", "never")),
         check_replicas_every=duration(values, "check_replicas_every"),
         audit_every=duration(values, "audit_every"),
+        profile=parsed(values, "profile", parse_span),
     )
 
 

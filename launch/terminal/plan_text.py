@@ -53,7 +53,7 @@ _NUMBERS_SHOWN = 8
 _CLASSES_SHOWN = 20
 # Rows that are there only where something was asked for, and what they quote of the plan.
 _SAID = (("first weights", "init_from"), ("frozen", "freeze"), ("batch norm", "batch_norm"))
-_SAID += (("averages", "averages"), ("audit", "audit"), ("xla", "xla"))
+_SAID += (("averages", "averages"), ("audit", "audit"), ("xla", "xla"), ("profile", "profile"))
 
 
 def what_trains(plan: Plan) -> list[tuple[str, str]]:

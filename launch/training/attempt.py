@@ -243,6 +243,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
     if session.agreement is None:  # workers have to trace what they say to each other in one order
         host.evaluate.prepare()
     session.stop.training()
+    host.profile.begin_at(first)
     host.watchdog.before_block()
     stops_at = job.stops_at
 
@@ -269,6 +270,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
             host.histograms.next_due(step),
             host.control.next_replay(step),
             stops_at if stops_at > step else math.inf,
+            host.profile.next_boundary(step),
         ),
         steps_per_loop=job.command.settings.run.steps_per_loop,
         actions=host.actions(),
@@ -276,6 +278,7 @@ def train_blocks(job: Job, session: Session, host: "Host") -> Block | None:
         stop_requested=stop_requested,
         after_error=log_done,
         agreed=session.agreed,
+        around=host.profile.step,
     )
 
 

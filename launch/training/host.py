@@ -24,9 +24,11 @@ from trainer.actions.histograms import Histograms
 from trainer.actions.log import Log
 from trainer.actions.monitor import Monitor
 from trainer.actions.nonfinite import NonFinite
+from trainer.actions.profile import Profile
 from trainer.actions.replica_check import replica_check
 from trainer.actions.save import Save
 from trainer.files.storage import Storage
+from trainer.plan.span import NO_STEPS
 from trainer.run_folder.account import (
     CHECKPOINT,
     EVALUATION,
@@ -64,17 +66,20 @@ class Host:
     save: Save
     control: Control
     account: Account
+    profile: Profile
 
     def actions(self) -> "Sequence[Action]":
         """The actions, each of which is called with every block that has ended, in this order.
 
         A step that diverged is found before anything of it is logged, evaluated or saved, and a
         faulty device before that, which a divergence may come of. What is logged and evaluated is
-        in the checkpoint of its step. Requests come last: they hold for the next block.
+        in the checkpoint of its step. Requests come last: they hold for the next block. A profile
+        has nothing of what comes before its first step or after its last.
         """
         around = self.account.around
         return [
             self.watchdog.after_block,
+            self.profile.end,
             *self.checks,
             self.divergence,
             around(LOGGING, self.log),
@@ -85,6 +90,7 @@ class Host:
             around(LOGGING, self.watchdog.around(EVALUATING, self.pictures)),
             around(CHECKPOINT, self.watchdog.around(WRITING, self.save)),
             self.storage.around(str(self.control.folder), self.control),
+            self.profile.begin,
             self.watchdog.before_block,
         ]
 
@@ -117,6 +123,7 @@ class Host:
 
     def close(self) -> None:
         """Lets a checkpoint that is being written become whole, and closes the files."""
+        self.profile.close()
         with self.account.during(CHECKPOINT):
             self.save.close()
         self.progress.close()
@@ -167,6 +174,9 @@ def make_host(job: Job, session: Session) -> Host:
         save=save,
         control=make_control(job, session, journal),
         account=account,
+        profile=Profile(
+            settings.run.profile if job.chief else NO_STEPS, job.run_dir, first, journal.say
+        ),
     )
     note_start(job, journal)
     if recovery.on_divergence == "rollback" and job.found.state is None:

@@ -30,6 +30,7 @@ from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, check_memory, make_plan
 from trainer.plan.precision import precision_text
 from trainer.plan.settings import Settings
+from trainer.plan.span import check_span
 from trainer.plan.tasks import choose_task
 from trainer.run_folder.check_state import check_state
 from trainer.run_folder.requests import asked_for
@@ -120,6 +121,7 @@ def open_planned(command: Command, plan: Plan, devices: Devices, sources: dict[s
     plan, devices = as_begun(command, plan, devices, found)
     told = check_changes(command, plan, found)
     job = going_on_from(Job(command, plan, devices, sources, found, {}, told, held), found)
+    check_span(command.settings.run.profile, job.plan.last_step)
     cooled = asked_for(run_dir / "control", "cooldown")
     check_state(job.plan, found, same=not job.changes, cooled=cooled)
     first = job.plan.position(found.step)

@@ -325,7 +325,9 @@ def command_of(ran: Ran, out: pathlib.Path, leg: Leg, given: Sequence[str]) -> C
     """The run's command as it was on this leg, for a folder of its own."""
     before = [f"--{name}={value}" for name, value in flags_of(leg).items()]
     flagfile = f"--flagfile={ran.folder / 'flags.txt'}"
-    return read_command([flagfile, *given, *before, f"--run_dir={out}", "--resume=auto"])
+    return read_command(
+        [flagfile, *given, *before, f"--run_dir={out}", "--resume=auto", "--profile="]
+    )
 
 
 def copy_start(ran: Ran, found: Found, out: pathlib.Path) -> None:

@@ -124,7 +124,7 @@ def run_trial(argv: Sequence[str], seconds: float) -> Trial:
     with tempfile.TemporaryDirectory(prefix="trial-") as folder:
         ended = subprocess.run(
             [sys.executable, "-m", "launch.training.trial", str(seconds), *argv]
-            + [f"--run_dir={folder}/run", "--fallback_dir="],
+            + [f"--run_dir={folder}/run", "--fallback_dir=", "--profile="],
             capture_output=True,
             encoding="utf-8",
             errors="backslashreplace",

@@ -190,6 +190,7 @@ RIGHT = {
     "threads": ("1", "2", "1024"),
     "exact_sums": ("on", "off"),
     "stop_after": ("3h50m",),
+    "profile": ("100:110", "3:4"),
     "checkpoint_every": ("10min", "5ep"),
     "model": ("mlp", "resnet20"),
     "lr_scaling": ("sqrt", "adascale", "none"),

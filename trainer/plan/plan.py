@@ -183,6 +183,7 @@ def make_plan(settings: Settings, dataset: DatasetFacts, devices: Devices) -> Pl
             **_because_layers(settings, devices),
             **_because_fine_tuning(settings.fine_tuning, unfreeze_at),
             **because_xla,
+            **_because_profile(run),
             "precision": because_precision,
         },
     )
@@ -375,6 +376,10 @@ def _because_fine_tuning(asked: FineTuning, unfreeze_at: float) -> dict[str, str
         until = f"until step {unfreeze_at:,.0f} = {asked.unfreeze_at}" if unfreeze_at else "always"
         because["freeze"] = f"{', '.join(asked.freeze)}: {until}"
     return because
+
+
+def _because_profile(run: RunSettings) -> dict[str, str]:
+    return {"profile": f"{run.profile}, for TensorBoard"} if run.profile.end else {}
 
 
 def _steps_because(rate: LearningRatePlan, train_for: Duration, per_epoch: float) -> str:

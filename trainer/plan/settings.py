@@ -5,6 +5,7 @@ import dataclasses
 from trainer.plan.call_syntax import Value
 from trainer.plan.curve_settings import CurveSettings
 from trainer.plan.durations import Duration
+from trainer.plan.span import NO_STEPS, Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class RunSettings:
     on_nonfinite: str = "stop"  # stop or skip
     locate_nonfinite: bool = False
     pictures: str = "auto"  # for TensorBoard: where they are cheap; or always or never
+    profile: Span = NO_STEPS  # those that are profiled
 
 
 @dataclasses.dataclass(frozen=True)

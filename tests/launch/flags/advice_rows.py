@@ -8,6 +8,11 @@ FLAG = r"(--\w+=[^\s,;]*[^\s,;.])"
 
 # Wrong command, the advice in its message, and the flags to give: each template by itself.
 PLAN: list[tuple[str, str, list[str]]] = [
+    # Steps to profile.
+    ("--profile=110", r"such as (\d+:\d+) for", ["--profile={0}"]),
+    ("--profile=110:100", r"give (\d+:\d+)\.", ["--profile={0}"]),
+    ("--profile=5:5", r"give (\d+:\d+)\.", ["--profile={0}"]),
+    ("--profile=900:1100", r"for example (\d+:\d+)\.", ["--profile={0}"]),
     # The batch and its parts.
     (
         "--replicas=2 --global_batch=65",

@@ -278,6 +278,7 @@ TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
     "leave --stop_at out": "tests/launch/training/test_stop_at.py",
+    "goes beyond step": "tests/trainer/actions/test_profile.py",
     "give another --out.": "tests/launch/test_branch.py",
     "give another --at.": "tests/launch/test_branch.py",
     "or keep more by --keep_every": "tests/launch/test_branch.py",
