@@ -136,7 +136,8 @@ def test_where_half_of_it_is_refused_the_rest_is_told(
         raise cli.WrongCommandError("--mixup mixes pairs of examples")
 
     monkeypatch.setattr(launch.plan, "run_trial", run_trial)
-    text = launch.plan.measured(plan, [], 24 * GB)
+    trial, text = launch.plan.measured(plan, [], 24 * GB)
+    assert trial == TRIAL
     assert "1,280 examples/s" in text and "would fit" not in text
 
 

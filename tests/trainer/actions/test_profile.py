@@ -47,7 +47,7 @@ def rows(run: pathlib.Path) -> list[dict]:
     """The log without what tells of time: digests are in it."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [json.loads(line) for line in lines]
-    kept = [row for row in found if row.get("event") not in ("started", "resumed")]
+    kept = [row for row in found if row.get("event") not in ("started", "resumed", "time")]
     return [{name: row[name] for name in row.keys() - TIMES} for row in kept]
 
 

@@ -35,12 +35,12 @@ STATE = {"flags": {}, "history": {}, "final": False, "dataset": dataclasses.asdi
 
 
 class Disk:
-    """A disk of 1 MiB, mounted on a folder."""
+    """A disk of 2 MiB, mounted on a folder."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
         try:
             done = subprocess.run(mount, capture_output=True, text=True)
         except FileNotFoundError:
@@ -368,7 +368,7 @@ def test_a_run_on_a_full_disk_is_saved_in_the_fallback_and_goes_on_from_there(
     (run.folder / "model.keras").unlink()
     third = call(command, tmp_path)
     assert (third.code, third.err) == (0, "")
-    assert (run.folder / "model.keras").exists()
+    assert (run.folder / "model.keras").exists(), third.out
     assert run.checkpoints()[-1] == 60
 
 
