@@ -80,7 +80,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", type=names_of(STEPS), default="mlp,cnn")
     given = parser.parse_args()
-    print("| network | alone | exchange | two workers | predicted ÷ measured |", "|---" * 5 + "|")
+    print("| network | alone | exchange | two workers | predicted ÷ measured |")
+    print("|---" * 5 + "|", flush=True)
     for network in given.networks:
         found = [
             measure(network, ("alone", "workers")[number % 2]) for number in range(given.rounds)
