@@ -32,7 +32,9 @@ def evaluation_section(run: RunFacts, picture_bytes: int) -> str:
     of = f"{found.data}, {found.examples:,} examples, at step {found.step:,}"
     parts = [
         f'<div class="panel"><h3>{text(of)}</h3>{facts(metrics)}</div>',
-        f'<div class="columns">{_confusion(found)}{_classes(found)}</div>' if found.classes else "",
+        f'<div class="columns">{_confusion(run.name, found)}{_classes(run.name, found)}</div>'
+        if found.classes
+        else "",
         _worst(found, picture_bytes),
     ]
     return f"<section>\n<h2>Evaluation</h2>\n{''.join(parts)}\n</section>"
@@ -46,7 +48,7 @@ def _percent(share: float | None) -> Cell:
     return Cell("–", None) if share is None else Cell(f"{share:.1%}", share)
 
 
-def _classes(found: Numbers) -> str:
+def _classes(run: str, found: Numbers) -> str:
     """A row for each class; a click sorts."""
     masks = found.unit == "pixels"
     measures = ("iou", "precision", "recall") if masks else ("precision", "recall", "f1")
@@ -59,7 +61,7 @@ def _classes(found: Numbers) -> str:
     table = f"<table>{sortable([*heads, (found.unit, True)])}<tbody>{body}</tbody></table>"
     more = len(rows) - _CLASSES
     said = f'<p class="under">{more:,} classes that are told better are not shown.</p>'
-    return f"<div>{wide('per class', table)}{said if more > 0 else ''}</div>"
+    return f"<div>{wide(f'per class, {run}', table)}{said if more > 0 else ''}</div>"
 
 
 def _class(one: Class, measures: Sequence[str]) -> str:
@@ -70,12 +72,12 @@ def _class(one: Class, measures: Sequence[str]) -> str:
     return f'<tr><th scope="row"{name}>{text(one.name)}</th>{shown}</tr>'
 
 
-def _confusion(found: Numbers) -> str:
+def _confusion(run: str, found: Numbers) -> str:
     """The matrix of few classes; of many, what is taken for what most often."""
     if not found.confusion:
         return ""
     if len(found.classes) > _MATRIX:
-        return _pairs(found)
+        return _pairs(run, found)
     counts = {(label, answer): count for label, answer, count in found.confusion}
     answers = [*range(len(found.classes)), *([-1] if any(a < 0 for _, a in counts) else [])]
     named = {**{n: one.name for n, one in enumerate(found.classes)}, -1: "none"}
@@ -90,7 +92,7 @@ def _confusion(found: Numbers) -> str:
         f'<table class="matrix"><thead><tr><th scope="col">is ↓ taken for →</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
-    return f"<div>{wide('what is taken for what', table)}</div>"
+    return f"<div>{wide(f'what is taken for what, {run}', table)}</div>"
 
 
 def _count(count: float, support: float, hit: bool) -> str:
@@ -103,7 +105,7 @@ def _count(count: float, support: float, hit: bool) -> str:
     return f'<td{cls(kind)} style="--share:{strength:.0%}">{count:,.6g}</td>'
 
 
-def _pairs(found: Numbers) -> str:
+def _pairs(run: str, found: Numbers) -> str:
     wrong = [one for one in found.confusion if one[0] != one[1]]
     wrong.sort(key=lambda one: -one[2])
     names = {**{n: one.name for n, one in enumerate(found.classes)}, -1: "none"}
@@ -117,7 +119,7 @@ def _pairs(found: Numbers) -> str:
         f'<th scope="col" class="right">{found.unit}</th></tr></thead>'
     )
     table = f"<table>{head}<tbody>{body}</tbody></table>"
-    return f"<div>{wide('what is taken for what most often', table)}</div>"
+    return f"<div>{wide(f'what is taken for what most often, {run}', table)}</div>"
 
 
 def _worst(found: Numbers, picture_bytes: int) -> str:

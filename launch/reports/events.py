@@ -18,14 +18,16 @@ class Told:
     """An event for a person.
 
     Attributes:
-      kind: `RATE`: it changes the learning rate; `TROUBLE`: something went wrong; `PROCESS`: a
-        process began; or `OTHER`.
+      kind: `RATE`: it changes the learning rate alone; `TROUBLE`: something went wrong; `PROCESS`:
+        a process began; or `OTHER`.
+      changes_rate: whether the learning rate may be another behind it.
     """
 
     step: int
     seconds: float
     kind: str
     text: str
+    changes_rate: bool
 
 
 def tell(events: Sequence[Event]) -> list[Told]:
@@ -42,7 +44,8 @@ def tell(events: Sequence[Event]) -> list[Told]:
         if event.name not in _KINDS and event.fields:
             words += f": {_pairs(event.fields)}"
         shown = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
-        told.append(Told(event.step, event.seconds, kind, shown))
+        changes = kind == RATE or event.name in ("resumed", "rollback")
+        told.append(Told(event.step, event.seconds, kind, shown, changes))
     return told
 
 

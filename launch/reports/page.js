@@ -45,11 +45,11 @@ function fillTip(one, x) {
     const reach = (at.x1 - at.x0) / 12;
     if (Math.abs(line.x[n] - x) > reach && (x < line.x[0] || x > line.x[line.x.length - 1])) continue;
     if (line.kind !== "plan") step ??= { run: line.run, at: line.s[n] };
-    const text = `${KINDS[line.kind]} ${number(line.y[n], chart.percent)}`.trim();
+    const text = `${KINDS[line.kind]} ${number(line.y[n], chart.percent, 4)}`.trim();
     values.set(line.run, [...(values.get(line.run) ?? []), text]);
   }
   const title = document.createElement("b");
-  title.textContent = several || !step ? `${view.axis} ${xText(x, view.axis)}` : stepText(step);
+  title.textContent = several || !step ? `${view.axis} ${xText(view.axis === "step" ? Math.round(x) : x, view.axis)}` : stepText(step);
   tip.replaceChildren(title);
   [...values].slice(0, MOST_ROWS).forEach(([run, texts]) => {
     row(tip, run, `${several ? `${data.runs[run].name}: ` : ""}${texts.reverse().join(", ")}`);

@@ -155,12 +155,15 @@ def _table(runs: Sequence[RunFacts], columns: Sequence[Column]) -> str:
 
 
 def _faults(runs: Sequence[RunFacts]) -> list[str]:
-    return [f'<p class="warning">{text(fault)}</p>' for run in runs for fault in run.faults[:4]]
+    """What could not be read, and what is not there yet."""
+    said = [fault for run in runs for fault in run.faults[:4]]
+    said += [f"{run.name} has logged nothing yet." for run in runs if not run.log.curves]
+    return [f'<p class="warning">{text(one)}</p>' for one in said]
 
 
 def _charts(runs: Sequence[RunFacts], drawn: Sequence[Chart]) -> str:
     if not drawn:
-        return '<section>\n<h2 id="curves">Curves</h2>\n<p>Nothing was logged yet.</p>\n</section>'
+        return '<section>\n<h2 id="curves">Curves</h2>\n<p>There are none.</p>\n</section>'
     figures = [_figure(number, chart, runs) for number, chart in enumerate(drawn)]
     first, more = figures[:_MAIN_CHARTS], figures[_MAIN_CHARTS:]
     folded = f'<details>\n<summary>{len(more)} more</summary>\n<div class="charts">\n'

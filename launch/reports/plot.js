@@ -102,7 +102,7 @@ const xText = (x, axis) => (axis === "time" ? clockText(x) : number(x, false, 6)
 // What of a chart is shown: its lines with their points, its ranges, and how they are scaled.
 function layout(chart, view, data, width) {
   const height = width < 440 ? 215 : 260;
-  const box = { left: 56, right: width - 14, top: 18, bottom: height - 24, width, height };
+  const box = { left: 56, right: width - 14, top: 24, bottom: height - 24, width, height };
   const lines = chart.lines
     .filter((line) => !view.hidden.has(line.run) && !(line.kind === "plan" && view.axis === "time"))
     .map((line) => {
@@ -150,7 +150,7 @@ function drawAxes(svg, at, chart, axis) {
     add(svg, "line", { class: "grid", x1: box.left, x2: box.right, y1: at.py(y), y2: at.py(y) });
     add(svg, "text", { x: box.left - 7, y: at.py(y) + 4, "text-anchor": "end" }, number(y, chart.percent, 3));
   }
-  for (const x of ticks(at.x0, at.x1, Math.max(2, Math.floor(box.width / 110)))) {
+  for (const x of ticks(at.x0, at.x1, Math.max(2, Math.floor(box.width / 85)))) {
     const anchor = at.px(x) > box.right - 20 ? "end" : "middle";
     add(svg, "text", { x: at.px(x), y: box.bottom + 17, "text-anchor": anchor }, xText(x, axis));
   }
@@ -162,7 +162,7 @@ function drawBands(svg, at, run) {
     const [left, right] = [phase.a - 1, phase.b].map((step) => at.px(Math.min(at.x1, Math.max(at.x0, step))));
     if (!(right > left)) return;
     if (n % 2 === 0) add(svg, "rect", { class: "band", x: left, y: at.box.top, width: right - left, height: at.box.bottom - at.box.top });
-    if (right - left > 7 * phase.n.length) add(svg, "text", { x: (left + right) / 2, y: at.box.top - 6, "text-anchor": "middle" }, phase.n);
+    if (right - left > 7 * phase.n.length) add(svg, "text", { x: (left + right) / 2, y: at.box.top - 9, "text-anchor": "middle" }, phase.n);
   });
 }
 
@@ -201,7 +201,7 @@ function draw(element, chart, view, data) {
   svg.setAttribute("viewBox", `0 0 ${at.box.width} ${at.box.height}`);
   svg.setAttribute("aria-hidden", "true");
   const clip = add(add(svg, "defs", {}), "clipPath", { id: `clip-${chart.id}` });
-  add(clip, "rect", { x: at.box.left - 3, y: at.box.top - 6, width: at.box.right - at.box.left + 6, height: at.box.bottom - at.box.top + 9 });
+  add(clip, "rect", { x: at.box.left - 3, y: at.box.top - 5, width: at.box.right - at.box.left + 6, height: at.box.bottom - at.box.top + 9 });
   const there = data.runs.filter((run, number) => !view.hidden.has(number));
   if (chart.plan && there.length === 1 && view.axis === "step") drawBands(svg, at, there[0]);
   drawAxes(svg, at, chart, view.axis);

@@ -10,7 +10,7 @@ from typing import Any
 from launch.flags.flagfile import line_of
 from launch.reports.classes import evaluation_section
 from launch.reports.compare import duration_text
-from launch.reports.events import PROCESS, RATE, Told
+from launch.reports.events import Told
 from launch.reports.log import Event
 from launch.reports.markup import facts, text, wide
 from launch.reports.run import RunFacts
@@ -31,7 +31,7 @@ def run_sections(
     """
     parts = [
         _rate(number, run, events),
-        _events(number, events, left_out),
+        _events(number, run, events, left_out),
         evaluation_section(run, picture_bytes),
         _time(run),
         _plan(number, run),
@@ -60,8 +60,7 @@ def _rate(number: int, run: RunFacts, events: Sequence[Told]) -> str:
     if applied is not None and len(applied.steps):
         last = f"{applied.values[-1]:.6g} in step {applied.steps[-1]:,}"
         rows.append(("last applied", text(last)))
-    changes = [one for one in events if one.kind == RATE or "rate ×" in one.text]
-    changes += [one for one in events if one.kind == PROCESS and "rate" in one.text]
+    changes = [one for one in events if one.changes_rate]
     listed = [f"step {one.step:,}: {text(one.text)}" for one in changes]
     rows += [("changed by", listed[0])] if listed else [("changed by", "nothing: as planned")]
     rows += [("", line) for line in listed[1:20]]
@@ -70,7 +69,7 @@ def _rate(number: int, run: RunFacts, events: Sequence[Told]) -> str:
     return _section("Learning rate", facts(rows), f"rate-{number}")
 
 
-def _events(number: int, events: Sequence[Told], left_out: int) -> str:
+def _events(number: int, run: RunFacts, events: Sequence[Told], left_out: int) -> str:
     if not events:
         body = "<p>Nothing happened: no stop, no change, no trouble.</p>"
         return _section("Events", body, f"events-{number}")
@@ -84,7 +83,7 @@ def _events(number: int, events: Sequence[Told], left_out: int) -> str:
         '<th scope="col">what happened</th></tr></thead>'
     )
     more = f'<p class="under">{left_out:,} more are in metrics.jsonl.</p>' if left_out else ""
-    table = wide("events", f"<table>{head}<tbody>{rows}</tbody></table>")
+    table = wide(f"events, {run.name}", f"<table>{head}<tbody>{rows}</tbody></table>")
     return f'<section>\n<h2 id="events-{number}">Events</h2>\n{table}\n{more}</section>'
 
 
