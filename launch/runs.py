@@ -24,9 +24,14 @@ def define_runs_flags() -> absl_flags.FlagValues:
     """The flags of this command."""
     values = absl_flags.FlagValues()
     add = Group(values, "runs")
-    add.text("sort", "run", "run, state, step, final, best, loss, seconds, or a flag.")
+    add.text(
+        "sort",
+        "run",
+        "The column to sort by.\nrun, state, step, final, best, loss, seconds, "
+        "examples_per_second, or a flag in which the runs differ.",
+    )
     add.boolean("reverse", False, "The largest first.")
-    add.boolean("json", False, "Print JSON: all columns, and every flag of each run.")
+    add.boolean("json", False, "Print JSON, with every flag of each run.")
     return values
 
 

@@ -258,6 +258,13 @@ def test_runs_of_a_wrong_command(
         runs_command.main(arguments)
 
 
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (report.main, runs_command.main):
+        assert main(["--helpfull"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80 and "--flagfile" not in lines[0]
+
+
 def test_neither_command_loads_tensorflow(runs: pathlib.Path, tmp_path: pathlib.Path) -> None:
     program = (
         "import sys; from launch import report, runs\n"
