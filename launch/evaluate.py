@@ -16,6 +16,7 @@ from launch.flags.command import parse
 from launch.flags.group import Group
 from launch.flags.parsing import check_file, one_of, one_run_folder
 from launch.process import cli
+from launch.reports.evaluation import NUMBERS
 from launch.terminal.csv_text import csv_text
 from launch.terminal.evaluation_charts import (
     save_calibration,
@@ -266,18 +267,20 @@ def _answer(of: Report, example: int, names: Sequence[str]) -> str | None:
 
 
 def save_pictures(of: Evaluated, out: pathlib.Path) -> None:
-    """Draws what there is to see, and lists the answers.
+    """Draws what there is to see, lists the answers, and keeps all numbers for `launch.report`.
 
     Raises:
       OSError: a file cannot be written.
     """
     names, heading = of.source.names(), of.heading
-    (out / "answers.csv").unlink(missing_ok=True)  # what is not there is not half of two
+    for name in ("answers.csv", NUMBERS):
+        (out / name).unlink(missing_ok=True)  # what is not there is not half of two
     if of.masks is not None:
         if len(names) <= _MATRIX:
             save_confusion(of.masks.report, names, heading, out / "confusion.png", "pixels")
         save_masks(of.masks.worst, of.source, heading, out / "mistakes.png")
         write_text(out / "answers.csv", of.masks.to_csv(of.source))
+        write_json(out / NUMBERS, to_json(of))
         return
     if len(names) <= _MATRIX:
         save_confusion(of.report, names, heading, out / "confusion.png")
@@ -290,6 +293,7 @@ def save_pictures(of: Evaluated, out: pathlib.Path) -> None:
     else:
         (out / "mistakes.png").unlink(missing_ok=True)  # of an evaluation before
     write_text(out / "answers.csv", answers_text(of))
+    write_json(out / NUMBERS, to_json(of))
 
 
 def answers_text(of: Evaluated) -> str:

@@ -19,7 +19,14 @@ RUN += (
 )
 RUN += ("docs/equality.md", "docs/time.md")
 RUN += ("docs/models.md", "docs/tasks.md", "docs/coming_from.md", "docs/notebook.md")
-RUN += ("docs/serving.md", "docs/benchmarks.md", "docs/architecture.md", "BUILD.md")
+RUN += (
+    "docs/reports.md",
+    "docs/sweep.md",
+    "docs/serving.md",
+    "docs/benchmarks.md",
+    "docs/architecture.md",
+    "BUILD.md",
+)
 RUN += ("CONTRIBUTING.md",)
 # These hold commands that take minutes each; their links, flags and paths are looked at.
 PAGES = (*RUN, "tests/benchmarks/README.md")

@@ -46,7 +46,7 @@ FOREIGN |= {"shm-size", "ipc"}  # Docker
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
 COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor")
-COMMANDS += ("cluster", "slurm", "kubernetes", "branch")
+COMMANDS += ("cluster", "slurm", "kubernetes", "branch", "report", "runs", "sweep")
 _SECONDS = 600
 
 

@@ -83,6 +83,7 @@ def test_no_import_leads_back_to_where_it_comes_from() -> None:
         ("launch.flags", rooms("launch", "flags")),
         ("launch.terminal", rooms("launch", "terminal")),
         ("launch.process", ("launch.training", "launch.checks")),
+        ("launch.reports", ("launch.training", "launch.checks", "launch.process", "tensorflow")),
         ("launch.checks", ("launch.training", "launch.flags", "launch.terminal")),
     ],
 )

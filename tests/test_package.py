@@ -5,7 +5,7 @@ import configparser
 from helpers import REPOSITORY
 
 
-def test_recipes_and_digits_are_data_of_packages() -> None:
+def test_what_is_no_python_is_data_of_packages() -> None:
     config = configparser.ConfigParser()
     config.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     found = set()
@@ -17,4 +17,5 @@ def test_recipes_and_digits_are_data_of_packages() -> None:
             assert matched, f"{package}: {pattern}"
             found |= matched
     digits = (REPOSITORY / "input_pipeline").glob("**/*.tfrecord")
-    assert {*REPOSITORY.glob("launch/recipes/*.flags"), *digits} <= found
+    page = (REPOSITORY / "launch/reports").glob("*.[cj]s*")
+    assert {*REPOSITORY.glob("launch/recipes/*.flags"), *digits, *page} <= found

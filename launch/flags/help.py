@@ -14,7 +14,7 @@ def help_text(values: flags.FlagValues, program: str, full: bool) -> str:
     A command without rare flags has few: its help is always full.
     """
     full = full or not rare(values)
-    if "RUN_DIR" in program:  # which has the flags of a training
+    if "RUN_DIR" in program or "FOLDER" in program:  # where the flags of a training are
         lines = [f"python -m {program} [--flag=value …]", ""]
     else:
         lines = [f"python -m {program} --flagfile=RECIPE [--flag=value …]", ""]

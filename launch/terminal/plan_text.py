@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 def plan_text(plan: Plan) -> str:
     """The plan in a dozen lines: devices, batch, data, length, learning rate, what happens when."""
+    return table(plan_rows(plan))
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, str]]:
+    """The rows of `plan_text`: names, "" for one that goes on, and texts for a `table`."""
     length = f"{plan.steps:,} steps, {plan.epochs:.4g} epochs of {plan.steps_per_epoch:.6g}"
     if plan.learning_rate.adascale > 1:
         length = plan.because["steps"]
@@ -43,8 +48,7 @@ def plan_text(plan: Plan) -> str:
     saved = f", save {plan.checkpoint_every:.4g} steps"
     if plan.checkpoint_seconds:
         saved = f" steps, save {plan.checkpoint_seconds / 60:.4g} minutes"
-    rows.append(("every", every + saved))
-    return table(rows)
+    return [*rows, ("every", every + saved)]
 
 
 # Of a worker's micro-batches.

@@ -277,6 +277,13 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "give another file, --out=FILE": "tests/launch/reports/test_report.py",
+    "has the --run_dir of some": "tests/launch/reports/test_report.py",
+    "is no flag with its values": "tests/launch/test_sweep.py",
+    "whose runs share other flags": "tests/launch/test_sweep.py",
+    "give --eval_every=10%": "tests/launch/test_sweep.py",
+    "give such as --set=": "tests/launch/test_sweep.py",
+    "give the sweep another --run_dir": "tests/launch/test_sweep.py",
     "leave --stop_at out": "tests/launch/training/test_stop_at.py",
     "goes beyond step": "tests/trainer/actions/test_profile.py",
     "give another --out.": "tests/launch/test_branch.py",

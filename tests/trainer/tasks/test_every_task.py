@@ -155,6 +155,7 @@ def test_the_confusion_of_pixels_is_that_of_the_masks(folder: pathlib.Path) -> N
         "answers.csv",
         "confusion.png",
         "mistakes.png",
+        "numbers.json",
     }
     header, *rows = csv.reader((out / "answers.csv").read_text().splitlines())
     each = np.mean(masks == told, axis=(1, 2)) / np.mean(known, axis=(1, 2))
