@@ -5,7 +5,6 @@ lines come with their number before them, signals go on to all of them, and wher
 others end, too.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -22,12 +21,11 @@ from absl import flags as absl_flags
 from launch.flags.command import parted, read_command
 from launch.flags.group import Group
 from launch.process import cli
+from launch.process.end_with_parent import end_with_parent
 from launch.process.gpu_shares import share_gpus, visible_gpus
 from launch.process.stop import PASSED_ON, hang_up
 
 _HOST = "127.0.0.1"
-_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-_libc = ctypes.CDLL(None)
 _POLL_SECONDS = 0.1
 # The others find out by themselves that one has gone, and let a checkpoint become whole.
 _ENDING_SECONDS = 60.0
@@ -112,7 +110,7 @@ class Workers:
                 errors="replace",
                 # Ctrl-C reaches them by us alone, and our end, however it comes.
                 start_new_session=True,
-                preexec_fn=_end_with_us,
+                preexec_fn=end_with_parent,
             )
         )
 
@@ -151,16 +149,6 @@ class Workers:
         # twice means at once.
         for process in self._processes:
             process.send_signal(number)
-
-
-def _end_with_us() -> None:
-    """In a worker, before it starts: SIGHUP once launch.cluster has gone, also under nohup.
-
-    It comes once for each of that process's threads, and no other signal is the same the second
-    time (`launch.process.stop`).
-    """
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
 
 
 def worst(codes: Sequence[int]) -> int:

@@ -30,7 +30,7 @@ from launch.training.job import plan_command
 from trainer.checkpoint.on_disk import checkpoint_steps
 from trainer.files.whole_files import write_text
 from trainer.plan.plan import Plan
-from trainer.run_folder.run_folder import lock
+from trainer.run_folder.run_folder import is_locked, lock
 
 _FLAGS, _REPORT = "sweep.flags", "report.html"
 _THIRD = 3  # of the settings that go on, and of the length
@@ -106,7 +106,7 @@ def begin(out: pathlib.Path, command: Command) -> str:
         )
     out.mkdir(parents=True, exist_ok=True)
     write_text(path, content)
-    return f"sweep          {out}: the flags that the runs share are in {path}"
+    return table([("sweep", f"{whole(out)}: the runs share the flags in {_FLAGS}")])
 
 
 def arguments_of(out: pathlib.Path, run: SweptRun) -> list[str]:
@@ -163,7 +163,7 @@ class Sweep:
                 print(f"\nof each {_THIRD} settings the best goes on", flush=True)
             tasks = [self.task(run, share) for run in alive if not self.is_there(run, share)]
             say = functools.partial(self.say, itertools.count(1), len(tasks))
-            codes |= side_by_side.run(tasks, say)
+            codes |= side_by_side.run(tasks, say, self.is_free)
             if side_by_side.asked:
                 break
         return codes
@@ -201,6 +201,10 @@ class Sweep:
             if newest >= self.step_of(run, share):
                 return True
         return is_run(folder) and self.facts(run.name).state in (FINISHED, DIVERGED)
+
+    def is_free(self, task: Task) -> bool:
+        """Whether no process of a sweep before this one is still saving the run."""
+        return not is_locked(self.out / task.name)
 
     def facts(self, name: str) -> RunFacts:
         """What a run has left."""

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
+from launch.process.cli import STOPPED
+from launch.process.end_with_parent import end_with_parent
 from launch.process.stop import PASSED_ON, hang_up
 
 _POLL_SECONDS = 0.05
@@ -24,39 +26,60 @@ class Task:
     log: pathlib.Path
 
 
+@dataclasses.dataclass
+class _Running:
+    task: Task
+    process: subprocess.Popen
+    told: int = 0  # requests to stop that were passed on
+
+
 class SideBySide:
     """Runs tasks, one for each of these environments at a time, and passes requests to stop on.
 
     Args:
       environments: what each has beside our own, such as its GPUs; as many run at a time.
-
-    Attributes:
-      asked: whether a signal has asked to stop; what had not begun is then left out.
     """
 
     def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
-        self._environments = environments
-        self.asked = False
-        self._running: dict[int, tuple[Task, subprocess.Popen]] = {}
+        self._environments, self._asked = environments, 0
+        self._running: dict[int, _Running] = {}
 
-    def run(self, tasks: Sequence[Task], ended: Callable[[Task, int], object]) -> dict[str, int]:
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has asked to stop; what had not begun is then left out."""
+        return self._asked > 0
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        ended: Callable[[Task, int], object],
+        ready: Callable[[Task], bool] = lambda task: True,
+    ) -> dict[str, int]:
         """Runs all; the exit code of each that was begun, by name.
 
         Args:
           ended: is told of each that has ended, with its code.
+          ready: whether one can begin; those that cannot yet are asked about again.
         """
         for number in (signal.SIGTERM, signal.SIGINT, *hang_up()):
             signal.signal(number, self._ask)
-        waiting, codes = list(tasks), {}
+        waiting, codes = [*tasks], {}
         while self._running or (waiting and not self.asked):
             for place in range(len(self._environments)):
-                if place not in self._running and waiting and not self.asked:
-                    self._start(place, waiting.pop(0))
-            for place, (task, process) in list(self._running.items()):
-                if process.poll() is not None:
+                following = next(filter(ready, waiting), None)
+                if place not in self._running and following and not self.asked:
+                    waiting.remove(following)
+                    self._start(place, following)
+            for place, one in [*self._running.items()]:
+                while one.told < self._asked:
+                    one.told += 1
+                    one.process.send_signal(PASSED_ON)
+                if one.process.poll() is not None:
                     del self._running[place]
-                    codes[task.name] = process.returncode
-                    ended(task, process.returncode)
+                    # By our own signal it ends where it came before anything was there to be saved.
+                    code = one.process.returncode
+                    codes[one.task.name] = STOPPED if code == -PASSED_ON else code
+                    ended(one.task, codes[one.task.name])
             time.sleep(_POLL_SECONDS)
         return codes
 
@@ -68,11 +91,12 @@ class SideBySide:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches it by us alone
+                # Ctrl-C reaches it by us alone, and our end, however it comes.
+                start_new_session=True,
+                preexec_fn=end_with_parent,
             )
-        self._running[place] = (task, process)
+        self._running[place] = _Running(task, process)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        for _, process in list(self._running.values()):
-            process.send_signal(PASSED_ON)
+        # A terminal that goes away sends SIGHUP more than once.
+        self._asked += number != signal.SIGHUP or not self._asked
