@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from launch.reports import charts
 from launch.reports.charts import Chart
 from launch.reports.compare import Column, compare, duration_text
+from launch.reports.difference import sentences
 from launch.reports.events import Told, tell
 from launch.reports.markup import cls, sortable, sorts_by, swatch, text, wide
 from launch.reports.run import RUNNING, RunFacts
@@ -148,9 +149,10 @@ def _table(runs: Sequence[RunFacts], columns: Sequence[Column]) -> str:
     table = f'<table class="runs">{head}<tbody>{"".join(rows)}</tbody></table>'
     differ = [column.head for column in columns if column.flag]
     said = f"They differ in {', '.join(differ)}." if differ else "Their flags are the same."
+    more = "".join(f'\n<p class="under">{text(one)}</p>' for one in sentences(runs))
     return (
         f'<section>\n<h2 id="runs">Runs</h2>\n{wide("the runs beside each other", table)}\n'
-        f'<p class="under">{text(said)} A click on a heading sorts.</p>\n</section>'
+        f'<p class="under">{text(said)} A click on a heading sorts.</p>{more}\n</section>'
     )
 
 

@@ -60,7 +60,8 @@ def branched_from(run_dir: pathlib.Path) -> dict[str, Any] | None:
         told = read_json(run_dir / BRANCH)
     except (ValueError, OSError):
         return None
-    return told if isinstance(told, dict) and {"run_dir", "step"} <= told.keys() else None
+    kinds = {name: type(value) for name, value in told.items()} if isinstance(told, dict) else {}
+    return told if kinds == {"run_dir": str, "step": int} else None
 
 
 def _state_at(run_dir: pathlib.Path, step: int) -> State:
