@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -52,10 +52,15 @@ def start(
     extra: Mapping[str, str] | None = None,
     module: str = "launch.train",
     stdout: int = subprocess.PIPE,
+    before: Sequence[str] = (),
 ) -> subprocess.Popen:
-    """Starts `python -m MODULE` in a folder of its own with nothing of our environment."""
+    """Starts `python -m MODULE` in a folder of its own with nothing of our environment.
+
+    Args:
+      before: a command that the program is started by.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *shlex.split(flags)],
+        [*before, sys.executable, "-m", module, *shlex.split(flags)],
         cwd=cwd,
         env={**preloaded.environment(), "PYTHONPATH": str(REPOSITORY), **(extra or {})},
         stdin=subprocess.DEVNULL,
