@@ -17,6 +17,7 @@ import sys
 import time
 
 import pages
+import pictures
 import pytest
 from helpers import REPOSITORY
 
@@ -224,3 +225,14 @@ def test_the_readme_is_one_page_and_what_is_shown_fits_a_terminal() -> None:
     for page in pages.RUN:
         for block in pages.blocks(page):
             assert max(map(len, block.shown.split("\n"))) <= 80, page
+
+
+@pytest.mark.parametrize("picture", pictures.PICTURES)
+def test_pictures_are_of_todays_recipes(picture: str, tmp_path: pathlib.Path) -> None:
+    _, recipes = pictures.PICTURES[picture]
+    made = pictures.made_of(REPOSITORY / picture)
+    assert made == pictures.recipes_digest(recipes), "make it anew: python -m tests.pictures"
+    # Another recipe is noticed.
+    changed = tmp_path / "changed.flags"
+    changed.write_text(f"--flagfile={recipes[0]}\n--momentum=0.5\n", encoding="utf-8")
+    assert made != pictures.recipes_digest([str(changed), *recipes[1:]])
