@@ -287,6 +287,7 @@ ELSEWHERE = {
     "leave --stop_at out": "tests/launch/training/test_stop_at.py",
     "goes beyond step": "tests/trainer/actions/test_profile.py",
     "give another --out.": "tests/launch/test_branch.py",
+    "before it, as --out": "tests/launch/test_branch.py",
     "give another --at.": "tests/launch/test_branch.py",
     "or keep more by --keep_every": "tests/launch/test_branch.py",
     "GPUs for it; use at most □": "test_replicas_that_workers_cannot_share",
