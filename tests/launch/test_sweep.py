@@ -12,6 +12,7 @@ import launch.sweep
 from launch.flags.sweep import parse_set, runs_of
 from launch.process.cli import WrongCommandError
 from launch.sweep import rungs_of
+from trainer.run_folder.run_folder import lock
 
 FLAGS = (
     "--dataset=digits --model=mlp --device=cpu --global_batch=64 --lr_scaling=none --xla=off "
@@ -130,6 +131,14 @@ def test_the_product_of_what_is_set() -> None:
     # What is too long for a folder's name is told apart behind where that is cut.
     long = runs_of([f"a={'/x' * 100}1,{'/x' * 100}2"], 2, 0)
     assert len({run.name for run in long}) == 4 and max(len(run.name) for run in long) < 200
+
+
+def test_a_second_sweep_in_the_folder_of_one_is_told_how_to_end_that(
+    tmp_path: pathlib.Path,
+) -> None:
+    line = f"{FLAGS} --set=momentum=0.5 --run_dir={tmp_path}"
+    with lock(tmp_path), pytest.raises(WrongCommandError, match="end it by Ctrl-C"):
+        launch.sweep.main(line.split())
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,7 @@ ELSEWHERE = {
     "whose runs share other flags": "tests/launch/test_sweep.py",
     "give --eval_every=10%": "tests/launch/test_sweep.py",
     "give such as --set=": "tests/launch/test_sweep.py",
+    "give this one another --run_dir": "tests/launch/test_sweep.py",
     "give the sweep another --run_dir": "tests/launch/test_sweep.py",
     "leave --stop_at out": "tests/launch/training/test_stop_at.py",
     "goes beyond step": "tests/trainer/actions/test_profile.py",
