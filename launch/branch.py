@@ -6,6 +6,7 @@ The new run has the weights, the position in the data and the log of the old one
 
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ from launch.flags.steering import STEERING, define_steering_flags, make_request
 from launch.process import cli
 from launch.terminal import output
 from trainer.run_folder.branch import branch_off
-from trainer.run_folder.requests import Request, leave_request
+from trainer.run_folder.requests import Request
 from trainer.run_folder.run_folder import used
 
 _EXAMPLE = "launch.branch RUN_DIR --at=STEP -- --scale=0.5"
@@ -46,11 +47,14 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         out = path(values, "out") or f"{str(run_dir).rstrip('/')}-at-{values.at}"
         steering, others = apart(argv[mark + 1 :])
         request = request_of(steering, values.reason)
+        if any(re.match(r"--?run_dir(=|$)", argument) for argument in others):
+            raise ValueError(
+                "--run_dir behind -- cannot be; give the new folder before it, as --out."
+            )
         command = [f"--flagfile={run_dir / 'flags.txt'}", *others, f"--run_dir={out}"]
         if read_command(command).settings.run.resume == "never":
             raise ValueError("--resume=never starts no branch, which goes on; leave it out.")
-        if branch_off(run_dir, values.at, pathlib.Path(out)) and request:
-            leave_request(pathlib.Path(out) / "control", request)
+        branch_off(run_dir, values.at, pathlib.Path(out), request)
     print(f"{out} goes on from step {values.at:,} of {run_dir}", flush=True)
     output.is_whole()  # waits for it: nothing of this process is left then
     line = [sys.executable, "-m", "launch.train", *command]

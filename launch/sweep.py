@@ -71,6 +71,11 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         if values.halving:
             check_evaluations(plans)
             rungs = rungs_of(len({run.settings for run in runs}))
+        if is_locked(out):
+            raise ValueError(
+                f"another launch.sweep trains in {out}; wait for it, end it by Ctrl-C or SIGTERM, "
+                "or give this one another --run_dir."
+            )
         held = lock(out)
     print(text, flush=True)
     sweep, side_by_side = Sweep(out, runs, plans), SideBySide(environments)

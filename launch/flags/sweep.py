@@ -1,8 +1,10 @@
 """The runs of a sweep: the product of what --set gives, each with every seed."""
 
 import dataclasses
+import hashlib
 import itertools
 import re
+import shlex
 from collections.abc import Sequence
 
 from launch.flags.parsing import given
@@ -60,9 +62,15 @@ def runs_of(sets: Sequence[str], seeds: int, first_seed: int) -> list[SweptRun]:
         raise ValueError(
             f"the sweep has {len(runs):,} runs; give values of at most {_MOST_RUNS:,}."
         )
-    folders = [run.name for run in runs]
-    if len(set(folders)) < len(folders):
-        raise ValueError("two runs of the sweep are the same; give each value once.")
+    names: dict[str, SweptRun] = {}
+    for run in runs:
+        other = names.setdefault(run.name, run)
+        if other is not run:
+            flags = " and ".join(shlex.join(each.flags()) for each in (other, run))
+            raise ValueError(
+                f"two runs of the sweep would have the same folder, {run.name}: {flags}; give each "
+                "value once, and leave out one of those that differ in marks alone."
+            )
     return runs
 
 
@@ -99,5 +107,9 @@ def _name_of(settings: Sequence[tuple[str, str]], seed: int | None) -> str:
     parts = [f"{name}={value}" for name, value in settings]
     parts += [] if seed is None else [f"seed={seed}"]
     # Of other letters a folder's name may have, a shell would take some for its own.
-    name = re.sub(r"[^\w.=,+-]", "_", ",".join(parts), flags=re.ASCII)
-    return name[:_LONGEST_NAME].strip(".") or "run"
+    whole = ",".join(parts)
+    name = re.sub(r"[^\w.=,+-]", "_", whole, flags=re.ASCII)
+    if len(name) > _LONGEST_NAME:
+        # By its begin alone a run would not be told from one of another seed.
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return name.strip(".") or "run"

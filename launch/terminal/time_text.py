@@ -24,8 +24,9 @@ from trainer.run_folder.account import (
 _NAMED = 0.01
 # Nobody gains much from less than so many seconds.
 LEAST_SECONDS = 5.0
-# Of the time of the steps; everything else is of all.
-INPUT_BOUND = 0.05
+# Of the time of the steps; everything else is of all. On a CPU the same cores prepare and train:
+# there is nothing to be gained before the data takes longer than the training.
+_INPUT_BOUND = {"GPU": 0.05, "CPU": 0.5}
 # A start takes as long for a run of a minute as for one of a week.
 _LONG_RUN = 600.0
 # Names, the share of all the time from which they are out of order, and what to do.
@@ -93,9 +94,9 @@ def advice(spent: Mapping[str, float], device: str, cores: int) -> str:
             said = f"{_CALLED.get(names, names[0])} took {seconds / wall:.0%} of the time"
             found[f"{said[0].upper()}{said[1:]}: {what}."] = seconds - share * wall
     wait = waiting_share(spent)
-    if wait >= INPUT_BOUND and spent[WAITING] >= LEAST_SECONDS:
+    if input_bound(device, wait) and spent[WAITING] >= LEAST_SECONDS:
         said = input_verdict(device, wait, cores)
-        found[f"{said[0].upper()}{said[1:]}."] = spent[WAITING] * (1 - INPUT_BOUND / wait)
+        found[f"{said[0].upper()}{said[1:]}."] = spent[WAITING] * (1 - _INPUT_BOUND[device] / wait)
     return max(found, key=found.get) if found else ""
 
 
@@ -104,6 +105,11 @@ def waiting_share(spent: Mapping[str, float]) -> float:
     waited = spent.get(WAITING, 0.0)
     steps = waited + sum(s for name, s in spent.items() if name.startswith(COMPUTE))
     return waited / steps if waited else 0.0
+
+
+def input_bound(device: str, wait: float) -> bool:
+    """Whether a run waits for its data for too large a share of its steps' time."""
+    return wait >= _INPUT_BOUND[device]
 
 
 def input_verdict(device: str, wait: float, cores: int) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from launch.terminal.table import table
-from launch.terminal.time_text import INPUT_BOUND, input_verdict
+from launch.terminal.time_text import input_bound, input_verdict
 from trainer.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def trial_text(plan: Plan, whole: "Trial", half: "Trial | None", memory: int, co
         ("speed", speed_text(plan, whole)),
         ("memory", memory_text(plan, whole, half, memory)),
     ]
-    if whole.waited >= INPUT_BOUND:
+    if input_bound(plan.device, whole.waited):
         rows.append(("input", input_verdict(plan.device, whole.waited, cores)))
     rows.append(("xla", whole.xla))
     return table(rows)

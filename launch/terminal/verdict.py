@@ -134,7 +134,8 @@ def at_chance(
         error = math.sqrt(guess * (1 - guess) / chance.examples) if chance.examples else 0.1 * guess
         if accuracy > guess + ERRORS * error:
             return ""
-        worse = accuracy < guess - ERRORS * error
+        # Without its labels nobody knows how many answers of chance alone would be right.
+        worse = chance.examples > 0 and accuracy < guess - ERRORS * error
         what = f"{headline.name} is {headline.text(accuracy)}"
         told = f"always telling the commonest class has {headline.text(guess)}"
     begin = f"{'Worse than chance' if worse else 'At chance'}: {what}, and {told}"
@@ -221,7 +222,9 @@ def _fall_of_rows(train: Curve, last: int) -> float | None:
 def underfitting(train: Curve, evaluation: Curve, last: int, reference: float) -> list[str]:
     """Whether both losses have come to rest far above what a good fit would have."""
     learned, now = train.around(last, LAST * last), evaluation.losses[-1]
-    if min(learned, now) <= HIGH * reference:
+    # Of a few steps, such as of somebody who tries whether it works, nothing says that it rests.
+    told = (_fall(evaluation, last), _fall_of_rows(train, last))
+    if min(learned, now) <= HIGH * reference or told == (None, None):
         return []
     return [
         f"Underfitting, or labels that cannot be told: train/loss rests at {learned:.3g} and "

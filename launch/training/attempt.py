@@ -166,9 +166,11 @@ def attempt(job: Job, session: Session) -> Outcome:
         host.close()
     if not complete:
         host.tell_spent(step)
+        asked = session.stop.reason
+        how = "the same command" if asked else "a later --stop_at, or none,"
         output.last_words(
-            f"{session.stop.reason or '--stop_at'}: stopped at step {step:,}, everything saved"
-            f"{host.save.elsewhere()}; the same command goes on from there"
+            f"{asked or '--stop_at'}: stopped at step {step:,}, everything saved"
+            f"{host.save.elsewhere()}; {how} goes on from there"
         )
         return Outcome(cli.STOPPED)
     return Outcome(conclude(job, session, host, step))

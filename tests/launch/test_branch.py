@@ -96,6 +96,11 @@ def test_the_same_command_goes_on_and_another_is_refused(
     monkeypatch.chdir(folder)
     for line, said in (
         ("run --at=40 --out=half", "half holds something else than this branch of run"),
+        # Another request would not be followed: the branch is there, and has its own.
+        ("run --at=80 --out=half -- --scale=0.1", "half holds something else"),
+        ("run --at=80 --out=half", "half holds something else"),
+        ("run --at=40 --out=same -- --hold", "same holds something else"),
+        ("run --at=40 -- --run_dir=other", "as --out"),
         ("run --at=60", "no checkpoint of step 60 (there are: 40, 80, 120)"),
         ("run", "--at is missing"),
         ("nothing --at=4", "nothing holds no run"),
@@ -109,6 +114,17 @@ def test_the_same_command_goes_on_and_another_is_refused(
             launch.branch.main(shlex.split(line))
         assert said in str(error.value), line
     assert not (folder / "run-at-60").exists()
+
+
+def test_a_branch_that_trains_no_step_has_nothing_of_later(
+    runs: tuple[pathlib.Path, dict[str, Ended]],
+) -> None:
+    folder, _ = runs
+    before = (folder / "run" / "metrics.jsonl").read_bytes()
+    refused = call("run --at=80 --out=refused -- --model=cnn", folder, module="launch.branch")
+    assert refused.code == 2
+    assert rows(Run(folder / "refused")) == rows(Run(folder / "run"), last=80)
+    assert (folder / "run" / "metrics.jsonl").read_bytes() == before
 
 
 def test_a_damaged_checkpoint_and_one_that_a_rollback_has_undone(

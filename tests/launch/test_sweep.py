@@ -12,6 +12,7 @@ import launch.sweep
 from launch.flags.sweep import parse_set, runs_of
 from launch.process.cli import WrongCommandError
 from launch.sweep import rungs_of
+from trainer.run_folder.run_folder import lock
 
 FLAGS = (
     "--dataset=digits --model=mlp --device=cpu --global_batch=64 --lr_scaling=none --xla=off "
@@ -127,6 +128,17 @@ def test_the_product_of_what_is_set() -> None:
     seeds = runs_of(["a=1"], 3, 5)
     assert [run.seed for run in seeds] == [5, 6, 7] and seeds[0].flags() == ["--a=1", "--seed=5"]
     assert parse_set("--rate = 1 , 2") == ("rate", ["1", "2"])
+    # What is too long for a folder's name is told apart behind where that is cut.
+    long = runs_of([f"a={'/x' * 100}1,{'/x' * 100}2"], 2, 0)
+    assert len({run.name for run in long}) == 4 and max(len(run.name) for run in long) < 200
+
+
+def test_a_second_sweep_in_the_folder_of_one_is_told_how_to_end_that(
+    tmp_path: pathlib.Path,
+) -> None:
+    line = f"{FLAGS} --set=momentum=0.5 --run_dir={tmp_path}"
+    with lock(tmp_path), pytest.raises(WrongCommandError, match="end it by Ctrl-C"):
+        launch.sweep.main(line.split())
 
 
 @pytest.mark.parametrize(
@@ -149,6 +161,7 @@ def test_how_often_a_sweep_is_cut_to_a_third(settings: int, rungs: list[float]) 
         ("--set=run_dir=a,b", "no run_dir"),
         ("--set=seed=1,2 --seeds=2", "both vary the seed"),
         ("--set=momentum=0.1,0.1", "give each value once"),
+        ("--set=dataset=folder:a/b,folder:a_b", "--dataset=folder:a/b and --dataset=folder:a_b"),
         ("--set=learning_rat=1", "the run learning_rat=1 cannot be: "),
         ("--set=momentum=0.1,2", "the run momentum=2 cannot be: "),
         ("--set=momentum=0.1,0.2,0.3 --halving --eval_every=50%", "give --eval_every=10%"),

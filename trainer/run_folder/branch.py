@@ -9,32 +9,41 @@ from typing import Any
 
 from trainer.checkpoint.on_disk import STATE, DamagedError, checkpoint_steps, read_state
 from trainer.files.from_json import from_json
-from trainer.files.whole_files import append_line, read_json, read_lines, write_json
+from trainer.files.whole_files import append_line, read_json, read_lines, write_bytes, write_json
 from trainer.run_folder.history import History
-from trainer.run_folder.requests import read_ledger
+from trainer.run_folder.metrics_writer import rows_to_go_on_with
+from trainer.run_folder.requests import Request, leave_request, read_ledger
 from trainer.run_folder.rollbacks import not_yet_known, read_rollbacks
 from trainer.run_folder.run_folder import HELD_OUT, INIT_FROM, used
 from trainer.run_folder.state import State
 
 BRANCH = "branch.json"
-# What a run goes on with beside its checkpoint; of the log it drops what came later.
-_WHOLE_FILES = ("metrics.jsonl", "plan.json", HELD_OUT, INIT_FROM)
+_LOG = "metrics.jsonl"
+# What a run goes on with beside its checkpoint.
+_WHOLE_FILES = (_LOG, "plan.json", HELD_OUT, INIT_FROM)
 
 
-def branch_off(run_dir: pathlib.Path, step: int, new: pathlib.Path) -> bool:
+def branch_off(
+    run_dir: pathlib.Path, step: int, new: pathlib.Path, request: Request | None = None
+) -> bool:
     """Makes `new` the folder of a run that is where the other one was after this step.
 
     Whole or not at all: it is made beside and renamed.
+
+    Args:
+      request: what it begins with, if anything.
 
     Returns:
       Whether it was made; else it is there from before, by this very branching.
 
     Raises:
       ValueError: there is no such checkpoint, it is damaged or was undone by a rollback, or the
-        folder holds something else.
+        folder holds something else, such as a branch that began with another request.
       OSError: a folder cannot be read or written.
     """
-    begun = {"run_dir": str(run_dir.absolute()), "step": step}
+    begun: dict[str, Any] = {"run_dir": str(run_dir.absolute()), "step": step}
+    if request:
+        begun["request"] = {"action": request.action, "value": request.value}
     if new.exists() and (used(new) or any(new.iterdir())):
         if read_json(new / BRANCH) == begun:
             return False
@@ -47,6 +56,8 @@ def branch_off(run_dir: pathlib.Path, step: int, new: pathlib.Path) -> bool:
     try:
         beside.chmod(0o755)
         _copy(run_dir, step, state.history, beside)
+        if request:
+            leave_request(beside / "control", request)
         write_json(beside / BRANCH, begun)
         os.replace(beside, new)  # an empty folder gives way
     finally:
@@ -96,6 +107,10 @@ def _copy(run_dir: pathlib.Path, step: int, history: History, new: pathlib.Path)
     for file in _WHOLE_FILES:
         if (run_dir / file).exists():
             shutil.copyfile(run_dir / file, new / file)
+    if (new / _LOG).exists():
+        # What came later is not this run's, also where it trains no step.
+        kept, _, _ = rows_to_go_on_with(new / _LOG, step, (), to_evaluate=False)
+        write_bytes(new / _LOG, b"".join(kept))
     for row in read_lines(run_dir / "rollbacks.jsonl")[: history.rollbacks]:
         append_line(new / "rollbacks.jsonl", row)
     best = read_json(run_dir / "best" / "metrics.json")

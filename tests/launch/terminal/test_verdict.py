@@ -78,6 +78,9 @@ def test_at_chance_it_is_never_silent() -> None:
     assert "chance" not in said(rows_of(flat, flat, accuracy=0.3))
     worse = said(rows_of(flat, flat, accuracy=0.01))
     assert worse.startswith("Worse than chance: accuracy is 1.00%")
+    # Of a thousand classes 32 examples have none right by chance.
+    unread = said(rows_of(flat, flat, accuracy=0.0), Chance(math.log(10), 0.1))
+    assert unread.startswith("At chance: accuracy is 0.00%")
     for chance in (Chance(1.0), None):  # a regression, or a task of one's own
         same = said(rows_of(np.ones(20), np.ones(20)), chance, Headline())
         assert same.startswith("At chance: eval/loss is 1, and 1 is that of knowing nothing")
@@ -120,6 +123,10 @@ def test_underfitting() -> None:
     text = said(rows_of(falling(2.3, 2.0), falling(2.3, 2.0), accuracy=0.25))
     assert text.startswith("Underfitting") and "larger model" in text
     assert said(rows_of(falling(2.3, 1.8), falling(2.3, 1.8), accuracy=0.4)) == ""
+    # A run of a step or two, which has not come to rest anywhere.
+    for count in (1, 2, 5):
+        few = np.full(count, 2.1)
+        assert said(rows_of(few, few[-3:], accuracy=0.25)) == ""
 
 
 def test_chance_is_that_of_the_labels() -> None:

@@ -22,6 +22,8 @@ def test_it_stops_after_that_very_step_and_the_rest_is_that_of_one_go(
     first = call(f"{FLAGS} --stop_at=33st --run_dir=run", tmp_path)
     assert first.code == 75 and run.checkpoints() == [33]
     assert re.search(r"^--stop_at: stopped at step 33, everything saved", first.out, re.M)
+    # The same command would stop here again.
+    assert "; a later --stop_at, or none, goes on from there" in first.out
     again = call(f"{FLAGS} --stop_at=33st --run_dir=run", tmp_path)
     assert again.code == 75 and "is at step 33, where --stop_at has it stop" in again.out
     half = call(f"{FLAGS} --stop_at=50% --run_dir=run", tmp_path)
