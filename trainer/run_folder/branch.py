@@ -71,8 +71,8 @@ def branched_from(run_dir: pathlib.Path) -> dict[str, Any] | None:
         told = read_json(run_dir / BRANCH)
     except (ValueError, OSError):
         return None
-    kinds = {name: type(value) for name, value in told.items()} if isinstance(told, dict) else {}
-    return told if kinds == {"run_dir": str, "step": int} else None
+    known = isinstance(told, dict) and isinstance(told.get("run_dir"), str)
+    return told if known and type(told.get("step")) is int else None
 
 
 def _state_at(run_dir: pathlib.Path, step: int) -> State:
