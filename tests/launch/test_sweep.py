@@ -127,6 +127,20 @@ def test_the_product_of_what_is_set() -> None:
     seeds = runs_of(["a=1"], 3, 5)
     assert [run.seed for run in seeds] == [5, 6, 7] and seeds[0].flags() == ["--a=1", "--seed=5"]
     assert parse_set("--rate = 1 , 2") == ("rate", ["1", "2"])
+    assert [run.flags() for run in runs_of(["seed=3,4"], 1, 0)] == [["--seed=3"], ["--seed=4"]]
+
+
+def test_names_are_folders() -> None:
+    (long,) = runs_of([f"a={'x' * 300}"], 1, 0)
+    assert len(long.name) == 150 and long.flags() == [f"--a={'x' * 300}"]
+    # What they differ in has to be in them.
+    with pytest.raises(ValueError, match="two runs of the sweep are the same"):
+        runs_of([f"a={'x' * 300}y,{'x' * 300}z"], 1, 0)
+    (ends,) = runs_of(["init_from=.."], 1, 0)
+    assert ends.name == "init_from="
+    with pytest.raises(ValueError, match=r"the sweep has 1,001 runs; give .* at most 1,000\."):
+        runs_of(["a=1"], 1_001, 0)
+    assert len(runs_of(["a=1"], 1_000, 0)) == 1_000
 
 
 @pytest.mark.parametrize(
