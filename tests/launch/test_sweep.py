@@ -30,9 +30,9 @@ def trained(folder: pathlib.Path) -> dict[str, Run]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, list[Ended]]:
-    """A sweep of twelve runs, stopped once and killed once."""
+    """A sweep of eight runs, stopped once and killed once."""
     folder, ended = tmp_path_factory.mktemp("sweep"), []
-    sets = "--set=learning_rate=0.001,0.1 --set=momentum=0.5,0.9 --seeds=3"
+    sets = "--set=learning_rate=0.001,0.1 --set=momentum=0.5,0.9 --seeds=2"
     line = f"{FLAGS} {sets} --jobs=2 --run_dir=s"
     process = start(line, folder, module="launch.sweep")
     wait_until(lambda: len(trained(folder / "s")) >= 2, process)
@@ -57,7 +57,7 @@ def test_a_sweep_that_was_stopped_and_killed_ends_with_the_right_table(
         f"learning_rate={rate},momentum={momentum},seed={seed}"
         for rate in ("0.001", "0.1")
         for momentum in ("0.5", "0.9")
-        for seed in (0, 1, 2)
+        for seed in (0, 1)
     }
     assert set(runs) == names
     table = done.out[done.out.index("learning_rate  momentum") :].splitlines()[1:5]
@@ -68,17 +68,17 @@ def test_a_sweep_that_was_stopped_and_killed_ends_with_the_right_table(
         rate, momentum = line.split()[:2]
         values = [
             accuracy(runs[f"learning_rate={rate},momentum={momentum},seed={seed}"], 90)
-            for seed in (0, 1, 2)
+            for seed in (0, 1)
         ]
         assert f"{np.mean(values):.2%} ± {np.std(values, ddof=1):.2%}" in line
-        assert "3 finished" in line
+        assert "2 finished" in line
         means.append(np.mean(values))
     assert means == sorted(means, reverse=True)
     assert max(map(len, table)) <= 80
     assert (folder / "s" / "report.html").stat().st_size > 10_000
     # Other settings, and other seeds, are other runs.
     losses = [run.rows("train/")[-1]["train/loss"] for run in runs.values()]
-    assert len(set(losses)) == 12
+    assert len(set(losses)) == 8
 
 
 def test_a_run_of_a_sweep_is_that_of_its_command(

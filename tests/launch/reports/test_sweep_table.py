@@ -46,11 +46,16 @@ def test_what_came_further_stands_above_and_then_the_better() -> None:
     assert head[:2] == ["a", "loss"]
     assert [line[0] for line in lines] == ["3", "2", "1"]
     assert lines[2][2:] == ["10", "stopped"]
+    # A setting is as far as the last of its seeds.
+    _, *lines = told(
+        {"1": [facts({90: 1.0}), facts({60: 1.0}, step=60)], "2": [facts({70: 2}, 70)]}
+    )
+    assert [line[0] for line in lines] == ["2", "1"]
 
 
 def test_a_line_is_of_all_seeds() -> None:
     pair = [facts({90: 1.0}), facts({90: 3.0}, step=60, state="diverged")]
-    (_, line) = told({"1": pair})
+    (_, line) = told({"1": pair})  # with the deviation of a sample
     assert line == [
         "1",
         "2.0000",
