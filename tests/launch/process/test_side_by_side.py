@@ -73,9 +73,13 @@ def test_a_request_is_passed_on_and_nothing_begins_behind_it(tmp_path: pathlib.P
         sessions.extend(os.getsid(one.pid) for one in children())
         os.kill(os.getpid(), signal.SIGHUP)
 
-    asking, side_by_side = threading.Thread(target=ask), SideBySide([{}])
+    asking, side_by_side = threading.Thread(target=ask), SideBySide([{}, {}])
     asking.start()
-    codes = side_by_side.run(tasks, lambda task, code: told.append(task.name))
+
+    def ready(task: Task) -> bool:
+        return task.name == "one" or side_by_side.asked  # there is a place for the other then
+
+    codes = side_by_side.run(tasks, lambda task, code: told.append(task.name), ready)
     asking.join()
     assert side_by_side.asked and told == ["one"]
     assert codes == {"one": cli.STOPPED}  # also of one that had nothing to save yet
