@@ -1,5 +1,6 @@
 """Commands side by side: so many at a time, each with what it has of its own; real processes."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -29,8 +30,12 @@ def handlers() -> Iterator[None]:
 
 def children() -> list[psutil.Process]:
     """The commands that run now."""
-    found = psutil.Process().children()
-    return [one for one in found if "launch.train" in one.cmdline()]
+    found = []
+    for one in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "launch.train" in one.cmdline():
+                found.append(one)
+    return found
 
 
 def test_each_has_its_environment_its_log_and_its_code(tmp_path: pathlib.Path) -> None:
