@@ -149,11 +149,12 @@ def rungs_of(settings: int) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The runs of a sweep; `plans` are by their names."""
+    """The runs of a sweep; `plans` are by their names, and `waits` has those that were locked."""
 
     out: pathlib.Path
     runs: Sequence[SweptRun]
     plans: Mapping[str, Plan]
+    waits: set[str] = dataclasses.field(default_factory=set)
 
     def train(self, rungs: Sequence[float], side_by_side: SideBySide) -> dict[str, int]:
         """Trains all to the first rung, the better ones to the next, and so on.
@@ -208,8 +209,12 @@ class Sweep:
         return is_run(folder) and self.facts(run.name).state in (FINISHED, DIVERGED)
 
     def is_free(self, task: Task) -> bool:
-        """Whether no process of a sweep before this one is still saving the run."""
-        return not is_locked(self.out / task.name)
+        """Whether no other process trains the run, such as that of a sweep before this one."""
+        free = not is_locked(self.out / task.name)
+        if not free and task.name not in self.waits:
+            self.waits.add(task.name)
+            print(f"{task.name}: another process trains it, which is waited for", flush=True)
+        return free
 
     def facts(self, name: str) -> RunFacts:
         """What a run has left."""

@@ -127,6 +127,27 @@ def test_a_branch_that_trains_no_step_has_nothing_of_later(
     assert (folder / "run" / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_request_counts_as_done_from_the_step_behind_it_on(
+    runs: tuple[pathlib.Path, dict[str, Ended]], tmp_path: pathlib.Path
+) -> None:
+    # A checkpoint of the step that it was taken up at is from before it.
+    for step, done in ((80, False), (120, True)):
+        new = tmp_path / str(step)
+        new.mkdir()  # an empty folder gives way, and one with anything in it does not
+        assert branch_off(runs[0] / "half", step, new)
+        assert (new / "control" / "applied.jsonl").exists() == done
+        assert new.stat().st_mode & 0o777 == 0o755
+        assert (new / "plan.json").read_bytes() == (runs[0] / "half/plan.json").read_bytes()
+    # The model of an evaluation that is yet to come is none of the branch's.
+    assert (runs[0] / "half" / "best").exists() and (tmp_path / "120" / "best").exists()
+    assert branch_off(runs[0] / "run", 40, tmp_path / "40")
+    assert not (tmp_path / "40" / "best").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds something else"):
+        branch_off(runs[0] / "half", 80, tmp_path / "other")
+
+
 def test_a_damaged_checkpoint_and_one_that_a_rollback_has_undone(
     runs: tuple[pathlib.Path, dict[str, Ended]], tmp_path: pathlib.Path
 ) -> None:

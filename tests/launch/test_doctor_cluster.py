@@ -61,6 +61,8 @@ def test_nobody_there(tmp_path: pathlib.Path, config: str, code: int, said: str)
 def test_the_table_has_bandwidths_and_what_there_was_no_room_for() -> None:
     few, many = Sums(28, 0.001, 0.002), Sums(10_000_000, 0.011, 0.022)
     far = Sums(100_000_000, 0.101, None)
+    middle = Sums(1_000_000, 0.009, 0.02)  # that has nothing to do with the link
+    assert Measured("4 workers", 4, [few, middle, far]).link(False).bandwidth > 1.4e9
     measured = Measured("4 workers", 4, [few, many, far])
     assert measured.link(False).bandwidth == pytest.approx(1.5e9, rel=0.01)
     assert measured.link(True).bandwidth == pytest.approx(3e7 / 0.02, rel=0.01)

@@ -11,7 +11,8 @@ from helpers import Ended, Run, call, finish, start, wait_until
 import launch.sweep
 from launch.flags.sweep import parse_set, runs_of
 from launch.process.cli import WrongCommandError
-from launch.sweep import rungs_of
+from launch.process.side_by_side import Task
+from launch.sweep import Sweep, rungs_of
 from trainer.run_folder.run_folder import lock
 
 FLAGS = (
@@ -131,6 +132,7 @@ def test_the_product_of_what_is_set() -> None:
     # What is too long for a folder's name is told apart behind where that is cut.
     long = runs_of([f"a={'/x' * 100}1,{'/x' * 100}2"], 2, 0)
     assert len({run.name for run in long}) == 4 and max(len(run.name) for run in long) < 200
+    assert [run.flags() for run in runs_of(["seed=3,4"], 1, 0)] == [["--seed=3"], ["--seed=4"]]
 
 
 def test_a_second_sweep_in_the_folder_of_one_is_told_how_to_end_that(
@@ -139,6 +141,29 @@ def test_a_second_sweep_in_the_folder_of_one_is_told_how_to_end_that(
     line = f"{FLAGS} --set=momentum=0.5 --run_dir={tmp_path}"
     with lock(tmp_path), pytest.raises(WrongCommandError, match="end it by Ctrl-C"):
         launch.sweep.main(line.split())
+
+
+def test_a_run_that_another_process_trains_is_waited_for_with_a_word(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    sweep, task = Sweep(tmp_path, [], {}), Task("run", [], tmp_path / "run.log")
+    with lock(tmp_path / "run"):
+        assert not sweep.is_free(task) and not sweep.is_free(task)
+    assert capsys.readouterr().out == "run: another process trains it, which is waited for\n"
+    assert sweep.is_free(task)
+
+
+def test_names_are_folders() -> None:
+    (long,) = runs_of([f"a={'x' * 300}"], 1, 0)
+    assert len(long.name) == 159 and long.flags() == [f"--a={'x' * 300}"]
+    with pytest.raises(ValueError, match="would have the same folder, a=x_: --a=x/ and "):
+        runs_of(["a=x/,x!"], 1, 0)
+    (ends,) = runs_of(["init_from=.."], 1, 0)
+    assert ends.name == "init_from="
+    with pytest.raises(ValueError, match=r"the sweep has 1,001 runs; give .* at most 1,000\."):
+        runs_of(["a=1"], 1_001, 0)
+    assert len(runs_of(["a=1"], 1_000, 0)) == 1_000
 
 
 @pytest.mark.parametrize(

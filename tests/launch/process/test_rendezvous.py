@@ -1,5 +1,6 @@
 """Workers meet: who is missing, cannot be reached or means something else is named to all."""
 
+import dataclasses
 import json
 import socket
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from launch.cluster import free_ports
+from launch.process import rendezvous
 from launch.process.cli import TryAgainError
 from launch.process.rendezvous import check_same, meet
 from trainer.plan.cluster import Cluster
@@ -130,9 +132,113 @@ def test_strangers_are_not_taken_for_workers() -> None:
 
     def stranger() -> None:
         time.sleep(0.2)
-        for said in (b"GET / HTTP/1.1", b"[1]", b'{"index": 1}', b'{"index": [1], "facts": {}}'):
+        nested = b"[" * 100_000
+        of_nobody = (b'{"index": 1}', b'{"index": [1], "facts": {}}')
+        for said in (b"GET / HTTP/1.1", b"[1]", nested, *of_nobody):
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(said + b"\n")
 
     found = gathered(meeting(first), stranger, meeting(second, after=0.6))
     assert found == [{"step": 40}, None, {"step": 40}]
+
+
+def test_one_that_sends_without_end_is_not_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_MOST_BYTES", 1_000)
+    first, second = cluster_of(2)
+    port = int(first.addresses[0].rpartition(":")[2])
+    done = threading.Event()
+
+    def endless() -> None:
+        time.sleep(0.2)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"x" * 2_000)
+            done.wait(30)
+
+    def worker() -> Any:
+        try:
+            return meeting(second, after=0.4)()
+        finally:
+            done.set()
+
+    began = time.monotonic()
+    assert gathered(meeting(first), endless, worker)[::2] == [{"step": 40}] * 2
+    assert time.monotonic() - began < 4  # as long as another one would be waited for: 5 s
+
+
+def test_one_that_another_cannot_reach_is_named_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = cluster_of(3)
+    nowhere = dataclasses.replace(second, addresses=(*second.addresses[:2], "127.0.0.1:1"))
+    for error in gathered(meeting(first), meeting(nowhere), meeting(third)):
+        assert isinstance(error, TryAgainError)
+        assert f"{first.name(1)} cannot reach {first.name(2)}; see" in str(error)
+    # The chief's last word is waited for while another one still tries.
+    first, second, third = cluster_of(3)
+    reached = rendezvous._reached
+
+    def slowly(address: str) -> bool:
+        time.sleep(0.5 * (address == first.addresses[1]))
+        return reached(address)
+
+    monkeypatch.setattr(rendezvous, "_reached", slowly)
+    assert gathered(*map(meeting, (first, second, third))) == [{"step": 40}] * 3
+
+
+def test_one_that_goes_after_it_has_heard_is_named() -> None:
+    first, second = cluster_of(2)
+    port = int(first.addresses[0].rpartition(":")[2])
+
+    def goes() -> None:
+        time.sleep(0.3)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(json.dumps({"index": 1, "facts": FACTS}).encode() + b"\n")
+            connection.recv(1_000)
+
+    error, _ = gathered(meeting(first), goes)
+    assert isinstance(error, TryAgainError) and f"{second.name(1)} has gone" in str(error)
+
+
+def test_who_is_waited_for_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_QUIET_SECONDS", 0.1)
+    first, second = cluster_of(2)
+    said: list[str] = []
+    told = gathered(
+        lambda: meet(first, FACTS, {"step": 40}, 20.0, said.append), meeting(second, after=1.2)
+    )
+    assert told == [{"step": 40}] * 2 and said == [f"waiting for {first.name(1)}"]
+
+
+def test_a_name_may_come_to_be_known_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = cluster_of(2)
+    known, asked = socket.getaddrinfo, []
+
+    def later(*arguments: Any, **more: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) < 3:
+            raise socket.gaierror(-2, "Name or service not known")
+        return known(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", later)
+    assert gathered(meeting(first), meeting(second, after=1.0)) == [{"step": 40}] * 2
+    asked.clear()
+    (error,) = gathered(meeting(first, seconds=0.0))
+    assert isinstance(error, TryAgainError) and "the name 127.0.0.1 is not known" in str(error)
+
+
+def test_addresses_in_brackets() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    addresses = tuple(f"[::1]:{port}" for port in free_ports(2))
+    workers = [Cluster(addresses, index, "the test") for index in range(2)]
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert gathered(*map(meeting, workers)) == [{"step": 40}] * 2
+
+
+def test_a_long_fact_is_shortened() -> None:
+    (first, _) = cluster_of(2)
+    with pytest.raises(ValueError, match=f"--a is {'x' * 77}… on .* and null on"):
+        check_same(first, 1, {}, {"--a": "x" * 81})
+    with pytest.raises(ValueError, match=f"--a is {'x' * 80} on"):
+        check_same(first, 1, {}, {"--a": "x" * 80})

@@ -95,8 +95,10 @@ def test_a_branch_says_what_it_goes_on_from(runs: pathlib.Path, tmp_path: pathli
     assert branch_text(read_run(run_dir, "half")) == ""
     for text, said in (
         (json.dumps({"run_dir": "/runs/whole", "step": 1200}), "half goes on from step 1,200 of "),
-        (json.dumps({"run_dir": "w/whole", "step": 1200, "request": {"action": "hold"}}), "half goes "
-        "on from step 1,200 of "),
+        (
+            json.dumps({"run_dir": "w/whole", "step": 1200, "request": {"action": "hold"}}),
+            "half goes on from step 1,200 of ",
+        ),
         ("{", ""),
         ("[]", ""),
         (json.dumps({"run_dir": 3, "step": "x"}), ""),

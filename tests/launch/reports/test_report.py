@@ -3,6 +3,7 @@
 import fcntl
 import json
 import math
+import os
 import pathlib
 import shutil
 import subprocess
@@ -82,8 +83,15 @@ def test_an_evaluation_is_shown_and_its_picture_said_in_words(
     assert len(picture_url(file.with_name("wide.png"), 20_000)) <= 20_100
     folder = copied(runs / "resumed", tmp_path)
     (file,) = folder.glob(f"evaluation/*/{NUMBERS}")
-    file.write_text(json.dumps(numbers | {"confusion": [[0, 77, 1.0]]}))
-    assert "confuses classes that it does not have" in made(tmp_path / "report.html", folder)
+    older = file.parent.with_name("older") / NUMBERS
+    older.parent.mkdir()
+    older.write_text(json.dumps(numbers | {"confusion": [[0, 77, 1.0]]}))
+    os.utime(older, (1, 1))
+    said = "confuses classes that it does not have"
+    assert said not in made(tmp_path / "report.html", folder)
+    for pair in ([0, 77, 1.0], [77, 0, 1.0], [0, len(numbers["per_class"]), 1.0]):
+        file.write_text(json.dumps(numbers | {"confusion": [pair]}))
+        assert said in made(tmp_path / "report.html", folder)
 
 
 def test_a_name_is_text_wherever_it_stands(runs: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -61,6 +61,22 @@ def test_only_the_worst_is_told_and_nothing_of_a_moment() -> None:
     assert advice({"compute": 40.0, "imports": 50.0}, "GPU", 8) == ""
 
 
+def test_the_input_is_told_by_what_is_beyond_its_bound() -> None:
+    steps = {"compute": 1000.0}
+    assert advice(steps | {"waiting for data": 50.0}, "GPU", 8) == ""
+    assert advice(steps | {"waiting for data": 60.0}, "GPU", 8).startswith("Input-bound: 6%")
+    half = advice(steps | {"waiting for data": 1000.0}, "GPU", 8)
+    assert "; 8 more cores would do" in half  # twice the rate
+    # Each by its seconds beyond what is in order: 72 of 100, and 60 of the evaluation's 404.
+    both = steps | {"waiting for data": 100.0, "evaluation": 385.0, "host": 90.0, "imports": 70.0}
+    assert advice(both, "GPU", 8).startswith("Evaluation took")
+    assert advice(both | {"evaluation": 340.0}, "GPU", 8).startswith("Input-bound")
+
+
+def test_a_rest_that_rounds_to_nothing_is_not_told() -> None:
+    assert spent_text({"compute": 999.0, "host": 1.0}) == "16 min 40 s: compute 100%"
+
+
 def test_the_shares_are_told_largest_first() -> None:
     text = spent_text({"imports": 5.0, "compute": 60.0, "data": 0.6, "host": 0.4, "build": 34.0})
     assert text == "1 min 40 s: compute 60%, build 34%, imports 5%, other 1%"

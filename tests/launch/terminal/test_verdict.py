@@ -48,6 +48,8 @@ def test_a_healthy_run_has_no_word() -> None:
     assert said(rows_of(falling(5, 0.1), falling(5, 0.2)), None, Headline()) == ""
     assert said(rows_of(falling(-1, -3), falling(-1, -2)), None, Headline()) == ""
     assert verdict([], 0, TEN, ACCURACY) == []
+    # It has not been evaluated at its end.
+    assert verdict(rows_of(np.full(20, 2.31), np.full(20, 2.31), 0.1), 1050, TEN, ACCURACY) == []
 
 
 @pytest.mark.parametrize("path", sorted(CURVES.glob("healthy-*.json")), ids=lambda path: path.stem)
@@ -81,6 +83,12 @@ def test_at_chance_it_is_never_silent() -> None:
     # Of a thousand classes 32 examples have none right by chance.
     unread = said(rows_of(flat, flat, accuracy=0.0), Chance(math.log(10), 0.1))
     assert unread.startswith("At chance: accuracy is 0.00%")
+    # So few errors below it may be by chance; and a loss a tenth below tells something.
+    assert said(rows_of(flat, flat, accuracy=0.09)).startswith("At chance: accuracy is 9.00%")
+    learned = falling(2.3, 2.1)
+    assert said(rows_of(learned, learned, accuracy=0.1)).startswith("Underfitting")
+    lost = said(rows_of(np.ones(20), np.full(20, 1.2)), Chance(1.0), Headline())
+    assert lost.startswith("Worse than chance: eval/loss is 1.2, and 1 is that of")
     for chance in (Chance(1.0), None):  # a regression, or a task of one's own
         same = said(rows_of(np.ones(20), np.ones(20)), chance, Headline())
         assert same.startswith("At chance: eval/loss is 1, and 1 is that of knowing nothing")
@@ -97,8 +105,11 @@ def test_overfitting() -> None:
     text = said(rows_of(falling(2.3, 0.01), rising))
     assert text.startswith("Overfitting: eval/loss was lowest at step 400 (0.8")
     assert "--augment" in text
-    gap = said(rows_of(falling(2.3, 0.01), falling(2.3, 0.7)))
-    assert gap.startswith("Overfitting: eval/loss is 0.7, and train/loss 0.01")
+    assert f"train/loss fell from {np.mean(falling(2.3, 0.01)[6:8]):.3g} to 0.01" in text
+    a_fifth = np.concatenate([falling(2.3, 0.8, 8), np.linspace(0.81, 0.96, 12)])
+    assert said(rows_of(falling(2.3, 0.5), a_fifth)).startswith("Overfitting: eval/loss was lowest")
+    gap = said(rows_of(falling(2.3, 0.01), falling(2.3, 0.62)))
+    assert gap.startswith("Overfitting: eval/loss is 0.62, and train/loss 0.01")
     # It rises by less than it may, or together with the loss of training.
     assert said(rows_of(falling(2.3, 0.2), np.array([0.5, 0.4, 0.45, 0.5]))) == ""
     assert "Overfitting" not in said(rows_of(np.linspace(0.2, 0.9, 20), np.linspace(0.3, 0.9, 20)))
@@ -110,10 +121,16 @@ def test_still_improving() -> None:
     assert text.startswith("Still improving at the end: eval/loss fell by 0.18 to 0.6 in the last")
     assert "--train_for" in text
     few = said(rows_of(line, np.array([0.6])))
-    assert few.startswith("Still improving at the end: train/loss fell by")
+    assert few.startswith("Still improving at the end: train/loss fell by 0.18 to ")
     # An evaluation that was a little better by chance, and a rate that has decayed.
     noisy = np.array([1.0, 0.7, 0.9, 0.8, 0.95, 0.75, 0.9, 0.6])
     assert said(rows_of(np.full(20, 0.7), noisy)) == ""
+    noise = np.concatenate([np.full(12, 0.7), [0.8, 0.5, 0.9, 0.5], [0.4, 0.9, 0.4, 0.5]])
+    assert said(rows_of(noise, np.array([0.6]))) == ""
+    # It falls, and was lower before; evaluations so far from each other tell nothing of the end.
+    before = np.array([0.5, 0.9, 0.85, 0.8, 0.75, 0.7])
+    assert said(rows_of(np.full(20, 0.6), before)) == ""
+    assert said(rows_of(np.full(20, 0.6), np.array([1.0, 0.9, 0.8, 0.7]))) == ""
     decayed = rows_of(line, line)
     decayed[0]["learning_rate"] = 1.0
     assert said(decayed) == ""
@@ -127,6 +144,7 @@ def test_underfitting() -> None:
     for count in (1, 2, 5):
         few = np.full(count, 2.1)
         assert said(rows_of(few, few[-3:], accuracy=0.25)) == ""
+    assert said(rows_of(falling(2.3, 2.0), falling(2.3, 1.5), accuracy=0.4)) == ""  # by dropout
 
 
 def test_chance_is_that_of_the_labels() -> None:

@@ -3,43 +3,18 @@
 import io
 import itertools
 import shlex
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
-from helpers import TIMES, Run, train_in_turn
+from helpers import TIMES, Run
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.util.tensor_util import make_ndarray
 
 from trainer.run_folder.board_tags import name_of, tag_of
-
-# A checkpoint lies one step before the last histogram, and one before the first.
-COMMAND = (
-    "--device=cpu --dataset=digits --augment=shift(1) --model=mlp --global_batch=64 --xla=off "
-    "--train_for=59st --log_every=5st --eval_every=20st --checkpoint_every=29st --warmup=10st "
-    "--histograms_every=29.5st --pictures=always"
-)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Two runs beside each other; one whose folder cannot hold a plan; and one that was killed."""
-    runs, others = (tmp_path_factory.mktemp(name) for name in ("runs", "others"))
-    one = f"{COMMAND} --learning_rate=0.1"
-    two = f"{COMMAND} --learning_rate=0.2 --plateau=reduce(patience=0,threshold=0.9)"
-    made = train_in_turn(runs, {"one": one, "two": two})
-    shutil.copytree(made["one"].folder, others / "killed")
-    for path in ("checkpoints/step-58", "checkpoints/step-59", "best"):
-        shutil.rmtree(others / "killed" / path)
-    (others / "killed/model.keras").unlink()
-    (others / "blocked").mkdir()
-    (others / "blocked/plan").touch()
-    short = COMMAND.replace("59st", "3st").replace("=10st", "=1st")
-    return made | train_in_turn(others, {"killed": one, "blocked": short})
 
 
 def series(run: Run) -> dict[tuple[str, str], list[tuple[int, float]]]:
@@ -48,9 +23,9 @@ def series(run: Run) -> dict[tuple[str, str], list[tuple[int, float]]]:
     return {(board, name): it for board in boards for name, it in run.board(board).items()}
 
 
-def test_the_values_are_those_of_the_log(runs: dict[str, Run]) -> None:
+def test_the_values_are_those_of_the_log(board_runs: dict[str, Run]) -> None:
     for name in ("one", "two", "killed"):
-        run = runs[name]
+        run = board_runs[name]
         rows = [row for row in run.rows() if "event" not in row]
         logged: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for row in rows:
@@ -67,8 +42,8 @@ def test_the_values_are_those_of_the_log(runs: dict[str, Run]) -> None:
         assert {place: shown[place] for place in logged} == logged
 
 
-def test_the_best_and_the_marks_follow_from_the_log(runs: dict[str, Run]) -> None:
-    for run in (runs["two"], runs["killed"]):
+def test_the_best_and_the_marks_follow_from_the_log(board_runs: dict[str, Run]) -> None:
+    for run in (board_runs["two"], board_runs["killed"]):
         evaluated = [(row["step"], row["eval/accuracy"]) for row in run.rows("eval/")]
         best = itertools.accumulate((value for _, value in evaluated), max)
         expected = [
@@ -88,8 +63,8 @@ def test_the_best_and_the_marks_follow_from_the_log(runs: dict[str, Run]) -> Non
         assert [step for step, mark in marks if mark][1] == 15  # the cosine
 
 
-def test_the_first_page_is_in_order_and_says_what_it_shows(runs: dict[str, Run]) -> None:
-    run = runs["one"]
+def test_the_first_page_is_in_order_and_says_what_it_shows(board_runs: dict[str, Run]) -> None:
+    run = board_runs["one"]
     found = {board: run.events(board) for board in ("train", "eval", "plan")}
     tags = {tag for it in found.values() for tag in it.PluginTagToContent("scalars")}
     overview = [name_of(tag) for tag in sorted(tags) if tag.startswith("1_overview/")]
@@ -112,22 +87,22 @@ def test_a_tag_tells_its_name() -> None:
     assert tag_of("accuracy", "bits_per_byte") == "2_details/accuracy"
 
 
-def test_the_plan_is_drawn_to_the_end_before_it_happens(runs: dict[str, Run]) -> None:
+def test_the_plan_is_drawn_to_the_end_before_it_happens(board_runs: dict[str, Run]) -> None:
     for name in ("one", "killed"):
-        run = runs[name]
+        run = board_runs[name]
         planned = dict(run.board("plan")["learning_rate"])
         assert sorted(planned) == list(range(1, 60))
         applied = run.board("train")["learning_rate"]
         np.testing.assert_allclose([planned[s] for s, _ in applied], [r for _, r in applied], 1e-6)
     # Cuts of the rate are none of the plan's.
-    run = runs["two"]
+    run = board_runs["two"]
     planned, last = dict(run.board("plan")["learning_rate"]), run.rows("train/")[-1]
     (cut,) = [row for row in run.rows("scale") if row["step"] < 59]
     assert last["learning_rate"] == pytest.approx(planned[59] * cut["scale"])
 
 
-def test_texts_tell_what_was_planned_asked_for_and_done(runs: dict[str, Run]) -> None:
-    run = runs["two"]
+def test_texts_tell_what_was_planned_asked_for_and_done(board_runs: dict[str, Run]) -> None:
+    run = board_runs["two"]
     texts = {tag: it[-1][1] for tag, it in run.texts("plan").items()}
     assert "learning rate  0.05 = 0.2 × 64/256, linear" in texts["1_plan"]
     words = shlex.split(texts["3_command"].strip("`\n").replace("\\\n", " "))
@@ -142,8 +117,8 @@ def test_texts_tell_what_was_planned_asked_for_and_done(runs: dict[str, Run]) ->
     assert told == ["started", "phase", "phase", "plateau", "plateau"], table
 
 
-def test_nothing_is_there_twice_after_a_kill(runs: dict[str, Run]) -> None:
-    whole, killed = runs["one"], runs["killed"]
+def test_nothing_is_there_twice_after_a_kill(board_runs: dict[str, Run]) -> None:
+    whole, killed = board_runs["one"], board_runs["killed"]
     assert "going on from step 29" in killed.ended.out
     left_out = {*TIMES, "events"}  # there was another start
     theirs, ours = (
@@ -174,17 +149,17 @@ def hparams_of(run: Run) -> tuple[Mapping[str, Any], bool]:
     return values, end.status == 1
 
 
-def test_hparams_have_the_flags_that_matter(runs: dict[str, Run]) -> None:
-    (one, _), (two, ended) = hparams_of(runs["one"]), hparams_of(runs["two"])
+def test_hparams_have_the_flags_that_matter(board_runs: dict[str, Run]) -> None:
+    (one, _), (two, ended) = hparams_of(board_runs["one"]), hparams_of(board_runs["two"])
     assert ended
     differ = {name for name in {**one, **two} if one.get(name) != two.get(name)}
-    assert differ == {"learning_rate", "plateau"}
+    assert differ == {"learning_rate", "plateau", "seed"}
     assert (one["learning_rate"], one["model"], one["micro_batch"]) == (0.1, "mlp", 64)
     assert isinstance(one["weight_decay"], float) and "run_dir" not in one
 
 
-def test_every_chart_of_the_layout_has_curves(runs: dict[str, Run]) -> None:
-    run = runs["one"]
+def test_every_chart_of_the_layout_has_curves(board_runs: dict[str, Run]) -> None:
+    run = board_runs["one"]
     events = run.events("plan")
     (tensor,) = events.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(make_ndarray(tensor.tensor_proto).item())
@@ -194,11 +169,11 @@ def test_every_chart_of_the_layout_has_curves(runs: dict[str, Run]) -> None:
         assert {it.strip("^$") for it in chart.multiline.tag} <= tags, chart
 
 
-def test_pictures_are_few_and_whole(runs: dict[str, Run]) -> None:
+def test_pictures_are_few_and_whole(board_runs: dict[str, Run]) -> None:
     for name in ("one", "killed"):
         found = {}
         for board in ("train", "eval"):
-            events = runs[name].events(board)
+            events = board_runs[name].events(board)
             for tag in events.PluginTagToContent("images"):
                 shown = [(e.step, make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
                 for _, (width, height, png) in shown:
@@ -209,8 +184,8 @@ def test_pictures_are_few_and_whole(runs: dict[str, Run]) -> None:
         assert found == {"examples": [0], "confusion": [20, 40, 59], "mistakes": [20, 40, 59]}
 
 
-def test_histograms_are_of_the_weights_and_ratios_of_the_step(runs: dict[str, Run]) -> None:
-    run = runs["killed"]
+def test_histograms_are_of_the_weights_and_ratios_of_the_step(board_runs: dict[str, Run]) -> None:
+    run = board_runs["killed"]
     before, after = run.variables(58), run.variables(59)
     layers = {name.split("/")[1] for name in after if name.startswith("model/")}
     events = run.events("train")
@@ -231,7 +206,7 @@ def test_histograms_are_of_the_weights_and_ratios_of_the_step(runs: dict[str, Ru
         np.testing.assert_allclose(shown[:, 0], edges[:-1])
 
 
-def test_a_folder_that_takes_no_plan_ends_no_run(runs: dict[str, Run]) -> None:
-    run = runs["blocked"]
+def test_a_folder_that_takes_no_plan_ends_no_run(board_runs: dict[str, Run]) -> None:
+    run = board_runs["blocked"]
     assert "TensorBoard's texts cannot be written" in run.ended.out
     assert [step for step, _ in run.board("train")["loss"]] == [3]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import train_in_turn
+from helpers import Run
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: no page is looked at"
@@ -19,10 +19,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="chromium is not installed: no page is looked at"
 )
-COMMAND = (
-    "--device=cpu --dataset=digits --model=mlp --global_batch=64 --train_for=20st --log_every=2st "
-    "--eval_every=10st --checkpoint_every=0 --warmup=5st --pictures=always --xla=off"
-)
+WAIT = 120_000  # milliseconds
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -42,14 +39,15 @@ def tensorboard(folder: pathlib.Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def page(board_runs: dict[str, Run]) -> Iterator[Any]:
     """A browser's page, at TensorBoard of two runs; `goto("text")` opens its page Text."""
-    folder = tmp_path_factory.mktemp("runs")
-    train_in_turn(folder, {"one": f"{COMMAND} --seed=1", "two": f"{COMMAND} --learning_rate=0.3"})
-    with tensorboard(folder) as address, playwright.sync_playwright() as started:
+    with (
+        tensorboard(board_runs["one"].folder.parent) as address,
+        playwright.sync_playwright() as started,
+    ):
         browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 2200}, base_url=address)
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(WAIT)
         yield page
         browser.close()
 
@@ -109,16 +107,16 @@ def test_images_show_examples_confusion_and_mistakes(page: Any) -> None:
 
 
 def test_texts_are_tables_and_code(page: Any) -> None:
-    plan = ("1_plan", "one/plan", "learning rate  0.025 = 0.1 × 64/256", "two/plan", "0.075 = 0.3")
+    plan = ("1_plan", "one/plan", "learning rate  0.025 = 0.1 × 64/256", "two/plan", "0.05 = 0.2")
     shows(page, "text", *plan, "2_events", "what happened", "started", "3_command", "4_environment")
-    page.locator("td", has_text="phase warmup linear").first.wait_for()
-    page.locator("code", has_text="learning rate  0.025").first.wait_for()
+    for tag, said in (("td", "phase warmup linear"), ("code", "learning rate  0.025")):
+        playwright.expect(page.locator(tag, has_text=said).first).to_be_visible(timeout=WAIT)
 
 
 def test_hparams_put_what_differs_beside_what_came_of_it(page: Any) -> None:
     differ = ("Hyperparameters", "learning_rate", "seed", "augment", "Metrics", "Trial ID")
     shows(page, "hparams", *differ)
-    for text in ("1_overview/2_accuracy", "2_details/best_accuracy", "0.30000"):
-        page.get_by_text(text).first.wait_for(state="attached")
+    for text in ("1_overview/2_accuracy", "2_details/best_accuracy", "0.20000"):
+        playwright.expect(page.get_by_text(text).first).to_be_attached(timeout=WAIT)
     cells = [it.strip() for it in page.locator("vaadin-grid-cell-content").all_inner_texts()]
     assert [it.rpartition("/")[2] for it in cells if it.startswith("/")] == ["one", "two"]

@@ -160,6 +160,7 @@ def test_gpus_that_cannot_sum_end_the_run_before_its_first_step(
             gpus.check_sum(RUN, job_on("GPU", 2))
     for device, replicas in (("CPU", 2), ("GPU", 1)):  # with nothing to be found out
         assert not gpus.has_link(job_on(device, replicas))
+    assert gpus.has_link(job_on("CPU", 2, Cluster(("a:1", "b:1"), 0, "TF_CONFIG")))
 
 
 def test_workers_that_cannot_sum_may_try_again(
@@ -183,6 +184,16 @@ def test_workers_that_cannot_sum_may_try_again(
         with pytest.raises(raised, match=said):
             gpus.check_sum(RUN, job_on("CPU", 2, two))
     assert "did not come back; see the network" in capsys.readouterr().err
+
+
+def test_gpus_of_one_machine_that_fail_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> list[float]:
+        error = preflight.AllReduceError(2, 7, False, "failed: NCCL: unhandled system error")
+        raise error from tf.errors.InternalError(None, None, "NCCL: unhandled system error")
+
+    monkeypatch.setattr(preflight, "check_all_reduce", fails)
+    with pytest.raises(cli.FailedError, match="failed: NCCL: unhandled system error"):
+        gpus.check_sum(RUN, job_on("GPU", 2))
 
 
 def test_what_is_amiss_is_said_before_a_run_on_gpus_and_what_is_well_is_not(
@@ -223,14 +234,21 @@ def test_the_first_sum_is_of_a_few_numbers_and_of_many(monkeypatch: pytest.Monke
 
     def timed(strategy: object, sizes: Sequence[int], seconds: float, reduce: object) -> list:
         asked.append((sizes, seconds))
+        assert reduce("ones") == "sum of ones"  # that of the step itself
         return [0.001, 0.002]
 
+    monkeypatch.setattr(Exchange, "over_replicas", lambda _, packs: [f"sum of {packs[0]}"])
     monkeypatch.setattr(preflight, "check_all_reduce", timed)
     assert gpus.has_link(job_on("GPU", 2)) and not gpus.has_link(job_on("GPU", 1))
     link = gpus.check_sum(RUN, job_on("GPU", 2))  # which the start-up then tells of
     assert asked == [((preflight.A_FEW, preflight.MANY_ON_GPUS), 60.0)]
     assert link.latency == 0.001
     assert link.bandwidth == pytest.approx(4 * (preflight.MANY_ON_GPUS - 7) / 0.001)
+    # What is gathered comes whole from each of the three others.
+    exact = dataclasses.replace(RUN.train_loop.step.exchange, replicas=4, exact=True)
+    loop = SimpleNamespace(step=SimpleNamespace(exchange=exact))
+    many = gpus.check_sum(SimpleNamespace(strategy=None, train_loop=loop), job_on("GPU", 4))
+    assert many.bandwidth == pytest.approx(4 * 3 * (preflight.MANY_ON_GPUS - 7) / 0.001)
 
 
 def test_a_plan_is_made_for_the_cards_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """--stop_at: a process that stops after a given step, and what goes on from there."""
 
+import dataclasses
+import math
 import pathlib
 import re
 
@@ -7,7 +9,9 @@ import pytest
 from helpers import Run, call
 
 import launch.supervise
+from launch.flags.command import read_command
 from launch.process.cli import WrongCommandError
+from launch.training.job import Job, plan_command
 
 FLAGS = (
     "--dataset=digits --model=mlp --device=cpu --global_batch=64 --dropout=0.2 --train_for=80st "
@@ -47,3 +51,18 @@ def test_a_supervisor_that_would_start_it_again_refuses_it(tmp_path: pathlib.Pat
         launch.supervise.main(line.split())
     with pytest.raises(WrongCommandError, match="--stop_at"):
         launch.supervise.main(line.replace("33st", "33").split())
+
+
+@pytest.mark.parametrize(
+    ("flag", "step"),
+    [("", math.inf), ("33st", 33), ("50%", 40), ("0.1%", 1), ("2ep", 45)],
+)
+def test_the_step_at_which_it_stops(flag: str, step: float) -> None:
+    command = read_command(f"{FLAGS} --stop_at={flag}".split() if flag else FLAGS.split())
+    plan, devices, sources = plan_command(command)
+    job = Job(command, plan, devices, sources, None, {}, [], None)
+    assert job.stops_at == step
+    # Of a run that has had other steps before, the share is of the last of these.
+    later = dataclasses.replace(job, plan=dataclasses.replace(plan, ahead=10.0))
+    assert later.stops_at == (35 if flag == "50%" else step)
+    assert dataclasses.replace(job, watched=(3, 9, 5)).stops_at == 9  # a re-execution's last

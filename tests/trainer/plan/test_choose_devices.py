@@ -154,6 +154,7 @@ def test_workers_have_equal_shares_of_the_replicas(
     [
         (4, 3, "a multiple of 2"),
         (4, 10, "this one has 4 GPUs for it; use at most 8"),
+        (1, 4, "this one has 1 GPUs for it; use at most 2"),
         (0, 4, "give 2, one a worker"),
         (0, 1, "give 2, one a worker"),
     ],
@@ -162,3 +163,21 @@ def test_replicas_that_workers_cannot_share(gpus: int, replicas: int, said: str)
     cluster = Cluster(("a:1", "b:2"), 0, "the test")
     with pytest.raises(ValueError, match=said):
         choose_devices(DeviceSettings("auto", replicas, 64), gpus, 2, cluster=cluster)
+
+
+def test_of_gpus_that_were_named_no_more_can_be_shared_out() -> None:
+    cluster = Cluster(("a:1", "b:2"), 0, "the test")
+    settings = DeviceSettings("auto", 8, 64, gpus=(1, 3))
+    with pytest.raises(ValueError, match="has 2 GPUs for it; use at most 4"):
+        choose_devices(settings, 4, 2, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("index", "numbers"), [(0, [0, 1, 6, 7]), (1, [2, 3, 8, 9]), (2, [4, 5, 10, 11])]
+)
+def test_the_micro_batches_of_a_worker_are_those_of_its_replicas(
+    index: int, numbers: list[int]
+) -> None:
+    devices = Devices("GPU", 6, "", cluster=Cluster(("a:1", "b:2", "c:3"), index, "the test"))
+    assert devices.reads(12) == numbers
+    assert Devices("GPU", 6, "").reads(12) == list(range(12))

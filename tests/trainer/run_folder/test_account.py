@@ -121,6 +121,16 @@ def test_the_next_process_knows_what_was_lost(
     assert goodput(spent) == 50 / (65 + undone + down)
 
 
+def test_a_clock_that_was_put_back_and_a_rounding_leave_nothing_negative() -> None:
+    clock = Clock()
+    account = clock.account()
+    account.go_on({"compute": 20.0}, 1_000_500.0, (999_000.0, 999_940.0))
+    account.go_on({"compute": 12.0}, 0.0, None)
+    assert account.spent() == {IMPORTS: 0, "compute": 12, UNDONE: 8, DOWN: 0}
+    account.move(DATA, IMPORTS, 1e-9)
+    assert account.spent()[DATA] == 0
+
+
 def test_killed_before_its_first_checkpoint_all_of_it_is_lost() -> None:
     account = Clock().account()
     account.go_on({}, 0.0, (999_700.0, 999_950.0))

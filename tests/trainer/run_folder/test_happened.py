@@ -59,6 +59,25 @@ def test_digests_are_nothing_that_happened() -> None:
     assert "digest" not in told((1, CONTROL), (2, {"event": "digest", "weights": "0"}))
 
 
+def test_a_table_is_told_of_the_newest_step_and_of_none_before_the_first() -> None:
+    tables: list[tuple[int, str]] = []
+    happened = Happened((), lambda step, table: tables.append((step, table)))
+    happened.note(2, CONTROL)  # of before, which is told with where the run goes on
+    happened.begin(4)
+    happened.reach(5)
+    assert [step for step, _ in tables] == [4] and "| 2 |" in tables[0][1]
+    happened.note(7, CONTROL)
+    happened.note(6, CONTROL)  # by another thread, a little later
+    happened.close()
+    assert [step for step, _ in tables] == [4, 7]
+    assert [line.split()[1] for line in tables[1][1].splitlines()[2:]] == ["2", "6", "7"]
+    new = Happened((), lambda step, table: tables.append((step, table)))
+    new.begin(0)
+    new.note(0, CONTROL)  # TensorBoard has a step of its own for what is written once
+    new.close()
+    assert tables[-1][0] == 1
+
+
 def write(folder: pathlib.Path, resumed_at: int, steps: range) -> None:
     """Rows and, at every third step, two requests, as a run that goes on from a step has them."""
     writer = MetricsWriter(folder, resumed_at, phases=[Phase(1, "warmup"), Phase(5, "cosine")])
