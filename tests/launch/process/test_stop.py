@@ -8,7 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import MLP
+from commands import MLP
 from helpers import (
     REPOSITORY,
     Ended,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from conftest import MLP
+from commands import MLP
 from helpers import REPOSITORY, Run, logged_step, wait_until
 from outputs import STATES, put_in_place, stream
 

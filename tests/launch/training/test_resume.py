@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import ADAMW
+from commands import ADAMW
 from helpers import (
     REPOSITORY,
     Ended,
