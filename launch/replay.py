@@ -17,7 +17,7 @@ from launch.training.re_execution import (
     read_again,
     train_again,
 )
-from trainer.run_folder.metrics_writer import read_rows
+from trainer.run_folder.log_rows import read_rows
 from trainer.run_folder.proof import DIGEST, Compared, comparable, compared, start_of
 
 

@@ -22,7 +22,7 @@ from launch.training.re_execution import (
     secured,
     train_again,
 )
-from trainer.run_folder.metrics_writer import read_rows
+from trainer.run_folder.log_rows import read_rows
 from trainer.run_folder.proof import (
     DIGEST,
     Compared,

@@ -1,6 +1,7 @@
 """Stopping on request: a signal, --stop_after or launch.control; saved, and out within --grace."""
 
 import collections
+import contextlib
 import select
 import signal
 import socket
@@ -124,7 +125,9 @@ class StopRequests:
 
     def _wake(self) -> None:
         """Has the thread look at the times anew."""
-        self._tell.send(b"\0")
+        # Closed: what was asked has been done already. Full: the thread is being woken as it is.
+        with contextlib.suppress(OSError):
+            self._tell.send(b"\0")
 
     def _listen(self) -> None:
         while True:

@@ -36,7 +36,7 @@ from trainer.loop import Block
 from trainer.plan.settings import Settings
 from trainer.run_folder.account import BUILD, CHECK, DATA, HOST, MODELS, TRACE, XLA, steps_name
 from trainer.run_folder.history import History
-from trainer.run_folder.metrics_writer import read_rows
+from trainer.run_folder.log_rows import read_rows
 from trainer.run_folder.run_folder import INIT_FROM, checkpoint_steps
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from launch.training.trained import command_in
 from trainer.files.from_json import Count, from_json
 from trainer.files.whole_files import read_json
 from trainer.plan.settings import Settings
-from trainer.run_folder.metrics_writer import read_rows
+from trainer.run_folder.log_rows import read_rows
 from trainer.run_folder.proof import DIGEST, comparable
 from trainer.run_folder.requests import read_ledger
 from trainer.run_folder.resume import going_on

@@ -19,7 +19,7 @@ from trainer.plan.dataset import DatasetFacts
 from trainer.plan.devices import Devices, choose_devices
 from trainer.plan.plan import Plan, make_plan
 from trainer.plan.tasks import choose_task
-from trainer.run_folder.metrics_writer import read_rows
+from trainer.run_folder.log_rows import read_rows
 from trainer.run_folder.run_folder import Found, checkpoints_found, fallback_folder, used
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from trainer.files.whole_files import append_line, write_json, write_text
 from trainer.learning_rate.learning_rate import LearningRate
 from trainer.plan.durations import next_due
 from trainer.plan.headline import Headline
-from trainer.run_folder import metrics_writer
+from trainer.run_folder import log_rows
 from trainer.run_folder.account import Account, signs_of_life
 from trainer.run_folder.history import History
 from trainer.run_folder.requests import Request, Status, write_status
@@ -196,7 +196,7 @@ class Loader:
             told.append(changes_text(found.step, opened.changes))
         history = found.state.history if found.state else History()
         unwritten = found.state.unwritten if found.state else []
-        metrics_writer.rows_to_go_on_with(
+        log_rows.rows_to_go_on_with(
             run_dir / "metrics.jsonl", found.step, unwritten, history.to_evaluate
         )
         self._look_back(history, found.step, run_dir)

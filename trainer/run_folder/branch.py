@@ -11,7 +11,7 @@ from trainer.checkpoint.on_disk import STATE, DamagedError, checkpoint_steps, re
 from trainer.files.from_json import from_json
 from trainer.files.whole_files import append_line, read_json, read_lines, write_bytes, write_json
 from trainer.run_folder.history import History
-from trainer.run_folder.metrics_writer import rows_to_go_on_with
+from trainer.run_folder.log_rows import rows_to_go_on_with
 from trainer.run_folder.requests import Request, leave_request, read_ledger
 from trainer.run_folder.rollbacks import not_yet_known, read_rollbacks
 from trainer.run_folder.run_folder import HELD_OUT, INIT_FROM, used

@@ -14,6 +14,7 @@ from outputs import STATES, stream
 from launch.flags.command import parse
 from launch.flags.recovery import parse_time, recovery_settings
 from launch.flags.run import define_training_flags
+from launch.process.stop import StopRequests
 
 # Until it is asked, and then until there is a file `saved`; it says what it was asked by.
 CHILD = """
@@ -104,6 +105,15 @@ def test_the_first_request_says_who_it_is_of(
     again = "Ctrl-C twice" if name == "SIGHUP" else "once more"
     said = f"{name}: stopping after this step and saving; {again} leaves at once"
     assert child.ended() == (75, name, said)
+
+
+def test_one_that_comes_when_nobody_hears_any_more_is_no_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with StopRequests() as stop:
+        pass
+    stop.ask("launch.control")
+    assert stop.requested() and "stopping after this step" in capsys.readouterr().err
 
 
 def test_the_second_leaves_at_once(tmp_path: pathlib.Path) -> None:

@@ -24,7 +24,8 @@ from trainer.plan.headline import Headline
 from trainer.run_folder.account import Account
 from trainer.run_folder.history import History
 from trainer.run_folder.journal import Journal, Row
-from trainer.run_folder.metrics_writer import MetricsWriter, read_rows
+from trainer.run_folder.log_rows import read_rows
+from trainer.run_folder.metrics_writer import MetricsWriter
 
 ACCURACY = Headline("accuracy", lower_is_better=False, percent=True)
 
