@@ -4,7 +4,7 @@ import os
 import pathlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from launch.checks.collective import failed_findings
@@ -89,20 +89,38 @@ def check_sum(run: "Run", job: "Job") -> Link:
       FailedError: they come to other numbers.
       OpError: TensorFlow's, where workers have lost one of them.
     """
-    plan, workers = job.plan, job.devices.workers
+    plan = job.plan
     from trainer.replicas import preflight
 
     many = preflight.MANY_ON_GPUS if plan.device == "GPU" else preflight.MANY_ON_CPUS
     sizes, exchange = (preflight.A_FEW, many), run.train_loop.step.exchange
-    try:
-        took = preflight.check_all_reduce(
-            run.strategy, sizes, _SUM_SECONDS, lambda values: exchange.over_replicas([values])[0]
-        )
-    except preflight.AllReduceError as error:
-        give_up(error, plan.device, workers)
+    took = sum_seconds(run, plan.device, job.devices.workers, sizes)
     gathered = exchange.gathered(1)  # of one tensor, however many micro-batches a step has
     moved = (moved_bytes(FLOAT32_BYTES * size, plan.replicas, gathered) for size in sizes)
     return link_of(*zip(moved, took, strict=True))
+
+
+def sum_seconds(run: "Run", kind: str, workers: int, sizes: Sequence[int]) -> list[float]:
+    """Seconds of the replicas' sums of so many float32, each compared number by number.
+
+    A sum that does not come back ends the process, since nothing can interrupt it.
+
+    Args:
+      kind: of the devices, GPU or CPU.
+
+    Raises:
+      FailedError: they come to other numbers.
+      OpError: TensorFlow's, where workers have lost one of them.
+    """
+    from trainer.replicas import preflight
+
+    exchange = run.train_loop.step.exchange
+    try:
+        return preflight.check_all_reduce(
+            run.strategy, sizes, _SUM_SECONDS, lambda values: exchange.over_replicas([values])[0]
+        )
+    except preflight.AllReduceError as error:
+        give_up(error, kind, workers)
 
 
 def give_up(error: "AllReduceError", kind: str, workers: int) -> NoReturn:

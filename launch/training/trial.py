@@ -6,13 +6,14 @@ The last line that it prints is a `Trial` as JSON. It trains as launch.train doe
 its devices, its log, and one checkpoint; so what it takes is what a run takes.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from launch.flags.command import Command, read_command
@@ -20,10 +21,12 @@ from launch.process import cli
 from launch.process.stop import StopRequests
 from launch.training.attempt import make_session, train_blocks
 from launch.training.job import Job, open_job
+from launch.training.session import Session
 from launch.training.startup import Startup
 from trainer.run_folder.account import DATA, IMPORTS
 
 if TYPE_CHECKING:
+    from launch.training.host import Host
     from trainer.loop import Block
 
 _LEAST_BLOCKS = 2
@@ -69,8 +72,19 @@ class Meter:
             self._stop.ask("measured")
 
 
-def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
-    """Trains the command for so long after its first block of steps.
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A command that has been tried out, with all that it was done with."""
+
+    trial: Trial
+    job: Job
+    session: Session
+    host: "Host"
+
+
+@contextlib.contextmanager
+def tried(command: Command, startup: Startup, seconds: float) -> Iterator[Tried]:
+    """Trains the command for so long after its first block of steps, and saves it.
 
     Raises:
       WrongCommandError: the command is wrong.
@@ -99,19 +113,21 @@ def try_out(command: Command, startup: Startup, seconds: float) -> Trial:
                 block = train_blocks(job, session, host)
             if block is not None:
                 host.save_stopped(block)
+            waited = host.log.input_wait_fraction()
+            trial = Trial(
+                startup=startup.seconds,
+                steps=meter.steps,
+                seconds=meter.seconds,
+                waited=waited,
+                host_bytes=_host_bytes(),
+                device_bytes=_device_bytes(job),
+                xla=session.run.xla,
+            )
+            yield Tried(trial, job, session, host)
         except (DivergedError, SaveError) as error:
             raise cli.FailedError(str(error)) from error
-        waited = host.log.input_wait_fraction()
-        host.close()
-    return Trial(
-        startup=startup.seconds,
-        steps=meter.steps,
-        seconds=meter.seconds,
-        waited=waited,
-        host_bytes=_host_bytes(),
-        device_bytes=_device_bytes(job),
-        xla=session.run.xla,
-    )
+        finally:
+            host.close()
 
 
 def run_trial(argv: Sequence[str], seconds: float) -> Trial:
@@ -121,9 +137,22 @@ def run_trial(argv: Sequence[str], seconds: float) -> Trial:
       WrongCommandError: the command is wrong.
       FailedError: it ended without a trial; the message is what it said.
     """
+    return Trial(**json.loads(run_alone("launch.training.trial", str(seconds), *argv)))
+
+
+def run_alone(module: str, *arguments: str) -> str:
+    """The last line that a program prints which trains a command, in a folder to be thrown away.
+
+    Args:
+      arguments: those of the program, and behind them the flags of the command.
+
+    Raises:
+      WrongCommandError: the command is wrong.
+      FailedError: it ended with another code than 0; the message is what it said.
+    """
     with tempfile.TemporaryDirectory(prefix="trial-") as folder:
         ended = subprocess.run(
-            [sys.executable, "-m", "launch.training.trial", str(seconds), *argv]
+            [sys.executable, "-m", module, *arguments]
             + [f"--run_dir={folder}/run", "--fallback_dir=", "--profile="],
             capture_output=True,
             encoding="utf-8",
@@ -136,7 +165,7 @@ def run_trial(argv: Sequence[str], seconds: float) -> Trial:
         raise cli.FailedError(
             f"the command was tried out and ended with {ended.returncode}: {said}"
         )
-    return Trial(**json.loads(ended.stdout.strip().rpartition("\n")[2]))
+    return ended.stdout.strip().rpartition("\n")[2]
 
 
 def _host_bytes() -> int:
@@ -162,7 +191,8 @@ def main(argv: Sequence[str]) -> int:
     startup = Startup()
     with cli.wrong_command():
         command = read_command(argv[1:], define_plan_flags())
-    print(json.dumps(dataclasses.asdict(try_out(command, startup, float(argv[0])))))
+    with tried(command, startup, float(argv[0])) as done:
+        print(json.dumps(dataclasses.asdict(done.trial)))
     return cli.FINISHED
 
 
