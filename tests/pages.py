@@ -14,6 +14,7 @@ RUN += (
     "docs/optimizer.md",
     "docs/devices.md",
     "docs/several_machines.md",
+    "docs/scaling.md",
     "docs/doctor.md",
     "docs/recovery.md",
 )

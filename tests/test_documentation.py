@@ -48,6 +48,7 @@ EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
 COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor")
 COMMANDS += ("cluster", "slurm", "kubernetes", "branch", "report", "runs", "sweep")
+COMMANDS += ("benchmark",)
 _SECONDS = 600
 
 
@@ -162,6 +163,11 @@ STORIES = {page: functools.partial(run_page, page=page) for page in pages.RUN}
 @pytest.mark.parametrize("story", STORIES)
 def test_every_command_runs_as_it_stands(story: str, stories: dict[str, str]) -> None:
     assert not stories[story], stories[story]
+
+
+def test_every_page_is_looked_at() -> None:
+    there = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").glob("*.md")}
+    assert there <= set(pages.RUN)
 
 
 def test_what_is_not_run_is_on_a_page() -> None:

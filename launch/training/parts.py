@@ -9,6 +9,7 @@ in a folder to be thrown away, and takes the parts apart behind that.
 import dataclasses
 import functools
 import json
+import math
 import os
 import statistics
 import time
@@ -76,7 +77,10 @@ class StepParts:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
-        return {**dataclasses.asdict(self), "network": self.network, "waiting": self.waiting}
+        waited = None if math.isnan(self.trial.waited) else self.trial.waited
+        trial = {**dataclasses.asdict(self.trial), "waited": waited}
+        parts = {"trial": trial, "network": self.network, "waiting": self.waiting}
+        return dataclasses.asdict(self) | parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +148,7 @@ def step_parts(command: Command, startup: Startup, seconds: float) -> StepParts:
       WrongCommandError: the command is wrong.
       FailedError: a device has no memory for it, or no step was timed.
     """
-    with tried(command, startup, seconds) as done:
+    with tried(command, startup, seconds) as done, done.session.faults["train"].raised():
         from trainer.models.sizes import trainable_parameters
 
         plan, step = done.job.plan, _step_seconds(done)

@@ -36,6 +36,7 @@ OPTIONS = {
     "--xla=auto": ("--xla=auto",),  # the default of launch.train
     "without the noise scale": (),
     "without the account": (),
+    "without log, TensorBoard and account": (),
 }
 # The options change the work, so only the control must come to the plain step's: see `main`.
 _ANY_WORK = float("inf")
@@ -50,7 +51,11 @@ def train(option: str, cell: Cell, turns: Turns) -> None:
         import trainer.run
 
         trainer.run.comparable_micro_batches = lambda *_: 1
-    if option == "without the account":
+    if option.startswith("without log"):
+        from trainer.actions.log import Log
+
+        Log.__call__ = lambda self, block: None
+    if option.endswith("account"):
         from trainer.run_folder.account import Account
 
         Account.around = lambda self, name, call: call
