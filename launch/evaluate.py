@@ -102,7 +102,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         run_dir = one_run_folder(parse(values, argv), "launch.evaluate RUN_DIR")
         device = one_of("device", values.device, ("auto", "gpu", "cpu"))
         trained = open_trained(run_dir, values.checkpoint)
-        source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
+        with cli.own_code(values.verbosity):
+            source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         command = dataclasses.replace(trained.command, data=data)
         trained = dataclasses.replace(trained, command=command)
         devices = devices_for(

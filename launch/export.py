@@ -96,7 +96,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         trained = open_trained(run_dir, values.checkpoint)
         check_task(trained, "launch.export", ("classification", "segmentation"))
         trained = in_float32(trained) if form != "keras" else trained
-        source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
+        with cli.own_code(values.verbosity):
+            source, data = open_evaluated(trained, values.dataset, values.data_dir, values.split)
         out = open_out(trained, form, values.out)
     cli.import_tensorflow(values.verbosity)
     writing = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))

@@ -60,7 +60,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
     """Carries the command out and returns its exit code."""
     with cli.wrong_command():
         command = read_command(argv, values)
-        sources = open_sources(command.data)
+        with cli.own_code(command.values.verbosity):
+            sources = open_sources(command.data)
         check_data(command.data, sources["train"], sources["eval"])
         check_pictures(sources["train"], "launch.look shows", ("class", "masks"))
         said, wrong = look_at_labels(sources, command.data.max_bad_records)

@@ -58,7 +58,8 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         sources = {}
         for split in ("train", "eval"):
             start = time.monotonic()
-            sources[split] = open_source(command.data, split, leave_out=False)
+            with cli.own_code(values.verbosity):
+                sources[split] = open_source(command.data, split, leave_out=False)
             if out:
                 check_pictures(sources[split], "launch.prepare writes")
             elif values.verify:

@@ -162,13 +162,7 @@ def import_tensorflow(verbosity: int, *, charts: bool = False) -> None:
         of the time, and no command draws them.
     """
     began = time.perf_counter()
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    if verbosity == 0:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    elif verbosity == 1:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    if device_files():
-        open_before_tensorflow()
+    _before_tensorflow(verbosity)
     with contextlib.nullcontext() if verbosity > 1 else output.stderr_held_aside():
         with contextlib.nullcontext() if charts else _without("matplotlib"):
             import tensorflow as tf
@@ -182,6 +176,28 @@ def import_tensorflow(verbosity: int, *, charts: bool = False) -> None:
             see_gpus(gpus[:1])
     tf.get_logger().setLevel(("ERROR", "WARNING", "INFO")[min(verbosity, 2)])
     _importing.append(time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def own_code(verbosity: int) -> Iterator[None]:
+    """Around what may import a user's own data, which may import TensorFlow before we do.
+
+    Args:
+      verbosity: as in `import_tensorflow`.
+    """
+    _before_tensorflow(verbosity)
+    with contextlib.nullcontext() if verbosity > 1 else output.stderr_held_aside():
+        yield
+
+
+def _before_tensorflow(verbosity: int) -> None:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if verbosity == 0:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    elif verbosity == 1:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if device_files():
+        open_before_tensorflow()
 
 
 def importing_seconds() -> float:

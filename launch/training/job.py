@@ -19,6 +19,7 @@ from input_pipeline.tuning import host_cores, host_memory
 from launch.flags.command import Command
 from launch.flags.group import decisive
 from launch.flags.parsing import parsed
+from launch.process import cli
 from launch.process.workers import check_one_worker
 from launch.terminal.changes import changes_text
 from launch.training.gpus import capabilities, count_gpus
@@ -203,7 +204,8 @@ def plan_command(
     if cluster is None:
         check_one_worker(os.environ, "train by launch.train, which several can share")
     with command.places_named():
-        sources = open_sources(command.data)
+        with cli.own_code(command.values.verbosity):
+            sources = open_sources(command.data)
         facts = dataset_facts(command, sources)
         cores = host_cores()
         gpus = gpus_here(command)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Run, run_program
+from helpers import REPOSITORY, Run, finish, run_program, start
 
 from input_pipeline.settings import DataSettings
 from input_pipeline.sources import open_source
@@ -105,3 +105,20 @@ def test_a_kind_of_data_is_planned_trained_on_looked_at_and_verified(
         kind, ["a", "b", "c"]
     )
     assert any("by --seed=1" in note for note in plan["notes"]) == (kind == "folder")
+
+
+@pytest.mark.parametrize("command", ["launch.plan", "launch.look", "launch.prepare"])
+def test_data_whose_module_imports_tensorflow_are_as_quiet(tmp_path: Path, command: str) -> None:
+    (tmp_path / "own.py").write_text(
+        "import keras, tensorflow\n"
+        "from input_pipeline.settings import DataSettings\n"
+        "from input_pipeline.sources import open_source\n"
+        "assert keras.backend.backend() == 'tensorflow'\n"
+        "def digits(split):\n    return open_source(DataSettings('digits'), split)\n"
+    )
+    flags = "--dataset=python:own:digits --device=cpu"
+    out = {"launch.plan": "--out=none"}.get(command, "")
+    # What has no forks of one that has imported it already.
+    env = {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "KERAS_BACKEND": "jax"}
+    ended = finish(start(f"{flags} {out}", tmp_path, env, module=command))
+    assert (ended.code, ended.err) == (0, "")

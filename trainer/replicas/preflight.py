@@ -131,17 +131,23 @@ def _sum_and_compare(
 
 
 def _timed(strategy: tf.distribute.Strategy, elements: int, reduce: Reduce) -> float:
-    """The median seconds of sums of so many ones."""
+    """The median seconds of sums of so many numbers."""
 
+    def on_replica(value: tf.Tensor) -> tf.Tensor:
+        own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+        return reduce(tf.fill([elements], value + own))[-1]
+
+    # Of constants, on one device, TensorFlow would compute the sum as it optimizes the graph, and
+    # of the same numbers on every replica a product.
     @functools.partial(tf.function, autograph=False)
-    def all_reduce() -> tuple[tf.Tensor, ...]:
-        last = strategy.run(lambda: reduce(tf.ones([elements]))[-1])
+    def all_reduce(value: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        last = strategy.run(on_replica, args=(value,))
         return strategy.experimental_local_results(last)
 
     took = []
-    for _ in range(1 + _TIMES):  # the first traces
+    for number in range(1 + _TIMES):  # the first traces
         began = time.monotonic()
-        for one in all_reduce():
+        for one in all_reduce(tf.constant(float(number))):
             one.numpy()
         took.append(time.monotonic() - began)
     return statistics.median(took[1:])
