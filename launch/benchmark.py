@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from input_pipeline.tuning import host_cores
-from launch.flags.command import Command, flagfile_text, parse, read_command, unexpected_arguments
+from launch.flags.command import flagfile_text, parse, read_command, unexpected_arguments
 from launch.flags.group import Group
 from launch.flags.parsing import check_file, given, parsed
 from launch.flags.run import define_training_flags
@@ -57,15 +57,15 @@ class Recipe:
     """What is timed.
 
     Attributes:
-      command: as it was given.
-      plan: of a training without end, on the most replicas that were asked for.
+      own: the plan of the command as it was given.
+      plan: of what is timed, on the most replicas that were asked for.
       file: its flagfile.
       replicas: how many, ascending.
       seconds: for each part.
       picture: its path; "" for none.
     """
 
-    command: Command
+    own: Plan
     plan: Plan
     file: pathlib.Path
     replicas: Sequence[int]
@@ -158,14 +158,16 @@ def read_recipe(
         )
     values.replicas = asked[-1] if asked else 0  # from here on a training's
     command = read_command([], values)
-    file = folder / "benchmark.flags"
-    file.write_text(flagfile_text(command, "What is timed.", _WITHOUT_END), encoding="utf-8")
+    own, file = plan_command(command)[0], folder / "benchmark.flags"
+    # As long as it is, it may have no time to find out whether XLA pays.
+    changed = {"xla": own.xla} | (_WITHOUT_END if kind != "startup" else {})
+    file.write_text(flagfile_text(command, "What is timed.", changed), encoding="utf-8")
     plan = plan_of(file)
     if kind == "scaling":
         most = plan.replicas if asked or plan.device == "GPU" else _CPU_REPLICAS
         asked = asked if len(asked) > 1 else powers_up_to(most)
     counts = sorted(asked or [plan.replicas])
-    recipe = Recipe(command, plan, file, counts, values.seconds, values.out if picture else "")
+    recipe = Recipe(own, plan, file, counts, values.seconds, values.out if picture else "")
     if kind == "scaling":
         if len(counts) < 2:
             raise ValueError("scaling is over several numbers of replicas; give --replicas=1,2,4.")
@@ -242,8 +244,7 @@ def time_checkpoint(recipe: Recipe, say: Say) -> tuple[str, Found]:
     """What saving stops, takes and restores."""
     say("timing steps and checkpoints …")
     parts = run_checkpoint(recipe.as_given(), recipe.seconds)
-    plan = plan_command(recipe.command)[0]
-    return benchmark_text.checkpoint_text(plan, parts), dataclasses.asdict(parts)
+    return benchmark_text.checkpoint_text(recipe.own, parts), dataclasses.asdict(parts)
 
 
 def time_startup(recipe: Recipe, say: Say) -> tuple[str, Found]:

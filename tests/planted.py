@@ -1,32 +1,20 @@
-"""A model and data whose steps take as long as they are told to, and no processor's time.
+"""A model whose steps take as long as they are told to, and no processor's time.
 
-    --model=python:planted:network --dataset=python:planted:digits
+    --model=python:planted:network --dataset=python:planted_data:digits
 
 The environment says how long, in milliseconds: `AN_EXAMPLE` and `A_STEP` of the network (each
-micro-batch), `A_RECORD` of the data, `A_SUM` of the sum over the replicas.
+micro-batch), `A_SUM` of the sum over the replicas, and `A_RECORD` of the data.
 """
 
-import dataclasses
-import os
-import threading
 import time
-from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from planted_data import seconds
 
-from input_pipeline.settings import DataSettings
-from input_pipeline.sources import Source, open_source
 from trainer.models.own import ModelSpec
 from trainer.replicas.all_reduce import Exchange
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-def seconds(name: str) -> float:
-    """What the environment says."""
-    return float(os.environ.get(name, "0")) / 1000
 
 
 def later(values: tf.Tensor, wait: float) -> tf.Tensor:
@@ -61,18 +49,6 @@ def network(spec: ModelSpec) -> keras.Model:
     images = keras.Input(spec.shape, dtype=spec.dtype)
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
     return keras.Model(images, keras.layers.Dense(spec.outputs)(Waiting()(x)))
-
-
-def digits(split: str) -> Source:
-    """Digits, read slowly."""
-    source = open_source(DataSettings("digits"), split)
-
-    def read(records: np.ndarray) -> Sequence[np.ndarray]:
-        with _ONE_AT_A_TIME:
-            time.sleep(seconds("A_RECORD") * len(records))
-        return source.read(records)
-
-    return dataclasses.replace(source, name=f"planted/{split}", read=read)
 
 
 _sum = Exchange.over_replicas

@@ -24,8 +24,7 @@ def scaling_text(
     """
     share = strong[0].global_batch // strong[0].replicas
     parts = [
-        f"{plan.model} on {plan.dataset.name}, {plan.device}; the parts of a step in ms, behind",
-        "them what its data take with nothing beside",
+        f"{plan.model} on {plan.dataset.name}, {plan.device}; a step's parts in ms, data: alone",
         f"\nstrong scaling: a batch of {strong[0].global_batch:,} for all",
         *_scaling_rows(strong),
         f"\nweak scaling: {share:,} examples for each replica",
