@@ -62,6 +62,6 @@ def _draw_parts(axes: "Axes", strong: Sequence["StepParts"]) -> None:
         axes.bar(names, heights, bottom=below, color=color, label=_CALLED.get(part, part))
         below = [low + height for low, height in zip(below, heights, strict=True)]
     axes.set_xlabel("replicas")
-    axes.set_ylabel(f"ms of a step of {strong[0].global_batch:,}")
+    axes.set_ylabel(f"ms of a step of {strong[0].global_batch:,} examples")
     axes.margins(y=0.25)
     axes.legend(frameon=False, fontsize=9)

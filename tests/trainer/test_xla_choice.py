@@ -21,7 +21,7 @@ from trainer.run_folder.history import History
 from trainer.run_folder.run_folder import Found
 from trainer.run_folder.state import State
 
-CONSTANT = "--dataset=digits --model=cnn --global_batch=32 --micro_batch=8 --learning_rate=0.05"
+CONSTANT = "--dataset=digits --model=mlp --global_batch=32 --micro_batch=8 --learning_rate=0.05"
 CONSTANT += " --decay=constant --warmup=none --eval_every=0 --check_replicas_every=0 --device=cpu"
 
 
@@ -79,7 +79,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return train_all(tmp_path_factory.mktemp("told"), commands)
 
 
-@pytest.mark.parametrize(("ratio", "xla"), [("0.5", "on"), ("0.99", "off"), ("2", "off")])
+@pytest.mark.parametrize(("ratio", "xla"), [("0.5", "on"), ("0.99", "off")])
 def test_a_run_trains_the_faster_way_and_keeps_to_it(
     ratio: str, xla: str, told: dict[str, Run], tmp_path: pathlib.Path
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_choice_is_not_of_other_work(name: str, tmp_path: pathlib.Path) -> Non
 
 
 def test_what_cannot_be_compiled_goes_without(tmp_path: pathlib.Path) -> None:
-    flags = "--train_for=2st --replicas=2 --batch_norm=synchronized"
+    flags = "--train_for=2st --replicas=2 --model=cnn --batch_norm=synchronized"
     out = trained(tmp_path / "run", "0.5", flags)
     assert "xla: not compiled, the synchronized BatchNormalization" in " ".join(out.split())
     assert kept(tmp_path / "run") == ("--xla=off", "off")
