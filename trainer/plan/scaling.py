@@ -82,7 +82,7 @@ def scaled(site: Site, workers: int) -> Scaled:
     moved = moved_bytes(site.gradients, replicas, gathered) if workers > 1 else 0.0
     turns = rounds(workers, gathered)
     if site.tree and not gathered:
-        turns = min(turns, 2 * math.ceil(math.log2(workers)))
+        turns = 2 * math.ceil(math.log2(workers))
     exchange = turns * site.link.latency + moved / site.link.bandwidth
     first = exchange * min(1.0, site.piece / site.gradients)
     exchange = max(exchange - _BACKWARD * site.step_seconds, first)

@@ -293,6 +293,23 @@ def test_workers_agree_on_the_chiefs_length_or_stop() -> None:
         length(10, lambda own: (*own[:2], own[2] + 1))
 
 
+def test_whatever_steers_the_rate_is_compared_between_workers() -> None:
+    seen = []
+
+    def told(change: Change) -> int:
+        def listen(own: tuple[int, ...]) -> tuple[int, ...]:
+            seen.append(own[2])
+            return own
+
+        rate = SimpleNamespace(current=lambda: change)
+        return agreed_length(Told(listen), rate, lambda reason: None)(40, 10)
+
+    changes = [Change(0.5, Steering()), Change(0.25, Steering())]
+    changes += [Change(0.5, Steering(**{name: 7.0})) for name in Steering._fields]
+    assert {told(change) for change in changes} == {10}
+    assert len(set(seen)) == len(changes) == 5
+
+
 def test_a_lost_worker_has_a_name_where_tensorflow_tells_one() -> None:
     cluster = Cluster(("a:1", "b:2", "c:3"), 1, "the test")
     said = "Collective ops is aborted by: Error reported from /job:worker/task:{}: Connection reset"
