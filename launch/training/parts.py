@@ -48,7 +48,7 @@ class StepParts:
       replicas, global_batch, micro_batch: of its plan.
       device: GPU or CPU.
       parameters: that train.
-      step: as it trains; NaN where no step was timed.
+      step: as it trains.
       from_memory: the same with data that lie in memory.
       data: of a step, with nothing beside.
       all_reduce: the sum over the replicas, by itself; 0 of one replica.
