@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _MOST_VALUES, _MOST_FLAGS, _LONGEST = 1000, 100, 6000  # that MLflow takes at once
-_FORBIDDEN = r"[^\w./ -]"
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED"}
 
 
@@ -60,8 +59,8 @@ class MlflowRun:
         """A metric's name as MLflow takes it: no other signs, nor below another metric."""
         group, slash, rest = name.partition("/")
         if group == "learning_rate" and slash:  # its files are named so, and there is that rate
-            return f"learning_rate_of/{re.sub(_FORBIDDEN, '_', rest).replace('/', '_')}"
-        return re.sub(_FORBIDDEN, "_", name)
+            return f"learning_rate_of/{re.sub(r'[^\w -]', '_', rest)}"
+        return re.sub(r"[^\w./ -]", "_", name)
 
     def add(self, rows: Sequence[Sent]) -> None:
         """Sends rows."""

@@ -93,7 +93,7 @@ class Tracker:
         self._ends.set()
         self._thread.join(patience)
         if self._thread.is_alive():
-            self._say(f"warning: --tracker has not taken the whole log within {patience:.0f} s")
+            self._say(f"warning: --tracker has not taken the whole log within {patience:.3g} s")
 
     def _work(self) -> None:
         pause = 0.0

@@ -34,7 +34,9 @@ class WandbRun:
         run_dir = run_dir.absolute()
         folder = run_dir / "wandb"
         folder.mkdir(exist_ok=True)  # W&B would take a temporary one
-        settings = wandb.Settings(console="off", silent=True, init_timeout=_PATIENCE_SECONDS)
+        settings = wandb.Settings(
+            console="off", silent=True, reinit="create_new", init_timeout=_PATIENCE_SECONDS
+        )
         mode = _mode(wandb, settings)
         run_id = read_id(run_dir, "wandb") or secrets.token_hex(4)
         keep_id(run_dir, "wandb", run_id)
