@@ -59,7 +59,7 @@ class MlflowRun:
         """A metric's name as MLflow takes it: no other signs, nor below another metric."""
         group, slash, rest = name.partition("/")
         if group == "learning_rate" and slash:  # its files are named so, and there is that rate
-            return f"learning_rate_of/{re.sub(r'[^\w -]', '_', rest)}"
+            return "learning_rate_of/" + re.sub(r"[^\w -]", "_", rest)
         return re.sub(r"[^\w./ -]", "_", name)
 
     def add(self, rows: Sequence[Sent]) -> None:

@@ -277,6 +277,7 @@ RUN_DIR = "test_another_run_folder_is_always_one; the runs in tests/launch/train
 TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
+    "or use --tracker=none": "tests/launch/training/test_tracking.py",
     "give another file, --out=FILE": "tests/launch/reports/test_report.py",
     "has the --run_dir of some": "tests/launch/reports/test_report.py",
     "is no flag with its values": "tests/launch/test_sweep.py",

@@ -13,9 +13,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from helpers import REPOSITORY, TIMES, Ended, Gate, Run, finish, logged_step, wait_until
+from helpers import (
+    REPOSITORY,
+    TIMES,
+    Ended,
+    Gate,
+    Run,
+    finish,
+    in_parallel,
+    logged_step,
+    wait_until,
+)
 
+from launch.flags.group import decisive
+from launch.flags.run import define_training_flags
 from tests import preloaded, wandb_files
+from trainer.run_folder.mlflow_run import MlflowRun
 from trainer.run_folder.trackers import is_installed
 
 mlflow = pytest.importorskip(
@@ -304,8 +317,9 @@ def test_killed_and_stopped_it_is_one_run_with_every_step_once(
         assert found == log
     else:
         assert repeatable(found) == repeatable(renamed(log))
-        for name in TIMES & set(found):
-            assert [step for step, _ in found[name]] == [step for step, _ in log[name]]
+        for name in TIMES & set(found):  # of what was undone, too
+            steps = [step for step, _ in found[name]]
+            assert steps == sorted(set(steps)), name
     assert state_of(run, tracker) == ("FINISHED" if tracker == "mlflow" else (0, False))
 
 
@@ -331,6 +345,21 @@ def test_a_store_that_cannot_be_written_is_one_warning(
     (line,) = [line for line in ended.out.splitlines() if "--tracker" in line]
     assert line.startswith("warning: --tracker: ") and why in line
     assert "training goes on" in line and "accuracy" in ended.out
+
+
+def test_runs_that_begin_at_once_are_of_one_experiment(tmp_path: pathlib.Path) -> None:
+    """As those of launch.sweep."""
+    folders = [tmp_path / f"runs/{number}" for number in range(8)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    opened = in_parallel({f.name: functools.partial(MlflowRun, f, {"seed": 1}) for f in folders})
+    assert len(opened) == len({mlflow_run(Run(folder)).info.run_id for folder in folders}) == 8
+    assert len({mlflow_run(Run(folder)).info.experiment_id for folder in folders}) == 1
+
+
+def test_it_decides_about_nothing() -> None:
+    """A run that goes on with another one has no changed flag."""
+    assert "tracker" not in decisive(define_training_flags())
 
 
 @pytest.mark.parametrize("package", ["mlflow", "wandb"])
