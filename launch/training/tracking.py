@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from launch.process import cli
 from launch.process.stop import StopRequests
+from launch.training.hparams import hparams
 from launch.training.job import Job
 from trainer.run_folder.mlflow_run import MlflowRun
 from trainer.run_folder.trackers import Tracker, is_installed
@@ -14,7 +15,7 @@ from trainer.run_folder.wandb_run import WandbRun
 # By the flag's value, which is the name of the package and of what installs it, too.
 _STORES = {"mlflow": MlflowRun, "wandb": WandbRun}
 _STATES = {cli.FINISHED: "finished", cli.STOPPED: "stopped", cli.DIVERGED: "diverged"}
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS, _LONG_PATIENCE_SECONDS = 10.0, 600.0
 
 
 def check_installed(tracker: str) -> None:
@@ -61,9 +62,15 @@ def tracked(job: Job, stop: StopRequests) -> Iterator[Tracking]:
         tracking.end(stop.patience(_PATIENCE_SECONDS))
 
 
-def _tracker(job: Job) -> Tracker | None:
-    from launch.training.board import hparams
+def send_finished(job: Job) -> None:
+    """Sends what the tracker lacks of a run that is finished, if it has one."""
+    tracker = _tracker(job) if job.chief else None
+    if tracker:
+        tracker.follow()
+        tracker.end(_STATES[cli.FINISHED], _LONG_PATIENCE_SECONDS)
 
+
+def _tracker(job: Job) -> Tracker | None:
     store = _STORES.get(job.command.settings.run.tracker)
     if store is None:
         return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.run_folder.trackers import Sent, keep_id, lacking, read_id
+from trainer.run_folder.trackers import Sent, keep_id, lacking, read_id, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,13 +34,14 @@ class MlflowRun:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         # Files need no other package and no server; MLflow wants to be told that they are meant.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow import MlflowClient
 
         run_dir = run_dir.absolute()
         local = run_dir.parent / "mlruns"
         uri = os.environ.get("MLFLOW_TRACKING_URI") or local.as_uri()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or run_dir.parent.name or "lockstep"
-        place = re.sub(r"//[^/@]*@", "//", uri)  # without a password
+        place = without_password(uri)
         self._client = MlflowClient(uri)
         self._id = self._known(read_id(run_dir, place))
         if not self._id:

@@ -11,6 +11,7 @@ answers, or by the next start.
 
 import importlib.util
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,7 +110,8 @@ class Tracker:
         except Exception as error:  # their code raises anything, and training goes on
             self._store = None  # which is asked anew what it has
             if not self._failed:
-                said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+                said = without_password(f"{type(error).__name__}: {error}")
+                said = " ".join(said.split())[:_LONGEST]
                 self._say(
                     f"warning: --tracker: {said}; training goes on, and so does metrics.jsonl"
                 )
@@ -162,6 +164,11 @@ def lacking(row: Mapping[str, Any], store: Store) -> Sent | None:
     }
     store.held |= dict.fromkeys(values, step)
     return Sent(step, values) if values else None
+
+
+def without_password(text: str) -> str:
+    """A text without what stands before the @ of addresses."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def read_lines_from(path: pathlib.Path, begin: int) -> list[bytes]:

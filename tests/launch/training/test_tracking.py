@@ -51,7 +51,7 @@ DIVERGES = (
     "--device=cpu --model=mlp --train_for=20st --warmup=0 --decay=constant --learning_rate=1e25 "
     "--lr_scaling=none --log_every=1st --checkpoint_every=1st --eval_every=0"
 )
-NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+NOWHERE = {"MLFLOW_TRACKING_URI": "http://me:secret@127.0.0.1:9"}
 Series = dict[str, list[tuple[int, float]]]  # steps and values, by name
 
 
@@ -100,13 +100,15 @@ def interrupted(folder: pathlib.Path, tracker: str) -> dict[str, Any]:
     return found | {"finished": call(command, folder), "run": run}
 
 
-def hindered(folder: pathlib.Path) -> dict[str, Ended]:
+def hindered(folder: pathlib.Path) -> dict[str, Any]:
     """Runs whose store cannot be reached or written."""
     for name in ("files/mlruns", "files/wandb/wandb"):  # where there should be folders
         (folder / name).parent.mkdir(parents=True)
         (folder / name).touch()
     return {
+        "folder": folder,
         "nowhere": call(f"{COMMAND} --tracker=mlflow --run_dir=runs/nowhere", folder, NOWHERE),
+        "later": call(f"{COMMAND} --tracker=mlflow --run_dir=runs/nowhere", folder),
         "mlflow": call(f"{COMMAND} --tracker=mlflow --run_dir=files/mlflow", folder),
         "wandb": call(f"{COMMAND} --tracker=wandb --run_dir=files/wandb", folder),
     }
@@ -345,6 +347,15 @@ def test_a_store_that_cannot_be_written_is_one_warning(
     (line,) = [line for line in ended.out.splitlines() if "--tracker" in line]
     assert line.startswith("warning: --tracker: ") and why in line
     assert "training goes on" in line and "accuracy" in ended.out
+    assert "secret" not in line
+
+
+def test_a_finished_run_is_sent_when_the_command_is_given_again(stories: dict[str, Any]) -> None:
+    run = Run(stories["hindered"]["folder"] / "runs/nowhere")
+    assert stories["hindered"]["later"].code == 0
+    assert "is finished at step 50" in stories["hindered"]["later"].out
+    assert without_best(of_mlflow(run)) == renamed(of_log(run.rows()))
+    assert mlflow_run(run).info.status == "FINISHED"
 
 
 def test_runs_that_begin_at_once_are_of_one_experiment(tmp_path: pathlib.Path) -> None:
