@@ -18,6 +18,7 @@ from launch.training.gpus import say_what_is_amiss
 from launch.training.job import Job
 from launch.training.join import join
 from launch.training.startup import Startup
+from launch.training.tracking import check_installed, send_finished
 from trainer.run_folder.account import DATA, IMPORTS
 from trainer.run_folder.resume import rederived
 from trainer.run_folder.run_folder import tidy
@@ -49,7 +50,10 @@ def _train(
 ) -> int:
     with cli.wrong_command():
         command = read_command(argv, values)
-        if find_cluster(values.cluster, os.environ) is None:
+        cluster = find_cluster(values.cluster, os.environ)
+        if cluster is None or cluster.chief:
+            check_installed(command.settings.run.tracker)
+        if cluster is None:
             startup.show()
         startup.begin(DATA)
         before = cli.importing_seconds()
@@ -61,7 +65,8 @@ def _train(
     stop.limit(command.settings.recovery, lambda: last_saved(job))
     show(job)
     if job.complete():
-        print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.")
+        print(f"\n{job.run_dir} is finished at step {job.found.step:,}; nothing to do.", flush=True)
+        send_finished(job)
         return cli.FINISHED
     if job.found.step >= job.stops_at:
         print(f"\n{job.run_dir} is at step {job.found.step:,}, where --stop_at has it stop.")

@@ -44,6 +44,7 @@ FOREIGN = {"no-index", "find-links", "no-cache-dir"}  # pip
 FOREIGN |= {"signal"}  # Slurm
 FOREIGN |= {"repo-type", "logdir", "no-deps", "target", "extra-index-url"}
 FOREIGN |= {"shm-size", "ipc"}  # Docker
+FOREIGN |= {"backend-store-uri"}  # MLflow
 EXTRA = {"help", "helpfull", "flagfile", "name", "noname"}
 COMMANDS = ("train", "plan", "find_lr", "control", "supervise", "prepare", "look")
 COMMANDS += ("verify", "replay", "models", "evaluate", "predict", "export", "doctor")

@@ -99,6 +99,13 @@ def _define_conduct(add: Group) -> None:
         rare=True,
     )
     add.text(
+        "tracker",
+        "none",
+        "Send the log to mlflow or wandb, too.\nMLFLOW_TRACKING_URI or WANDB_MODE say where to; by "
+        "themselves into files beside and in the run's folder.",
+        rare=True,
+    )
+    add.text(
         "profile",
         "",
         "Steps to profile for TensorBoard: 100:110.\nThose after step 100 up to 110, each in a "
@@ -144,6 +151,7 @@ def _run_settings(values: flags.FlagValues) -> RunSettings:
         check_replicas_every=duration(values, "check_replicas_every"),
         audit_every=duration(values, "audit_every"),
         profile=parsed(values, "profile", parse_span),
+        tracker=one_of("tracker", values.tracker, ("none", "mlflow", "wandb")),
     )
 
 

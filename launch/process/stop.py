@@ -79,6 +79,11 @@ class StopRequests:
         with self._lock:
             self._training = True
 
+    def patience(self, most: float) -> float:
+        """Seconds that may be waited for what is not needed: these, or half of what is left."""
+        left = self._seconds_left()
+        return most if left is None else min(most, left / 2)
+
     def when_asked(self, call: Callable[[], object]) -> None:
         """Calls this once, in a thread of its own, as soon as anyone asks."""
         with self._lock:

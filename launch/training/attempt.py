@@ -30,6 +30,7 @@ from launch.training.together import (
     meeting,
     share_checkpoints,
 )
+from launch.training.tracking import Tracking, tracked
 from trainer.files.storage import Storage
 from trainer.files.whole_files import write_json, write_text
 from trainer.loop import Block
@@ -65,9 +66,11 @@ def train(job: Job, stop: StopRequests, startup: Startup) -> int:
             job, session = make_session(job, stop, startup)
         stop.when_asked(session.run.ask_to_stop)
         print_run(session.run, job.plan)
-        outcome = attempt(job, session)
-        while outcome.go_on is not None:
-            outcome = attempt(outcome.go_on, session)
+        with tracked(job, stop) as tracking:
+            outcome = attempt(job, session, tracking)
+            while outcome.go_on is not None:
+                outcome = attempt(outcome.go_on, session, tracking)
+            tracking.code = outcome.code
         if outcome.code != cli.FAILED:
             session.meet()  # who leaves earlier is taken for lost
     return outcome.code
@@ -137,7 +140,7 @@ def first_settings(job: Job) -> Settings:
     return dataclasses.replace(settings, fine_tuning=later)
 
 
-def attempt(job: Job, session: Session) -> Outcome:
+def attempt(job: Job, session: Session, tracking: Tracking) -> Outcome:
     """Goes on from what was found, trains, and leaves the folder complete."""
     from launch.training.host import make_host
     from trainer.actions.diverged import DivergedError
@@ -148,6 +151,7 @@ def attempt(job: Job, session: Session) -> Outcome:
     with cli.wrong_command():
         host = make_host(job, session)
     try:
+        tracking.follow()
         if job.finished():  # and a kill came before its model was written
             return Outcome(conclude(job, session, host, job.found.step))
         with session.faults["train"].raised():

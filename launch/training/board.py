@@ -3,13 +3,12 @@
 Each is a whole event file that a new start of the run writes anew, so that nothing is there twice.
 """
 
-import math
 import os
 import pathlib
 import platform
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -19,9 +18,9 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
 from tensorboard.util import tensor_util
 
-from launch.flags.group import decisive, rare
 from launch.terminal.plan_text import plan_text
-from launch.training.job import Job, settled
+from launch.training.hparams import hparams
+from launch.training.job import Job
 from launch.training.model_card import PACKAGES, command_text, markdown_table, versions
 from trainer.plan import curves
 from trainer.plan.learning_rate import phases
@@ -79,27 +78,6 @@ def write_hparams(job: Job, ended: bool) -> None:
             )
         )
     write_events(job.run_dir / "eval" / f"{_FILE}.hparams", values)
-
-
-def hparams(job: Job) -> dict[str, bool | int | float | str]:
-    """The flags that decide what comes out of a run; rare ones where they were given."""
-    values, known = job.command.values, settled(job.plan)
-    given = {name for name in values if values[name].value != values[name].default}
-    names = decisive(values) - (rare(values) - given)
-    flags = {name: known.get(name, values[name].value) for name in sorted(names)}
-    return {name: _comparable(value) for name, value in flags.items()}
-
-
-def _comparable(value: Any) -> bool | int | float | str:
-    """A flag's value; a text that is a number, such as a weight decay, as that."""
-    if isinstance(value, bool | int | float):
-        return value
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "none")
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
 
 
 def write_plan(boards: Boards, plan: Plan, first: int) -> None:

@@ -28,6 +28,7 @@ class RunSettings:
     locate_nonfinite: bool = False
     pictures: str = "auto"  # for TensorBoard: where they are cheap; or always or never
     profile: Span = NO_STEPS  # those that are profiled
+    tracker: str = "none"  # that the log is sent to, too: mlflow or wandb
 
 
 @dataclasses.dataclass(frozen=True)

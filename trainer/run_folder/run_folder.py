@@ -21,7 +21,8 @@ from trainer.run_folder.state import State
 
 _FILES = ("flags.txt", "plan.json", "metrics.jsonl", "bad_records.jsonl", "model.keras", "lock")
 HELD_OUT, INIT_FROM = "held_out.txt", "init_from.json"
-_FILES += ("rollbacks.jsonl", "classes.txt", "MODEL.md", HELD_OUT, INIT_FROM)
+TRACKER_IDS = "tracker.json"
+_FILES += ("rollbacks.jsonl", "classes.txt", "MODEL.md", HELD_OUT, INIT_FROM, TRACKER_IDS)
 _FILES += ("control/applied.jsonl", "control/status.json")
 # Where anybody may leave anything: it is looked at one by one, see `trainer.run_folder.requests`.
 _LEFT_BY_OTHERS = ("control/requests", "control/rejected")

@@ -278,6 +278,7 @@ TRAINED = "tests/launch/training/test_trained.py"
 # Advice on flags that is followed elsewhere: where, by a piece of the sentence.
 ELSEWHERE = {
     "give --replicas=1,2,4": "tests/launch/test_benchmark.py",
+    "or use --tracker=none": "tests/launch/training/test_tracking.py",
     "give another file, --out=FILE": "tests/launch/reports/test_report.py",
     "has the --run_dir of some": "tests/launch/reports/test_report.py",
     "is no flag with its values": "tests/launch/test_sweep.py",
