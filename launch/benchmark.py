@@ -186,7 +186,7 @@ def parse_replicas(text: str) -> list[int]:
     if text in ("", "0"):
         return []
     known = all(part.isascii() and part.isdecimal() and len(part) < 5 for part in parts)
-    if not known or "0" in parts:
+    if not known or not all(map(int, parts)):
         raise ValueError("it is no list of numbers of replicas; give such as 1,2,4.")
     return sorted(set(map(int, parts)))
 

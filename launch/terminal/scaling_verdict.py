@@ -81,7 +81,7 @@ def speed_text(loss: Loss) -> str:
         return f"{more} replicas are slower than {fewer}, {loss.speedup:.2f} times as fast"
     if loss.speedup < FASTER:
         return f"{more} replicas are no faster than {fewer}"
-    times = f"not {loss.ratio:g} times"
+    times = f"not {loss.ratio:.3g} times"
     return f"{more} replicas are {loss.speedup:.2f} times as fast as {fewer}, {times}"
 
 
@@ -101,11 +101,14 @@ def data_text(loss: Loss) -> str:
 def sum_text(loss: Loss) -> str:
     """The sum over the replicas takes long."""
     more = loss.more
-    return (
+    text = (
         f"{more.all_reduce / more.step:.0%} of each step is the all-reduce of "
         f"{more.parameters:,} numbers, {1000 * more.all_reduce:,.3g} ms; a larger --global_batch "
-        "has fewer of them, and --gradient_dtype=bfloat16 sends half as much"
+        "has fewer of them"
     )
+    if more.gradient_dtype == "float32":
+        text += ", and --gradient_dtype=bfloat16 sends half as much"
+    return text
 
 
 def network_text(loss: Loss, weak: "StepParts | None", cores: int) -> str:
@@ -124,7 +127,8 @@ def network_text(loss: Loss, weak: "StepParts | None", cores: int) -> str:
             f"{text}; the replicas share {cores} cores, and take {in_the_way}: CPU replicas are "
             "for trying out"
         )
+    less = "more --steps_per_loop" if more.trial.xla == "on" else "--xla=on, more --steps_per_loop"
     return (
         f"{text}; the replicas hold each other up, {in_the_way}: the host has to start all their "
-        "work (--xla=on, more --steps_per_loop)"
+        f"work ({less})"
     )

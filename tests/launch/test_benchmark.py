@@ -91,6 +91,7 @@ def cell(
         micro_batch=batch // replicas,
         device=device,
         parameters=25_000_000,
+        gradient_dtype="float32",
         step=from_memory + waiting / 1000,
         from_memory=from_memory,
         data=0.004,
@@ -148,6 +149,22 @@ def test_on_a_cpu_the_replicas_share_its_cores() -> None:
     assert "the same cores prepare the data" in verdict(waits, [], cores=2)[0]
 
 
+def test_nothing_is_advised_that_is_done_already() -> None:
+    sums = [ONE, dataclasses.replace(cell(2, 50, 60), gradient_dtype="bfloat16")]
+    (said,) = verdict(sums, WEAK, cores=8)
+    assert said.endswith("a larger --global_batch has fewer of them.")
+    assert "gradient_dtype=bfloat16" in verdict([ONE, cell(2, 50, 60)], WEAK, cores=8)[0]
+    compiled = dataclasses.replace(cell(2, 90), trial=dataclasses.replace(TRIAL, xla="on"))
+    held_up = [ONE, cell(2, 180, batch=128)]
+    assert "(more --steps_per_loop)" in verdict([ONE, compiled], held_up, cores=8)[0]
+    assert "(--xla=on, more" in verdict([ONE, cell(2, 90)], held_up, cores=8)[0]
+
+
+def test_the_times_that_are_missed_are_rounded() -> None:
+    (said,) = verdict([cell(3, 100), cell(4, 95)], [], cores=8)
+    assert "4 replicas are 1.05 times as fast as 3, not 1.33 times:" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -157,6 +174,7 @@ def test_on_a_cpu_the_replicas_share_its_cores() -> None:
         ("step --flagfile=digits --replicas=1,2", "are several, which are for"),
         ("scaling --flagfile=digits --replicas=1,x", "no list of numbers of replicas"),
         ("scaling --flagfile=digits --replicas=1,0", "no list of numbers of replicas"),
+        ("scaling --flagfile=digits --replicas=00,2", "no list of numbers of replicas"),
         ("scaling --flagfile=digits --replicas=1", "give --replicas=1,2,4"),
         ("scaling --flagfile=digits --replicas=1,3", "128 .* 3"),
         ("scaling --flagfile=digits --out=nowhere/x.png", "a folder that exists"),
