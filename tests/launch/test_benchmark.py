@@ -216,6 +216,55 @@ def test_tables_fit_a_terminal_and_a_picture_is_drawn(tmp_path: pathlib.Path, pl
     assert Image.open(tmp_path / "scaling.png").size[0] > 900
 
 
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_columns_stand_below_each_other_whatever_the_numbers(plan: Plan, factor: int) -> None:
+    strong = [cell(n, 70_000 * factor / n, batch=1_048_576) for n in (1, 2)]
+    slow = [cell(n, 1_000 * factor, batch=2 * n) for n in (1, 2)]
+    for cells in (strong, slow):
+        heading, *rows = scaling_text(plan, cells, [], []).splitlines()[3:]
+        assert {len(row) for row in rows} == {len(heading)} and len(heading) <= 80
+        rate = heading.index("examples/s")
+        shown = float(rows[0][rate : rate + 10].replace(",", ""))
+        assert shown == pytest.approx(cells[0].global_batch / cells[0].step, rel=0.05)
+
+
+def test_a_long_name_of_the_data_is_wrapped(plan: Plan) -> None:
+    long = dataclasses.replace(plan, dataset=dataclasses.replace(plan.dataset, name="a" * 70))
+    assert max(map(len, scaling_text(long, [ONE], [], []).splitlines())) <= 80
+
+
+def test_what_cannot_be_timed_is_told_and_the_others_are_not_lost(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import keras\n"
+        "def network(spec):\n"
+        "    images = keras.Input(spec.shape, dtype=spec.dtype)\n"
+        "    x = keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(images))\n"
+        "    return keras.Model(images, keras.layers.Dense(spec.outputs)(Small()(x)))\n"
+        "class Small(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        if (x.shape[0] or 0) > 32:\n"
+        "            raise MemoryError('no memory for so many')\n"
+        "        return x\n"
+    )
+    env = {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
+    command = f"scaling {DIGITS} --model=python:own:network --xla=off --replicas=1,2 --seconds=0.2"
+    ended = finish(start(command, tmp_path, env, module="launch.benchmark"))
+    said = " ".join(ended.out.split())
+    assert ended.code == cli.FAILED and ended.err == "", ended.err
+    assert "3/3" in said and "failed 1 replica, batch 64: " in said
+    assert "failed 2 replicas, batch 128: " in said and "out of memory" in said
+    assert re.search(r" times of ideal .* 2 64 [\d,]+ 1\.00 100% ", said), said
+    assert "weak scaling" not in said
+    assert Image.open(tmp_path / "scaling.png").size[0] > 900
+
+
+def test_what_is_known_of_fewer_replicas_is_compared_with_theirs() -> None:
+    """Where one replica has no memory, weak scaling's batches are still those of one."""
+    strong = [cell(2, 50), cell(4, 45)]
+    weak = [cell(2, 100, batch=128), cell(4, 101, batch=256)]
+    assert "too few of them" in verdict(strong, weak, cores=8)[0]
+
+
 def test_what_is_told_of_one_step(plan: Plan) -> None:
     text = step_text(plan, cell(2, 40, 5, 5, batch=64), cores=2)
     assert "50.0 ms, 1,280 examples/s; not compiled" in text
