@@ -3,12 +3,15 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
-from helpers import REPOSITORY, finish, start
+from helpers import REPOSITORY, finish, start, wait_until
 from PIL import Image
 
 from launch import benchmark
@@ -256,6 +259,59 @@ def test_what_cannot_be_timed_is_told_and_the_others_are_not_lost(tmp_path: path
     assert re.search(r" times of ideal .* 2 64 [\d,]+ 1\.00 100% ", said), said
     assert "weak scaling" not in said
     assert Image.open(tmp_path / "scaling.png").size[0] > 900
+
+
+ENDS = """
+import dataclasses, os, pathlib, signal
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+
+def tried():
+    return "launch.training" in pathlib.Path("/proc/self/cmdline").read_text()
+
+def killed(split):
+    if tried():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return open_source(DataSettings("digits"), split)
+
+def wrong(split):
+    def read(records):
+        raise ValueError("a first line\\nand a second one")
+    return dataclasses.replace(open_source(DataSettings("digits"), split), read=read)
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ("killed", r"ended by SIGKILL \(as where there is no memory left\)"),
+        ("wrong", r"ended with 70: .*a first line\nand a second one"),
+    ],
+)
+def test_how_a_trial_has_ended_is_told(tmp_path: pathlib.Path, which: str, said: str) -> None:
+    (tmp_path / "own.py").write_text(ENDS)
+    env = {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
+    command = f"step --dataset=python:own:{which} --model=mlp --device=cpu"
+    ended = finish(start(command, tmp_path, env, module="launch.benchmark"))
+    assert ended.code == cli.FAILED and re.search(said, ended.err), ended.err
+
+
+def test_sigterm_ends_it_behind_a_scripts_ampersand_too(tmp_path: pathlib.Path) -> None:
+    command = f"{sys.executable} -m launch.benchmark step {DIGITS} --seconds=60"
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # So a shell starts what does not stand in front: it does not hear Ctrl-C.
+    command = f"trap '' INT; exec {command}"
+    with subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=env, **quiet) as process:
+        try:
+            assert "timing a step" in process.stdout.readline()
+            wait_until(lambda: any(tmp_path.glob("trial-*/run")), process)
+            process.terminate()
+            assert process.wait(30) == cli.STOPPED
+        finally:
+            process.kill()
+        assert process.stderr.read() == "stopped before its end\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_known_of_fewer_replicas_is_compared_with_theirs() -> None:
