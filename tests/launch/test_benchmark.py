@@ -74,7 +74,8 @@ def test_scaling_names_the_cause_that_was_planted(story: str, stories: dict[str,
         ("data", 16 * planted.get("A_RECORD", 0)),
         ("all_reduce", planted.get("A_SUM", 0)),
     ):
-        assert milliseconds <= 1000 * two[part] + 1 <= 1.3 * milliseconds + 40, part
+        # A batch that has been read ahead comes at once.
+        assert 0.95 * milliseconds <= 1000 * two[part] + 1 <= 1.3 * milliseconds + 40, part
 
 
 def cell(
