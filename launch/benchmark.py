@@ -116,7 +116,7 @@ def carry_out(argv: Sequence[str], values: absl_flags.FlagValues) -> int:
         stream = sys.stderr if values.json else sys.stdout
         text, found = _TIMED[kind](recipe, lambda line: print(line, file=stream, flush=True))
     print(json.dumps(found, indent=1) if values.json else f"\n{text}")
-    return cli.FINISHED
+    return cli.FAILED if found.get("failed") else cli.FINISHED
 
 
 def kind_of(argv: Sequence[str]) -> str:
@@ -186,7 +186,7 @@ def parse_replicas(text: str) -> list[int]:
     if text in ("", "0"):
         return []
     known = all(part.isascii() and part.isdecimal() and len(part) < 5 for part in parts)
-    if not known or "0" in parts:
+    if not known or not all(map(int, parts)):
         raise ValueError("it is no list of numbers of replicas; give such as 1,2,4.")
     return sorted(set(map(int, parts)))
 
@@ -208,22 +208,33 @@ def plan_of(file: pathlib.Path, *more: str) -> Plan:
 def time_scaling(recipe: Recipe, say: Say) -> tuple[str, Found]:
     """A step on every number of replicas, with one batch and with a batch for each."""
     found: dict[str, list[StepParts]] = {"strong": [], "weak": []}
-    cells = recipe.cells()
+    cells, failed = recipe.cells(), []
     for number, (way, count, batch) in enumerate(cells, 1):
-        say(f"{number}/{len(cells)}  {count} replica{'s' * (count > 1)}, batch {batch:,} …")
-        parts = run_step(recipe.argv(count, batch), recipe.seconds)
+        what = f"{count} replica{'s' * (count > 1)}, batch {batch:,}"
+        say(f"{number}/{len(cells)}  {what} …")
+        try:
+            parts = run_step(recipe.argv(count, batch), recipe.seconds)
+        except cli.FailedError as error:  # such as the whole batch, for which one has no memory
+            failed.append(f"{what}: {error}")
+            say(f"     failed: {error}")
+            continue
         found[way].append(parts)
         if number == 1:
             found["weak"].append(parts)
+    if not found["strong"]:
+        raise cli.FailedError(f"nothing could be timed; the last was {failed[-1]}")
     said = verdict(found["strong"], found["weak"], host_cores())
     text = benchmark_text.scaling_text(recipe.plan, found["strong"], found["weak"], said)
     if recipe.picture:
         path = pathlib.Path(recipe.picture)
-        with cli.wrong_command():
+        try:
             scaling_chart.save_chart(recipe.plan, found["strong"], found["weak"], path)
-        text += f"\n{table([('picture', whole(path))])}"
+            text += f"\n{table([('picture', whole(path))])}"
+        except OSError as error:  # what was timed is told
+            failed.append(f"the picture {path}: {error.strerror or error}")
+    text = "\n".join([text, *(table([("failed", one)]) for one in failed)])
     as_json = {way: [one.to_json() for one in parts] for way, parts in found.items()}
-    return text, {**as_json, "verdict": said}
+    return text, {**as_json, "verdict": said, "failed": failed}
 
 
 def time_step(recipe: Recipe, say: Say) -> tuple[str, Found]:

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import NoReturn, TypeVar
 
 from absl import flags
@@ -101,7 +102,7 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
         # As Ctrl-C, so that other processes and temporary folders of ours go with it.
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+                signal.signal(number, _as_ctrl_c)
     try:
         code = main(sys.argv[1:])
         if code == FINISHED and not trains and not output.is_whole():
@@ -124,6 +125,12 @@ def exit_with(main: Main, *, trains: bool = False) -> NoReturn:
         traceback.print_exc()
         code = FAILED
     output.leave(code, output.PATIENCE if trains else None)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as behind a script's &
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def keep(thing: T) -> T:

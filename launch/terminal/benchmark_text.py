@@ -1,6 +1,7 @@
 """What launch.benchmark has timed, as tables within 80 columns."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,47 +21,50 @@ def scaling_text(
     """Both tables, and the verdict below them.
 
     Args:
+      strong: with one batch, on ascending numbers of replicas.
+      weak: with as many examples a replica, likewise; may be none.
       said: the verdict's sentences.
     """
-    share = strong[0].global_batch // strong[0].replicas
-    parts = [
-        f"{plan.model} on {plan.dataset.name}, {plan.device}; a step's parts in ms, data: alone",
-        f"\nstrong scaling: a batch of {strong[0].global_batch:,} for all",
-        *_scaling_rows(strong),
-        f"\nweak scaling: {share:,} examples for each replica",
-        *_scaling_rows(weak),
-    ]
+    title = f"{plan.model} on {plan.dataset.name}, {plan.device}; a step's parts in ms, data: alone"
+    parts = [textwrap.fill(title, 80, break_long_words=False, break_on_hyphens=False)]
+    parts.append(f"\nstrong scaling: a batch of {strong[0].global_batch:,} for all")
+    parts += _scaling_rows(strong)
+    if weak:
+        share = weak[0].global_batch // weak[0].replicas
+        parts.append(f"\nweak scaling: {share:,} examples for each replica")
+        parts += _scaling_rows(weak)
     rows = [("verdict" if n == 0 else "", sentence) for n, sentence in enumerate(said)]
     return "\n".join(parts) + (f"\n\n{table(rows)}" if rows else "")
 
 
 def _scaling_rows(cells: Sequence["StepParts"]) -> list[str]:
     names = ("replicas", "batch", "examples/s", "times", "of ideal", "step ms", "network", "sum")
-    lines = [_columns(*names, "waiting", "data")]
+    rows = [(*names, "waiting", "data")]
     first = cells[0].global_batch / cells[0].step
     for one in cells:
         rate = one.global_batch / one.step
         times = rate / first
-        lines.append(
-            _columns(
+        rows.append(
+            (
                 str(one.replicas),
                 f"{one.global_batch:,}",
-                f"{rate:,.0f}",
+                _rate(rate),
                 f"{times:.2f}",
                 f"{times * cells[0].replicas / one.replicas:.0%}",
                 *(_ms(s) for s in (one.step, one.network, one.all_reduce, one.waiting, one.data)),
             )
         )
-    return lines
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [" ".join(c.rjust(width) for c, width in zip(r, widths, strict=True)) for r in rows]
 
 
-def _columns(*cells: str) -> str:
-    widths = (8, 6, 10, 5, 8, 7, 7, 6, 7, 6)
-    return " ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+def _rate(each_second: float) -> str:
+    return f"{each_second:,.0f}" if each_second >= 10 else f"{each_second:.2g}"
 
 
 def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.1f}" if seconds >= 0.01 else f"{1000 * seconds:.2f}"
+    digits = 2 if seconds < 0.01 else 1 if seconds < 10 else 0
+    return f"{1000 * seconds:.{digits}f}"
 
 
 def step_text(plan: Plan, parts: "StepParts", cores: int) -> str:
@@ -69,13 +73,13 @@ def step_text(plan: Plan, parts: "StepParts", cores: int) -> str:
     compiled = "compiled by XLA" if trial.xla == "on" else "not compiled"
     micro = f"{parts.global_batch // parts.micro_batch} × {parts.micro_batch:,} examples"
     rows = [
-        ("step", f"{_ms(step)} ms, {parts.global_batch / step:,.0f} examples/s; {compiled}"),
+        ("step", f"{_ms(step)} ms, {_rate(parts.global_batch / step)} examples/s; {compiled}"),
         ("network", f"{_part(parts.network, step)}: forward, backward, the update, of {micro}"),
     ]
     if parts.replicas > 1:
         told = f"over {parts.replicas} replicas, of {parts.parameters:,} numbers"
         rows.append(("sum", f"{_part(parts.all_reduce, step)}: {told}"))
-    alone = f"of which {parts.global_batch / parts.data:,.0f} examples/s come with nothing beside"
+    alone = f"of which {_rate(parts.global_batch / parts.data)} examples/s come with nothing beside"
     rows.append(("waiting", f"{_part(parts.waiting, step)}: for data, {alone}"))
     rows.append(("memory", f"{_size(trial.device_bytes or trial.host_bytes)} at most"))
     wait = parts.waiting / step
@@ -93,7 +97,10 @@ def input_text(plan: Plan, parts: "InputParts", cores: int) -> str:
     rate = parts.examples / parts.seconds
     feeds = f"feeds a step of {plan.global_batch:,} every {_ms(plan.global_batch / rate)} ms"
     rows = [
-        ("data", f"{rate:,.0f} examples/s of {_size(parts.bytes)}, {_size(rate * parts.bytes)}/s"),
+        (
+            "data",
+            f"{_rate(rate)} examples/s of {_size(parts.bytes)}, {_size(rate * parts.bytes)}/s",
+        ),
         ("", feeds),
         (
             "processor",

@@ -23,7 +23,7 @@ def save_chart(
 
     Args:
       strong: with one batch, on ascending numbers of replicas.
-      weak: with as many examples a replica, on the same numbers.
+      weak: with as many examples a replica, on the same numbers where that could be timed.
 
     Raises:
       OSError: the file cannot be written.
@@ -37,15 +37,18 @@ def save_chart(
 
 
 def _draw_times(axes: "Axes", strong: Sequence["StepParts"], weak: Sequence["StepParts"]) -> None:
-    counts = [one.replicas for one in strong]
+    counts = sorted({one.replicas for one in (*strong, *weak)})
     ideal = [count / counts[0] for count in counts]
     axes.plot(counts, ideal, "--", color=GREY, label="ideal")
     for cells, label, color in (
         (strong, "one batch (strong)", BLUE),
         (weak, "a batch for each (weak)", GREEN),
     ):
+        if not cells:
+            continue
         rates = [one.global_batch / one.step for one in cells]
-        axes.plot(counts, [rate / rates[0] for rate in rates], "o-", color=color, label=label)
+        each = [cells[0].replicas / counts[0] * rate / rates[0] for rate in rates]
+        axes.plot([one.replicas for one in cells], each, "o-", color=color, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     for axis, ticks in ((axes.xaxis, counts), (axes.yaxis, sorted({0.5, *ideal}))):

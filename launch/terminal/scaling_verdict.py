@@ -58,20 +58,31 @@ def verdict(strong: Sequence["StepParts"], weak: Sequence["StepParts"], cores: i
 
     Args:
       strong: with one batch, on ascending numbers of replicas.
-      weak: with as many examples a replica, on the same numbers.
+      weak: with as many examples a replica, on the same numbers where that could be timed.
       cores: that this process may use.
     """
     losses = [Loss(strong[0], more) for more in strong[1:]]
     wrong = [loss for loss in losses if not loss.efficient]
     shown = wrong[:1] + [loss for loss in wrong[-1:] if loss.cause() != wrong[0].cause()]
-    same = {one.replicas: one for one in weak}
-    return [sentence(loss, same.get(loss.more.replicas), cores) for loss in shown]
+    return [sentence(loss, _as_long(loss, weak), cores) for loss in shown]
 
 
-def sentence(loss: Loss, weak: "StepParts | None", cores: int) -> str:
-    """How much faster it is, why not more, and what to do."""
+def _as_long(loss: Loss, weak: Sequence["StepParts"]) -> float:
+    """How many times as long the network takes for as many examples a replica; 1: not known."""
+    took = {one.replicas: one.network for one in weak}
+    fewer, more = took.get(loss.fewer.replicas), took.get(loss.more.replicas)
+    return more / fewer if fewer and more else 1.0
+
+
+def sentence(loss: Loss, as_long: float, cores: int) -> str:
+    """How much faster it is, why not more, and what to do.
+
+    Args:
+      as_long: times that the network takes, on more replicas, for as many examples each.
+      cores: that this process may use.
+    """
     why = {DATA: data_text, SUM: sum_text}.get(loss.cause())
-    return f"{speed_text(loss)}: {why(loss) if why else network_text(loss, weak, cores)}."
+    return f"{speed_text(loss)}: {why(loss) if why else network_text(loss, as_long, cores)}."
 
 
 def speed_text(loss: Loss) -> str:
@@ -81,7 +92,7 @@ def speed_text(loss: Loss) -> str:
         return f"{more} replicas are slower than {fewer}, {loss.speedup:.2f} times as fast"
     if loss.speedup < FASTER:
         return f"{more} replicas are no faster than {fewer}"
-    times = f"not {loss.ratio:g} times"
+    times = f"not {loss.ratio:.3g} times"
     return f"{more} replicas are {loss.speedup:.2f} times as fast as {fewer}, {times}"
 
 
@@ -101,14 +112,17 @@ def data_text(loss: Loss) -> str:
 def sum_text(loss: Loss) -> str:
     """The sum over the replicas takes long."""
     more = loss.more
-    return (
+    text = (
         f"{more.all_reduce / more.step:.0%} of each step is the all-reduce of "
         f"{more.parameters:,} numbers, {1000 * more.all_reduce:,.3g} ms; a larger --global_batch "
-        "has fewer of them, and --gradient_dtype=bfloat16 sends half as much"
+        "has fewer of them"
     )
+    if more.gradient_dtype == "float32":
+        text += ", and --gradient_dtype=bfloat16 sends half as much"
+    return text
 
 
-def network_text(loss: Loss, weak: "StepParts | None", cores: int) -> str:
+def network_text(loss: Loss, as_long: float, cores: int) -> str:
     """The network does not get shorter with a replica's share of the batch."""
     more, fewer = loss.more, loss.fewer
     shares = [one.global_batch // one.replicas for one in (fewer, more)]
@@ -116,15 +130,16 @@ def network_text(loss: Loss, weak: "StepParts | None", cores: int) -> str:
         f"a replica's {shares[1]:,} examples take the network {1000 * more.network:,.3g} ms, and "
         f"{shares[0]:,} took {1000 * fewer.network:,.3g} ms"
     )
-    if weak is None or weak.network <= APART * fewer.network:
+    if as_long <= APART:
         return f"{text}: too few of them; a larger --global_batch"
-    in_the_way = f"{weak.network / fewer.network:.2g} times as long for as many examples each"
+    in_the_way = f"{as_long:.2g} times as long for as many examples each"
     if more.device == "CPU":
         return (
             f"{text}; the replicas share {cores} cores, and take {in_the_way}: CPU replicas are "
             "for trying out"
         )
+    less = "more --steps_per_loop" if more.trial.xla == "on" else "--xla=on, more --steps_per_loop"
     return (
         f"{text}; the replicas hold each other up, {in_the_way}: the host has to start all their "
-        "work (--xla=on, more --steps_per_loop)"
+        f"work ({less})"
     )

@@ -4,7 +4,7 @@ import os
 import pathlib
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from launch.checks.collective import failed_findings
@@ -17,6 +17,8 @@ from launch.terminal.table import table
 from trainer.plan.traffic import FLOAT32_BYTES, Link, link_of, moved_bytes
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from launch.training.job import Job
     from trainer.replicas.preflight import AllReduceError
     from trainer.run import Run
@@ -94,33 +96,41 @@ def check_sum(run: "Run", job: "Job") -> Link:
 
     many = preflight.MANY_ON_GPUS if plan.device == "GPU" else preflight.MANY_ON_CPUS
     sizes, exchange = (preflight.A_FEW, many), run.train_loop.step.exchange
-    took = sum_seconds(run, plan.device, job.devices.workers, sizes)
+    try:
+        # As the statistics, which are of float32 whatever the gradients travel in.
+        took = preflight.check_all_reduce(
+            run.strategy, sizes, _SUM_SECONDS, lambda values: exchange.over_replicas([values])[0]
+        )
+    except preflight.AllReduceError as error:
+        give_up(error, plan.device, job.devices.workers)
     gathered = exchange.gathered(1)  # of one tensor, however many micro-batches a step has
     moved = (moved_bytes(FLOAT32_BYTES * size, plan.replicas, gathered) for size in sizes)
     return link_of(*zip(moved, took, strict=True))
 
 
-def sum_seconds(run: "Run", kind: str, workers: int, sizes: Sequence[int]) -> list[float]:
-    """Seconds of the replicas' sums of so many float32, each compared number by number.
+def sum_seconds(run: "Run", kind: str, numbers: int) -> float:
+    """Seconds of the replicas' sum of gradients of so many numbers, as a step makes it.
 
     A sum that does not come back ends the process, since nothing can interrupt it.
 
     Args:
-      kind: of the devices, GPU or CPU.
+      kind: of the devices, GPU or CPU, of this process.
 
     Raises:
-      FailedError: they come to other numbers.
-      OpError: TensorFlow's, where workers have lost one of them.
+      FailedError: it fails.
     """
     from trainer.replicas import preflight
 
     exchange = run.train_loop.step.exchange
+
+    def reduce(values: "tf.Tensor") -> "tf.Tensor":
+        statistics, gradient = exchange.over_replicas([values[:1], values])
+        return gradient[-1:] + statistics  # what nobody needs is not computed
+
     try:
-        return preflight.check_all_reduce(
-            run.strategy, sizes, _SUM_SECONDS, lambda values: exchange.over_replicas([values])[0]
-        )
+        return preflight.time_all_reduce(run.strategy, numbers, _SUM_SECONDS, reduce)
     except preflight.AllReduceError as error:
-        give_up(error, kind, workers)
+        give_up(error, kind, 1)
 
 
 def give_up(error: "AllReduceError", kind: str, workers: int) -> NoReturn:

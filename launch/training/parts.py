@@ -48,6 +48,7 @@ class StepParts:
       replicas, global_batch, micro_batch: of its plan.
       device: GPU or CPU.
       parameters: that train.
+      gradient_dtype: what their gradients are summed in.
       step: as it trains.
       from_memory: the same with data that lie in memory.
       data: of a step, with nothing beside.
@@ -60,6 +61,7 @@ class StepParts:
     micro_batch: int
     device: str
     parameters: int
+    gradient_dtype: str
     step: float
     from_memory: float
     data: float
@@ -151,8 +153,8 @@ def step_parts(command: Command, startup: Startup, seconds: float) -> StepParts:
     with tried(command, startup, seconds) as done, done.session.faults["train"].raised():
         from trainer.models.sizes import trainable_parameters
 
-        plan, step = done.job.plan, _step_seconds(done)
-        parameters = trainable_parameters(done.session.run.model)
+        plan, run, step = done.job.plan, done.session.run, _step_seconds(done)
+        parameters = trainable_parameters(run.model)
         alone = time_data(_data(done.job, done.session.faults["train"]), plan, seconds)
         return StepParts(
             trial=done.trial,
@@ -161,15 +163,12 @@ def step_parts(command: Command, startup: Startup, seconds: float) -> StepParts:
             micro_batch=plan.micro_batch,
             device=plan.device,
             parameters=parameters,
+            gradient_dtype=run.train_loop.step.exchange.asked.gradient_dtype,
             step=step,
             from_memory=from_memory(done, step, seconds),
             data=plan.global_batch * alone.seconds / alone.examples,
-            all_reduce=_sum_seconds(done, parameters) if plan.replicas > 1 else 0.0,
+            all_reduce=sum_seconds(run, plan.device, parameters) if plan.replicas > 1 else 0.0,
         )
-
-
-def _sum_seconds(done: Tried, parameters: int) -> float:
-    return sum_seconds(done.session.run, done.job.plan.device, 1, [parameters])[0]
 
 
 def _step_seconds(done: Tried) -> float:

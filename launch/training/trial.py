@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -159,13 +160,26 @@ def run_alone(module: str, *arguments: str) -> str:
             errors="backslashreplace",
         )
     if ended.returncode:
-        said = ended.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
+        said = _said_last(ended.stderr)
         if ended.returncode == cli.WRONG_COMMAND:
             raise cli.WrongCommandError(said)
         raise cli.FailedError(
-            f"the command was tried out and ended with {ended.returncode}: {said}"
+            f"the command was tried out and ended {_ending(ended.returncode)}: {said}"
         )
     return ended.stdout.strip().rpartition("\n")[2]
+
+
+def _said_last(stderr: str) -> str:
+    """The error, which may be of several lines; else the last line."""
+    _, is_error, error = f"\n{stderr.strip()}".rpartition("\nerror: ")
+    return error if is_error else stderr.strip().rpartition("\n")[2] or "it has said nothing"
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"with {code}"
+    killed = " (as where there is no memory left)" if code == -signal.SIGKILL else ""
+    return f"by {signal.Signals(-code).name}{killed}"
 
 
 def _host_bytes() -> int:

@@ -3,12 +3,15 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
-from helpers import REPOSITORY, finish, start
+from helpers import REPOSITORY, finish, start, wait_until
 from PIL import Image
 
 from launch import benchmark
@@ -71,7 +74,8 @@ def test_scaling_names_the_cause_that_was_planted(story: str, stories: dict[str,
         ("data", 16 * planted.get("A_RECORD", 0)),
         ("all_reduce", planted.get("A_SUM", 0)),
     ):
-        assert milliseconds <= 1000 * two[part] + 1 <= 1.3 * milliseconds + 40, part
+        # A batch that has been read ahead comes at once.
+        assert 0.95 * milliseconds <= 1000 * two[part] + 1 <= 1.3 * milliseconds + 40, part
 
 
 def cell(
@@ -91,6 +95,7 @@ def cell(
         micro_batch=batch // replicas,
         device=device,
         parameters=25_000_000,
+        gradient_dtype="float32",
         step=from_memory + waiting / 1000,
         from_memory=from_memory,
         data=0.004,
@@ -148,6 +153,22 @@ def test_on_a_cpu_the_replicas_share_its_cores() -> None:
     assert "the same cores prepare the data" in verdict(waits, [], cores=2)[0]
 
 
+def test_nothing_is_advised_that_is_done_already() -> None:
+    sums = [ONE, dataclasses.replace(cell(2, 50, 60), gradient_dtype="bfloat16")]
+    (said,) = verdict(sums, WEAK, cores=8)
+    assert said.endswith("a larger --global_batch has fewer of them.")
+    assert "gradient_dtype=bfloat16" in verdict([ONE, cell(2, 50, 60)], WEAK, cores=8)[0]
+    compiled = dataclasses.replace(cell(2, 90), trial=dataclasses.replace(TRIAL, xla="on"))
+    held_up = [ONE, cell(2, 180, batch=128)]
+    assert "(more --steps_per_loop)" in verdict([ONE, compiled], held_up, cores=8)[0]
+    assert "(--xla=on, more" in verdict([ONE, cell(2, 90)], held_up, cores=8)[0]
+
+
+def test_the_times_that_are_missed_are_rounded() -> None:
+    (said,) = verdict([cell(3, 100), cell(4, 95)], [], cores=8)
+    assert "4 replicas are 1.05 times as fast as 3, not 1.33 times:" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -157,6 +178,7 @@ def test_on_a_cpu_the_replicas_share_its_cores() -> None:
         ("step --flagfile=digits --replicas=1,2", "are several, which are for"),
         ("scaling --flagfile=digits --replicas=1,x", "no list of numbers of replicas"),
         ("scaling --flagfile=digits --replicas=1,0", "no list of numbers of replicas"),
+        ("scaling --flagfile=digits --replicas=00,2", "no list of numbers of replicas"),
         ("scaling --flagfile=digits --replicas=1", "give --replicas=1,2,4"),
         ("scaling --flagfile=digits --replicas=1,3", "128 .* 3"),
         ("scaling --flagfile=digits --out=nowhere/x.png", "a folder that exists"),
@@ -196,6 +218,108 @@ def test_tables_fit_a_terminal_and_a_picture_is_drawn(tmp_path: pathlib.Path, pl
     assert max(map(len, text.splitlines())) <= 80
     save_chart(plan, strong, weak, tmp_path / "scaling.png")
     assert Image.open(tmp_path / "scaling.png").size[0] > 900
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_columns_stand_below_each_other_whatever_the_numbers(plan: Plan, factor: int) -> None:
+    strong = [cell(n, 70_000 * factor / n, batch=1_048_576) for n in (1, 2)]
+    slow = [cell(n, 1_000 * factor, batch=2 * n) for n in (1, 2)]
+    for cells in (strong, slow):
+        heading, *rows = scaling_text(plan, cells, [], []).splitlines()[3:]
+        assert {len(row) for row in rows} == {len(heading)} and len(heading) <= 80
+        rate = heading.index("examples/s")
+        shown = float(rows[0][rate : rate + 10].replace(",", ""))
+        assert shown == pytest.approx(cells[0].global_batch / cells[0].step, rel=0.05)
+
+
+def test_a_long_name_of_the_data_is_wrapped(plan: Plan) -> None:
+    long = dataclasses.replace(plan, dataset=dataclasses.replace(plan.dataset, name="a" * 70))
+    assert max(map(len, scaling_text(long, [ONE], [], []).splitlines())) <= 80
+
+
+def test_what_cannot_be_timed_is_told_and_the_others_are_not_lost(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import keras\n"
+        "def network(spec):\n"
+        "    images = keras.Input(spec.shape, dtype=spec.dtype)\n"
+        "    x = keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(images))\n"
+        "    return keras.Model(images, keras.layers.Dense(spec.outputs)(Small()(x)))\n"
+        "class Small(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        if (x.shape[0] or 0) > 32:\n"
+        "            raise MemoryError('no memory for so many')\n"
+        "        return x\n"
+    )
+    env = {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
+    command = f"scaling {DIGITS} --model=python:own:network --xla=off --replicas=1,2 --seconds=0.2"
+    ended = finish(start(command, tmp_path, env, module="launch.benchmark"))
+    said = " ".join(ended.out.split())
+    assert ended.code == cli.FAILED and ended.err == "", ended.err
+    assert "3/3" in said and "failed 1 replica, batch 64: " in said
+    assert "failed 2 replicas, batch 128: " in said and "out of memory" in said
+    assert re.search(r" times of ideal .* 2 64 [\d,]+ 1\.00 100% ", said), said
+    assert "weak scaling" not in said
+    assert Image.open(tmp_path / "scaling.png").size[0] > 900
+
+
+ENDS = """
+import dataclasses, os, pathlib, signal
+from input_pipeline.settings import DataSettings
+from input_pipeline.sources import open_source
+
+def tried():
+    return "launch.training" in pathlib.Path("/proc/self/cmdline").read_text()
+
+def killed(split):
+    if tried():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return open_source(DataSettings("digits"), split)
+
+def wrong(split):
+    def read(records):
+        raise ValueError("a first line\\nand a second one")
+    return dataclasses.replace(open_source(DataSettings("digits"), split), read=read)
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ("killed", r"ended by SIGKILL \(as where there is no memory left\)"),
+        ("wrong", r"ended with 70: .*a first line\nand a second one"),
+    ],
+)
+def test_how_a_trial_has_ended_is_told(tmp_path: pathlib.Path, which: str, said: str) -> None:
+    (tmp_path / "own.py").write_text(ENDS)
+    env = {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
+    command = f"step --dataset=python:own:{which} --model=mlp --device=cpu"
+    ended = finish(start(command, tmp_path, env, module="launch.benchmark"))
+    assert ended.code == cli.FAILED and re.search(said, ended.err), ended.err
+
+
+def test_sigterm_ends_it_behind_a_scripts_ampersand_too(tmp_path: pathlib.Path) -> None:
+    command = f"{sys.executable} -m launch.benchmark step {DIGITS} --seconds=60"
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # So a shell starts what does not stand in front: it does not hear Ctrl-C.
+    command = f"trap '' INT; exec {command}"
+    with subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=env, **quiet) as process:
+        try:
+            assert "timing a step" in process.stdout.readline()
+            wait_until(lambda: any(tmp_path.glob("trial-*/run")), process)
+            process.terminate()
+            assert process.wait(30) == cli.STOPPED
+        finally:
+            process.kill()
+        assert process.stderr.read() == "stopped before its end\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_known_of_fewer_replicas_is_compared_with_theirs() -> None:
+    """Where one replica has no memory, weak scaling's batches are still those of one."""
+    strong = [cell(2, 50), cell(4, 45)]
+    weak = [cell(2, 100, batch=128), cell(4, 101, batch=256)]
+    assert "too few of them" in verdict(strong, weak, cores=8)[0]
 
 
 def test_what_is_told_of_one_step(plan: Plan) -> None:

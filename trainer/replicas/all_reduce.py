@@ -100,6 +100,8 @@ class Exchange:
         return self._all_reduced([statistics]) + [tf.cast(p, tf.float32) for p in rounded]
 
     def _all_reduced(self, tensors: Packs) -> list[tf.Tensor]:
+        if not tensors:  # nothing trains, or statistics alone are summed
+            return []
         options = tf.distribute.experimental.CommunicationOptions(
             # TensorFlow packs once more: everything together with 0, nothing with 1.
             bytes_per_pack={"one": 0, "per_variable": 1}.get(self.pieces, self.pieces),

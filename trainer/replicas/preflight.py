@@ -18,6 +18,8 @@ import tensorflow as tf
 A_FEW = 7
 MANY_ON_GPUS, MANY_ON_CPUS = 6_250_000, 250_000  # 25 MB, 1 MB
 _TIMES = 5
+# Sums of one call, of how many numbers in all: the call itself takes as long as a short sum.
+_IN_A_ROW, _MANY = 8, 2_000_000
 _PERIOD = 251  # numbers after which the values repeat: a prime, and no size of a buffer
 Reduce = Callable[[tf.Tensor], tf.Tensor]  # called on every replica: the sum over them
 
@@ -69,18 +71,37 @@ def check_all_reduce(
     Raises:
       AllReduceError: see there.
     """
-    return [_within(strategy, elements, seconds, reduce) for elements in sizes]
+    return [_within(_sum_and_compare, strategy, size, seconds, reduce) for size in sizes]
+
+
+def time_all_reduce(
+    strategy: tf.distribute.Strategy, elements: int, seconds: float, reduce: Reduce
+) -> float:
+    """The seconds of a sum within a call, as a step's is, in whatever precision.
+
+    Nothing is compared. Of `check_all_reduce`, they have the host's call in them.
+
+    Raises:
+      AllReduceError: see there.
+    """
+    in_a_row = max(1, min(_IN_A_ROW, _MANY // elements))
+    timed = functools.partial(_timed, in_a_row=in_a_row)
+    return _within(timed, strategy, elements, seconds, reduce)
 
 
 def _within(
-    strategy: tf.distribute.Strategy, elements: int, seconds: float, reduce: Reduce
+    work_on: Callable[[tf.distribute.Strategy, int, Reduce], float | str],
+    strategy: tf.distribute.Strategy,
+    elements: int,
+    seconds: float,
+    reduce: Reduce,
 ) -> float:
     replicas = strategy.num_replicas_in_sync
     answers: queue.SimpleQueue[float | str | Exception] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            answers.put(_sum_and_compare(strategy, elements, reduce))
+            answers.put(work_on(strategy, elements, reduce))
         except Exception as error:
             answers.put(error)
 
@@ -130,8 +151,10 @@ def _sum_and_compare(
     return _timed(strategy, elements, reduce)
 
 
-def _timed(strategy: tf.distribute.Strategy, elements: int, reduce: Reduce) -> float:
-    """The median seconds of sums of so many numbers."""
+def _timed(
+    strategy: tf.distribute.Strategy, elements: int, reduce: Reduce, in_a_row: int = 1
+) -> float:
+    """The median seconds of sums of so many numbers, of which a call makes some, in turn."""
 
     def on_replica(value: tf.Tensor) -> tf.Tensor:
         own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
@@ -141,8 +164,9 @@ def _timed(strategy: tf.distribute.Strategy, elements: int, reduce: Reduce) -> f
     # of the same numbers on every replica a product.
     @functools.partial(tf.function, autograph=False)
     def all_reduce(value: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        last = strategy.run(on_replica, args=(value,))
-        return strategy.experimental_local_results(last)
+        for _ in range(in_a_row):  # each of what the one before has brought
+            value = strategy.run(on_replica, args=(value,))
+        return strategy.experimental_local_results(value)
 
     took = []
     for number in range(1 + _TIMES):  # the first traces
@@ -150,4 +174,4 @@ def _timed(strategy: tf.distribute.Strategy, elements: int, reduce: Reduce) -> f
         for one in all_reduce(tf.constant(float(number))):
             one.numpy()
         took.append(time.monotonic() - began)
-    return statistics.median(took[1:])
+    return statistics.median(took[1:]) / in_a_row

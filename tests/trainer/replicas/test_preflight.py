@@ -61,6 +61,37 @@ except AllReduceError as error:
     print(error)
 """
 
+# A sum by itself, as launch.benchmark times it, in what the gradients travel in.
+TIMED = """
+import functools, time
+from launch.process import cli
+cli.import_tensorflow(0)
+import tensorflow as tf
+from trainer.plan.devices import Devices
+from trainer.plan.settings import Communication
+from trainer.replicas.all_reduce import make_exchange
+from trainer.replicas.preflight import A_FEW, check_all_reduce, time_all_reduce
+from trainer.replicas.strategy import make_strategy
+
+strategy = make_strategy(Devices("CPU", 2, ""), "auto")
+exchange = make_exchange(strategy, "one", False, Communication(gradient_dtype="bfloat16"), "CPU")
+dtypes, called = [], []
+
+def slow(values):
+    _, total = exchange.over_replicas([values[:1], values])
+    def wait(array):
+        called.append(float(array[0]))
+        time.sleep(0.02)
+        return array
+    return tf.numpy_function(wait, [total], tf.float32, stateful=False)
+
+print(0.02 <= time_all_reduce(strategy, 1_000, 120, slow) <= 0.06)
+print(len(called) >= 2 * 6 * 8 and len(set(called)) >= 8)
+# Statistics by themselves, by which a run on several GPUs sees whether they can sum.
+alone = lambda values: exchange.over_replicas([values])[0]
+print(check_all_reduce(strategy, [A_FEW], 120, alone)[0] > 0)
+"""
+
 
 def outcome(
     reduce: str, seconds: int = 120, replicas: int = 2, all_reduce: str = "auto"
@@ -83,6 +114,10 @@ def test_what_is_timed_is_computed_every_time() -> None:
     # may be computed as its graph is made.
     few, many = json.loads(counts)
     assert said == "True" and few >= 12 and many >= 12
+
+
+def test_sums_in_a_row_are_timed_one_by_one_and_in_bfloat16_too() -> None:
+    assert run_program(TIMED) == ["True", "True", "True"]
 
 
 def test_one_wrong_number_is_found() -> None:
