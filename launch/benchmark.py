@@ -44,7 +44,6 @@ _WITHOUT_END = {
     "checkpoint_every": "0",
     "stop_at": "",
     "histograms_every": "0",
-    "cluster": "none",
 }
 _CPU_REPLICAS = 2  # at most, in `scaling`, where nothing else is said
 
@@ -160,7 +159,7 @@ def read_recipe(
     command = read_command([], values)
     own, file = plan_command(command)[0], folder / "benchmark.flags"
     # As long as it is, it may have no time to find out whether XLA pays.
-    changed = {"xla": own.xla} | (_WITHOUT_END if kind != "startup" else {})
+    changed = {"xla": own.xla, "cluster": "none"} | (_WITHOUT_END if kind != "startup" else {})
     file.write_text(flagfile_text(command, "What is timed.", changed), encoding="utf-8")
     plan = plan_of(file)
     if kind == "scaling":

@@ -274,7 +274,7 @@ def input_parts(command: Command, seconds: float) -> InputParts:
         plan, _, sources = plan_command(command)
     cli.import_tensorflow(0)
     source = sources["train"]
-    faults = Faults(source, source.length)  # they are what training tells of
+    faults = Faults(source, command.data.max_bad_records)
     with cli.wrong_command(), faults.raised():
         data = training_data(command, plan, source, plan.position(0), faults)
         return time_data(data, plan, seconds)

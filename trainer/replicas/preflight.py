@@ -84,7 +84,7 @@ def time_all_reduce(
     Raises:
       AllReduceError: see there.
     """
-    in_a_row = max(1, min(_IN_A_ROW, _MANY // elements))
+    in_a_row = max(1, min(_IN_A_ROW, _MANY // max(1, elements)))
     timed = functools.partial(_timed, in_a_row=in_a_row)
     return _within(timed, strategy, elements, seconds, reduce)
 
