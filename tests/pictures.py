@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from launch.flags.command import read_command
+from launch.flags.group import decisive
 from tests.helpers import REPOSITORY
 
 # By file: the command, which writes a picture of that name into its --out, and the recipes.
@@ -26,8 +27,9 @@ _KEY = "made of"
 
 
 def recipes_digest(recipes: Sequence[str]) -> str:
-    """A digest of all flags that the recipes come to, defaults included."""
-    flags = [read_command([f"--flagfile={one}"]).values.flag_values_dict() for one in recipes]
+    """A digest of all flags by which the recipes come to what they do, defaults included."""
+    values = [read_command([f"--flagfile={one}"]).values for one in recipes]
+    flags = [{name: each[name].value for name in sorted(decisive(each))} for each in values]
     return hashlib.sha256(json.dumps(flags, sort_keys=True, default=str).encode()).hexdigest()
 
 
