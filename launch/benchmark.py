@@ -35,8 +35,6 @@ from trainer.plan.call_syntax import did_you_mean
 from trainer.plan.durations import shortened
 from trainer.plan.plan import Plan
 
-KINDS = ("scaling", "step", "input", "checkpoint", "startup")
-_KINDS_TEXT = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
 # The run is timed and not finished, and does nothing but train meanwhile.
 _WITHOUT_END = {
     "train_for": "1000000000st",
@@ -129,8 +127,8 @@ def kind_of(argv: Sequence[str]) -> str:
             f"say first what to time, {_KINDS_TEXT}: python -m launch.benchmark scaling "
             "--flagfile=digits."
         )
-    if argv[0] not in KINDS:
-        meant = did_you_mean(argv[0], KINDS)
+    if argv[0] not in _TIMED:
+        meant = did_you_mean(argv[0], [*_TIMED])
         raise ValueError(f"{shortened(argv[0])} cannot be timed{meant}; give {_KINDS_TEXT}.")
     return argv[0]
 
@@ -271,6 +269,7 @@ _TIMED = {
     "checkpoint": time_checkpoint,
     "startup": time_startup,
 }
+_KINDS_TEXT = " or ".join([", ".join([*_TIMED][:-1]), [*_TIMED][-1]])
 
 main = cli.entry_point("launch.benchmark KIND", define_benchmark_flags, carry_out)
 

@@ -3,7 +3,6 @@
 import collections
 import functools
 import json
-import os
 import pathlib
 import shlex
 import signal
@@ -28,12 +27,19 @@ from helpers import (
 from launch.flags.group import decisive
 from launch.flags.run import define_training_flags
 from tests import preloaded, wandb_files
+from tests.tracked import (
+    READERS,
+    Series,
+    mlflow_run,
+    of_mlflow,
+    of_wandb,
+    state_of,
+    wandb_file,
+)
 from trainer.run_folder.mlflow_run import MlflowRun
 from trainer.run_folder.trackers import is_installed
 
-mlflow = pytest.importorskip(
-    "mlflow", reason="mlflow is not installed: pip install 'lockstep[mlflow]'"
-)
+pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'lockstep[mlflow]'")
 pytest.importorskip("wandb", reason="wandb is not installed: pip install 'lockstep[wandb]'")
 
 # The names of two rates are none that MLflow takes; a checkpoint falls between two rows.
@@ -52,7 +58,6 @@ DIVERGES = (
     "--lr_scaling=none --log_every=1st --checkpoint_every=1st --eval_every=0"
 )
 NOWHERE = {"MLFLOW_TRACKING_URI": "http://me:secret@127.0.0.1:9"}
-Series = dict[str, list[tuple[int, float]]]  # steps and values, by name
 
 
 def call(
@@ -122,66 +127,8 @@ STORIES = {
 }
 
 
-def client(run: Run) -> Any:
-    """MLflow's own, of the store beside a run's folder."""
-    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-    return mlflow.MlflowClient((run.folder.parent / "mlruns").as_uri())
-
-
-def mlflow_run(run: Run) -> Any:
-    """The one run of MLflow's that a run is."""
-    found = [
-        one
-        for one in client(run).search_runs(
-            [e.experiment_id for e in client(run).search_experiments()]
-        )
-        if one.info.run_name == run.folder.name
-    ]
-    assert len(found) == 1
-    return found[0]
-
-
-def of_mlflow(run: Run) -> Series:
-    """What MLflow has of a run."""
-    found = mlflow_run(run)
-    return {
-        name: [
-            (one.step, one.value) for one in client(run).get_metric_history(found.info.run_id, name)
-        ]
-        for name in found.data.metrics
-    }
-
-
-def wandb_file(run: Run) -> pathlib.Path:
-    """The one that `wandb sync` would send."""
-    (path,) = run.folder.glob("wandb/offline-run-*/run-*.wandb")
-    return path
-
-
-def of_wandb(run: Run) -> Series:
-    """What W&B has of a run, whose rows are of one step each."""
-    series = collections.defaultdict(list)
-    rows = wandb_files.history(wandb_file(run))
-    assert [step for step, _ in rows] == sorted({step for step, _ in rows})
-    for step, values in rows:
-        for name, value in values.items():
-            series[name].append((step, value))
-    return dict(series)
-
-
 def last_step(series: Series) -> int:
     return max((step for of in series.values() for step, _ in of), default=0)
-
-
-def state_of(run: Run, tracker: str) -> Any:
-    """MLflow's status, or W&B's exit code and whether it was preempted."""
-    if tracker == "mlflow":
-        return mlflow_run(run).info.status
-    found = wandb_files.run(wandb_file(run))
-    return found["code"], found["preempting"]
-
-
-READERS = {"mlflow": of_mlflow, "wandb": of_wandb}
 
 
 def of_log(rows: Sequence[Mapping[str, Any]]) -> Series:
