@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import REPOSITORY, finish, start, wait_until
 from PIL import Image
@@ -313,6 +314,53 @@ def test_sigterm_ends_it_behind_a_scripts_ampersand_too(tmp_path: pathlib.Path) 
             process.kill()
         assert process.stderr.read() == "stopped before its end\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_in_the_end_loses_no_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, plan: Plan
+) -> None:
+    (tmp_path / "out").mkdir()
+    given = [*DIGITS.split(), f"--out={tmp_path / 'out' / 'x.png'}"]
+    values = benchmark.define_benchmark_flags()
+    recipe = benchmark.read_recipe("scaling", given, values, tmp_path)
+    (tmp_path / "out").rmdir()
+    monkeypatch.setattr(benchmark, "run_step", lambda argv, seconds: ONE)
+    text, found = benchmark.time_scaling(recipe, lambda line: None)
+    assert "strong scaling" in text
+    assert "x.png: No such file or directory" in " ".join(text.split())
+    assert len(found["strong"]) == 2 and len(found["failed"]) == 1
+
+
+@pytest.mark.parametrize(("given", "code"), [("", cli.FAILED), ("--max_bad_records=6", 0)])
+def test_data_alone_may_have_no_more_bad_records_than_training(
+    tmp_path: pathlib.Path, given: str, code: int
+) -> None:
+    for number in range(12):
+        file = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(noise).save(file)
+        if number % 2:
+            file.write_bytes(file.read_bytes()[:300])
+    command = "input --dataset=folder:pictures --holdout=25% --image_size=8 --global_batch=2"
+    ended = finish(
+        start(f"{command} {given} --device=cpu --seconds=0.1", tmp_path, module="launch.benchmark")
+    )
+    assert ended.code == code, ended.err
+    assert (".png" in ended.err) == bool(code) and ("examples/s" in ended.out) == (not code)
+
+
+@pytest.mark.parametrize(("length", "xla"), [("999st", "off"), ("1000st", "auto")])
+def test_what_is_timed_is_compiled_as_the_recipe_itself_would_be(
+    tmp_path: pathlib.Path, length: str, xla: str
+) -> None:
+    given = [*DIGITS.split(), f"--train_for={length}", "--out=none", "--cluster=auto"]
+    for kind in ("step", "startup"):
+        values = benchmark.define_benchmark_flags()
+        recipe = benchmark.read_recipe(kind, given, values, tmp_path)
+        assert (recipe.own.xla, recipe.plan.xla) == (xla, xla)
+        assert "--cluster=none" in recipe.file.read_text(encoding="utf-8").splitlines()
+        assert (recipe.plan.last_step > 10**6) == (kind == "step")
 
 
 def test_what_is_known_of_fewer_replicas_is_compared_with_theirs() -> None:

@@ -111,7 +111,7 @@ class Tracker:
             self._store = None  # which is asked anew what it has
             if not self._failed:
                 said = without_password(f"{type(error).__name__}: {error}")
-                said = " ".join(said.split())[:_LONGEST]
+                said = " ".join(said.split())[:_LONGEST].rstrip(".")
                 self._say(
                     f"warning: --tracker: {said}; training goes on, and so does metrics.jsonl"
                 )

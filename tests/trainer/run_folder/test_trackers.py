@@ -113,7 +113,7 @@ def test_what_fails_in_the_middle_is_sent_once(log: pathlib.Path) -> None:
         def add(self, rows: Sequence[Sent]) -> None:
             super().add(rows[:3])
             if kept.opened == 1:
-                raise ConnectionError("lost\nit")
+                raise ConnectionError("lost\nit.")
             super().add(rows[3:])
 
     kept, said = Kept(), Lines()
